@@ -1,0 +1,70 @@
+# Every target works as the first command in a fresh clone on a bare Debian 12 with python3, git and make.
+# PYTHON=python3.12 make test   picks the interpreter;   PYTEST_ARGS='-k relay -x' make test   passes options on.
+
+PYTHON      ?= python3
+PYTEST_ARGS ?=
+PY          := .venv/bin/python
+CORE        := .venv/.core-installed
+DEV         := .venv/.dev-installed
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup demo test lint format kill-test sim-long bench coverage constraints clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# scripts/setup.sh touches the stamps itself: an install with the development tools is also a core install.
+# A virtual environment holds absolute paths, so one that was moved or copied is made anew.
+ifneq ($(shell cat .venv/.made-in 2>/dev/null),$(CURDIR))
+.PHONY: $(CORE) $(DEV)
+endif
+
+$(CORE): pyproject.toml constraints.txt scripts/setup.sh
+	@PYTHON='$(PYTHON)' sh scripts/setup.sh core
+
+$(DEV): pyproject.toml constraints.txt scripts/setup.sh
+	@PYTHON='$(PYTHON)' sh scripts/setup.sh dev
+
+setup: $(DEV) ## make .venv with Covey, its dependencies and the development tools
+
+demo: $(CORE) ## watch agents meet, trust each other and talk, on this machine
+	@$(PY) scripts/demo.py
+
+test: $(DEV) ## the default tier of tests
+	@mkdir -p build
+	@$(PY) -m pytest $(PYTEST_ARGS); status=$$?; echo $$status > build/pytest-status; exit $$status
+
+lint: $(DEV) ## ruff, mypy --strict and the layer contracts
+	@echo '==> ruff check'
+	@.venv/bin/ruff check .
+	@echo '==> ruff format --check'
+	@.venv/bin/ruff format --check .
+	@echo '==> mypy --strict'
+	@$(PY) -m mypy --strict
+	@echo '==> lint-imports'
+	@.venv/bin/lint-imports --no-logo --no-cache
+
+format: $(DEV) ## let ruff fix and format what it can
+	@.venv/bin/ruff check --fix . || true
+	@.venv/bin/ruff format .
+
+kill-test: $(DEV) ## kill daemons in the middle of their work and count what was lost
+	@$(PY) scripts/kill_test.py
+
+sim-long: $(DEV) ## the slow tier: long random runs of the simulator
+	@$(PY) -m pytest -m slow --timeout=3600 $(PYTEST_ARGS)
+
+bench: $(DEV) ## measure against raw TCP and asyncio TLS in the same run
+	@$(PY) scripts/bench.py
+
+coverage: $(DEV) ## the default tier, with the lines it leaves out
+	@$(PY) -m coverage run -m pytest $(PYTEST_ARGS)
+	@$(PY) -m coverage report
+
+constraints: ## pin the newest releases that pyproject.toml admits
+	@PYTHON='$(PYTHON)' sh scripts/constraints.sh
+
+clean: ## remove .venv, caches and build output
+	@rm -rf .venv build dist .coverage .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find src tests scripts -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true

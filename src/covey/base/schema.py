@@ -1,0 +1,153 @@
+"""What a node tells its faces: the structures of the local API, the CLI's `--json` and the SDK.
+
+Schema version 1. Fields are only ever added. Times are seconds since the epoch (UTC, float), durations milliseconds
+when the name ends in `_ms`. Identities are 52 base32 characters, addresses `7f3a.91c0.d2e4`, binary bodies base64.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+__all__ = [
+    "SCHEMA_VERSION",
+    "ErrorView",
+    "MessageType",
+    "MessageView",
+    "NodeView",
+    "PathView",
+    "PeerView",
+    "PingView",
+    "RendezvousView",
+    "SendResult",
+    "SendView",
+    "TrustState",
+]
+
+SCHEMA_VERSION = 1
+
+TrustState = Literal["unknown", "requested", "pending", "trusted", "rejected"]
+"""`requested`: we asked and wait. `pending`: they asked, we have not answered. `rejected`: they said no to us."""
+
+MessageType = Literal["text", "json", "binary"]
+
+SendResult = Literal["delivered", "queued", "expired", "refused", "cancelled"]
+"""`delivered`: the recipient has it on disk and said so. `queued`: it is on our disk and will be retried."""
+
+
+class ErrorView(msgspec.Struct, frozen=True):
+    """The body of every failed API call and of `--json` on failure (under the key `error`)."""
+
+    code: str
+    message: str
+    next_step: str = ""
+
+
+class PathView(msgspec.Struct, frozen=True):
+    """One way to a peer."""
+
+    kind: Literal["direct", "relay"]
+    remote: str
+    active: bool
+    rtt_ms: float | None = None
+    mtu: int = 0
+    loss: float = 0.0
+    sent_bytes: int = 0
+    received_bytes: int = 0
+    reason: str = ""
+    """Why it is on this path: `direct`, `no-candidate`, `probing`, `peer-silent`, `no-path`."""
+
+
+class PeerView(msgspec.Struct, frozen=True):
+    """A peer as this node knows it."""
+
+    identity: str
+    address: str
+    name: str
+    trust: TrustState
+    safety_number: str
+    connected: bool = False
+    paths: list[PathView] = []
+    reason: str = ""
+    """The reason text of the trust request, theirs or ours."""
+    since: float | None = None
+    """When the trust state last changed."""
+    queued: int = 0
+    """Messages waiting for this peer in the outbox."""
+    witnesses: int = 0
+    """How many rendezvous answered for the name at first contact; 1 means only the safety number protects it."""
+    warning: str = ""
+
+
+class RendezvousView(msgspec.Struct, frozen=True):
+    """One rendezvous of this node's network."""
+
+    identity: str
+    endpoint: str
+    connected: bool
+    rtt_ms: float | None = None
+    observed: str = ""
+    """Our own endpoint as it sees it."""
+    problem: str = ""
+
+
+class NodeView(msgspec.Struct, frozen=True):
+    """`covey status` and `covey id`."""
+
+    identity: str
+    address: str
+    name: str
+    version: str
+    profile: str
+    started: float
+    pid: int
+    listen: list[str]
+    network: str
+    """The ticket, or ""."""
+    rendezvous: list[RendezvousView] = []
+    peers_trusted: int = 0
+    peers_connected: int = 0
+    peers_pending: int = 0
+    inbox_unread: int = 0
+    outbox_queued: int = 0
+    problems: list[str] = []
+    """What is degraded, each with what to do."""
+
+
+class MessageView(msgspec.Struct, frozen=True):
+    """One message of the inbox."""
+
+    number: int
+    """Position in this inbox: 1, 2, 3... never reused; what `covey inbox show` takes."""
+    id: str
+    """The sender's message id, 32 hex digits."""
+    sender: str
+    """Identity."""
+    sender_name: str
+    type: MessageType
+    received: float
+    size: int
+    body: str = ""
+    """Text, JSON text, or base64 for `binary`. Empty in listings made with bodies=false."""
+    acknowledged: bool = False
+
+
+class SendView(msgspec.Struct, frozen=True):
+    """The truth about one message."""
+
+    id: str
+    peer: str
+    name: str
+    result: SendResult
+    reason: str = ""
+    elapsed_ms: float = 0.0
+
+
+class PingView(msgspec.Struct, frozen=True):
+    """One round trip over the session with a peer."""
+
+    identity: str
+    name: str
+    rtt_ms: float
+    path: PathView

@@ -1,0 +1,215 @@
+"""The daemon's local API, from the outside: HTTP over its Unix socket, blocking, standard library only.
+
+Errors come back as the class they had in the daemon (`STATUS` is the inverse of the daemon's table). A daemon
+that is not there is `UnreachableError` `not-running`.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import socket
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+from urllib.parse import quote, urlencode
+
+import msgspec
+
+from covey.base import errors
+from covey.base.errors import CoveyError
+from covey.base.paths import Home, check_private
+from covey.base.schema import ErrorView
+
+__all__ = [
+    "STATUS",
+    "Client",
+    "CountView",
+    "Items",
+    "error_from",
+    "not_running",
+    "path_with",
+    "profile_option",
+]
+
+STATUS: dict[int, type[CoveyError]] = {
+    400: errors.ParseError,
+    403: errors.RefusedError,
+    404: errors.NotFoundError,
+    409: errors.StateError,
+    422: errors.UsageError,
+    424: errors.VerifyError,
+    429: errors.LimitError,
+    500: CoveyError,
+    503: errors.UnreachableError,
+    504: errors.TimeoutError,
+    507: errors.StorageError,
+}
+
+GRACE_SECONDS = 2.0
+"""The daemon is told how long we wait; its own `timeout` answer gets this much longer to arrive."""
+
+CONNECT_SECONDS = 5.0
+"""A daemon that does not even accept in this time hangs."""
+
+T = TypeVar("T")
+
+
+class Items(msgspec.Struct, Generic[T], frozen=True):
+    """How the API wraps a list."""
+
+    items: list[T]
+
+
+class CountView(msgspec.Struct, frozen=True):
+    """How many were changed."""
+
+    count: int
+
+
+class Client:
+    """One keep-alive connection to the daemon of a profile. Use as a context manager, or call `close`."""
+
+    def __init__(self, home: Home, *, timeout: float) -> None:
+        self._home = home
+        self._timeout = timeout
+        self._connection: _UnixConnection | None = None
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def get(self, path: str, answer: type[T], **query: object) -> T:
+        """GET; `query` values None are left out."""
+        words = {name: _query_text(value) for name, value in query.items() if value is not None}
+        return self._request("GET", f"{path}?{urlencode(words)}" if words else path, None, answer)
+
+    def post(self, path: str, answer: type[T], **body: object) -> T:
+        """POST a JSON object; fields that are None are left out."""
+        fields = {name: value for name, value in body.items() if value is not None}
+        return self._request("POST", path, msgspec.json.encode(fields), answer)
+
+    def _request(self, method: str, path: str, body: bytes | None, answer: type[T]) -> T:
+        connection = self._connected()
+        headers = {"Covey-Timeout": f"{self._timeout:.3f}"}
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            connection.request(method, path, body, headers)
+            response = connection.getresponse()
+            content = response.read()
+        except TimeoutError as error:
+            self.close()
+            raise errors.TimeoutError(
+                f"the daemon did not answer within {self._timeout:g} s",
+                next_step="try again with a longer --timeout; covey daemon logs",
+            ) from error
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise errors.UnreachableError(
+                f"the connection to the daemon broke: {str(error) or type(error).__name__}",
+                code="daemon-gone",
+                next_step="covey daemon status",
+            ) from error
+        if response.status != http.client.OK:
+            raise error_from(response.status, content)
+        try:
+            return msgspec.json.decode(content, type=answer)
+        except msgspec.DecodeError as error:
+            raise CoveyError(
+                f"the daemon's answer to {path} is not understood: {error}",
+                code="daemon-version",
+                next_step="restart the daemon: covey daemon stop && covey up",
+            ) from error
+
+    def _connected(self) -> _UnixConnection:
+        if self._connection is None:
+            check_run_directory(self._home)
+            connection = _UnixConnection(self._home.api_socket, self._timeout + GRACE_SECONDS)
+            try:
+                connection.connect()
+            except (FileNotFoundError, ConnectionRefusedError) as error:
+                connection.close()
+                raise not_running(self._home) from error
+            except TimeoutError as error:
+                connection.close()
+                raise errors.TimeoutError(
+                    "the daemon does not accept connections", next_step="covey daemon logs"
+                ) from error
+            except OSError as error:
+                connection.close()
+                raise errors.StorageError(
+                    f"cannot connect to {self._home.api_socket}: {error.strerror or error}", code="socket"
+                ) from error
+            self._connection = connection
+        return self._connection
+
+
+class _UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: Path, timeout: float) -> None:
+        super().__init__("covey", timeout=timeout)
+        self._path = path
+        self._seconds = timeout
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        self.sock.settimeout(CONNECT_SECONDS)
+        self.sock.connect(os.fspath(self._path))
+        self.sock.settimeout(self._seconds)
+
+
+def error_from(status: int, content: bytes) -> CoveyError:
+    """The error that an answer with this status and body stands for."""
+    try:
+        view = msgspec.json.decode(content, type=ErrorView)
+    except msgspec.DecodeError:
+        return CoveyError(
+            f"the daemon answered with status {status}", code="internal", next_step="covey daemon logs"
+        )
+    cls = STATUS.get(status, CoveyError)
+    return cls(view.message, code=view.code, next_step=view.next_step)
+
+
+def not_running(home: Home) -> errors.UnreachableError:
+    """No daemon serves this profile."""
+    return errors.UnreachableError(
+        f"no daemon is running for profile {home.profile!r}",
+        code="not-running",
+        next_step="covey daemon start" + profile_option(home),
+    )
+
+
+def profile_option(home: Home) -> str:
+    """` --profile NAME` where it must be said, for the commands we suggest."""
+    if home.profile == os.environ.get("COVEY_PROFILE", "default"):
+        return ""
+    return f" --profile {home.profile}"
+
+
+def check_run_directory(home: Home) -> None:
+    """Refuse to talk through a directory that another user could have prepared. Raises `StorageError`."""
+    for directory in (home.run_parent, home.run_dir):
+        if directory is None:
+            continue
+        try:
+            status = directory.lstat()
+        except FileNotFoundError:
+            raise not_running(home) from None
+        except OSError as error:
+            raise errors.StorageError(f"cannot look at {directory}: {error.strerror or error}") from error
+        check_private(directory, mode=status.st_mode, owner=status.st_uid, uid=os.getuid())
+
+
+def path_with(prefix: str, argument: str) -> str:
+    """`prefix/argument`, quoted, for the paths that end in a parameter."""
+    return f"{prefix}/{quote(argument, safe='')}"
+
+
+def _query_text(value: object) -> Any:
+    return str(value).lower() if isinstance(value, bool) else value

@@ -1,0 +1,133 @@
+"""`inbox`: the messages that arrived."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from covey.base.schema import MessageView
+from covey.cli import bodies, render
+from covey.cli.client import CountView, Items, path_with
+from covey.cli.command import Call, Outcome, command, group
+
+__all__ = ["acknowledge", "clear", "list_messages", "register", "show"]
+
+PREVIEW = 60
+"""Characters of a message that the list shows."""
+
+AllOption = Annotated[bool, typer.Option("--all", help="Also those that are acknowledged.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most this many.")]
+AfterOption = Annotated[
+    int, typer.Option("--after", metavar="N", min=0, help="Only those with a higher number.")
+]
+
+
+def register(app: typer.Typer) -> None:
+    inbox = typer.Typer(help="List, show and clear the messages that arrived.", rich_markup_mode=None)
+    group(inbox)(list_messages)
+    command(inbox, "list")(list_messages)
+    command(inbox, "show")(show)
+    command(inbox, "ack")(acknowledge)
+    command(inbox, "clear")(clear)
+    app.add_typer(inbox, name="inbox")
+
+
+def list_messages(
+    call: Call, all: AllOption = False, limit: LimitOption = 100, after: AfterOption = 0
+) -> Outcome:
+    """List the messages that arrived."""
+    with call.client() as client:
+        found = client.get("/v1/inbox", Items[MessageView], all=all, limit=limit, after=after)
+    next_step = ""
+    if len(found.items) == limit:
+        next_step = f"covey inbox --after {found.items[-1].number}"
+    elif found.items:
+        next_step = f"covey inbox show {found.items[0].number}"
+    return Outcome(found, partial(_show_list, found.items), next_step)
+
+
+def show(
+    call: Call,
+    number: Annotated[
+        str, typer.Argument(metavar="NUMBER", help="Its number, or its id.", show_default=False)
+    ],
+    raw: Annotated[bool, typer.Option("--raw", help="Write the body alone, byte for byte.")] = False,
+) -> Outcome:
+    """Show one message with its body."""
+    with call.client() as client:
+        view = client.get(path_with("/v1/inbox", number), MessageView)
+    if raw:
+        return Outcome(view, partial(_write_raw, view))
+    return Outcome(
+        view, partial(_show_message, view), "" if view.acknowledged else f"covey inbox ack {view.number}"
+    )
+
+
+def acknowledge(
+    call: Call,
+    numbers: Annotated[list[int], typer.Argument(metavar="NUMBER...", min=1, show_default=False)],
+) -> Outcome:
+    """Mark messages as handled; they are no longer listed."""
+    with call.client() as client:
+        result = client.post("/v1/inbox/acknowledge", CountView, numbers=numbers)
+    return Outcome(result, partial(render.line, f"{result.count} acknowledged"))
+
+
+def clear(
+    call: Call, all: Annotated[bool, typer.Option("--all", help="Also those not acknowledged.")] = False
+) -> Outcome:
+    """Remove the acknowledged messages from the disk."""
+    with call.client() as client:
+        result = client.post("/v1/inbox/clear", CountView, all=all)
+    return Outcome(result, partial(render.line, f"{result.count} removed"))
+
+
+def _show_list(items: list[MessageView]) -> None:
+    render.table(
+        ("N", "FROM", "TYPE", "RECEIVED", "SIZE", "MESSAGE"),
+        [
+            (
+                str(message.number),
+                render.safe(message.sender_name or message.sender),
+                message.type,
+                render.when(message.received),
+                str(message.size),
+                _preview(message),
+            )
+            for message in items
+        ],
+        empty="no messages",
+    )
+
+
+def _preview(message: MessageView) -> str:
+    text = "(binary)" if message.type == "binary" else message.body
+    text = render.safe(text[: PREVIEW * 2])
+    return text if len(text) <= PREVIEW else text[: PREVIEW - 3] + "..."
+
+
+def _show_message(message: MessageView) -> None:
+    render.fields(
+        [
+            ("number", str(message.number) + ("  acknowledged" if message.acknowledged else "")),
+            ("from", f"{render.safe(message.sender_name)}  {message.sender}".strip()),
+            ("received", render.when(message.received)),
+            ("type", f"{message.type}, {message.size} bytes"),
+            ("id", message.id),
+        ]
+    )
+    render.line()
+    if message.type == "binary":
+        render.note("binary: write it to a file with --raw > FILE")
+    else:
+        render.line(render.safe(message.body, newlines=True))
+
+
+def _write_raw(message: MessageView) -> None:
+    body = bodies.from_base64(message.body) if message.type == "binary" else message.body.encode()
+    sys.stdout.flush()
+    sys.stdout.buffer.write(body)
+    sys.stdout.buffer.flush()

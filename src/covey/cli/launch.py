@@ -1,0 +1,148 @@
+"""Starting and stopping the daemon's process. The protocol of the status pipe is in `covey.daemon.ready`."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import socket
+import subprocess
+import sys
+import threading
+import time
+from typing import Any, NoReturn
+
+import msgspec
+
+from covey.base import errors
+from covey.base.errors import CoveyError
+from covey.base.paths import Home
+from covey.base.schema import ErrorView, NodeView
+from covey.cli.client import STATUS, profile_option
+
+__all__ = ["become", "start", "wait_for_exit"]
+
+READY_LIMIT = 64 * 1024
+"""The status line is one NodeView or one error; more is not from our daemon."""
+
+POLL_SECONDS = 0.05
+"""Where the system cannot tell us that a process ended, we look this often."""
+
+
+class _Status(msgspec.Struct):
+    ok: bool
+    data: NodeView | None = None
+    status: int = 500
+    error: ErrorView | None = None
+
+
+def start(home: Home, options: dict[str, Any], *, timeout: float) -> NodeView:
+    """Start a detached daemon and wait until it serves. Raises the error that kept it from starting."""
+    reading, writing = os.pipe()
+    try:
+        log = _open_log(home)
+        try:
+            process = subprocess.Popen(  # noqa: S603 - our own program
+                _command({**options, "status_fd": writing}),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                pass_fds=(writing,),
+                start_new_session=True,
+            )
+        finally:
+            os.close(log)
+            os.close(writing)
+        line = _read_line(reading, time.monotonic() + timeout)
+        if line is None:
+            _let_go(process)
+            raise errors.TimeoutError(
+                f"the daemon (process {process.pid}) is not ready after {timeout:g} s; it goes on starting",
+                next_step="covey daemon logs" + profile_option(home),
+            )
+    finally:
+        os.close(reading)
+    if not line:
+        code = process.wait()
+        raise CoveyError(
+            f"the daemon ended with code {code} before it was ready",
+            code="start-failed",
+            next_step="covey daemon logs" + profile_option(home),
+        )
+    status = msgspec.json.decode(line, type=_Status)
+    if status.ok and status.data is not None:
+        _let_go(process)
+        return status.data
+    process.wait()  # it says so just before it ends; afterwards the profile is free again
+    view = status.error or ErrorView("start-failed", "the daemon did not start", "covey daemon logs")
+    raise STATUS.get(status.status, CoveyError)(view.message, code=view.code, next_step=view.next_step)
+
+
+def become(options: dict[str, Any]) -> NoReturn:
+    """Replace this process by a daemon in the foreground."""
+    sys.stdout.flush()
+    os.execv(sys.executable, _command({**options, "foreground": True}))  # noqa: S606 - our own program
+
+
+def wait_for_exit(home: Home, pid: int, *, timeout: float) -> bool:
+    """True once the daemon's process is gone."""
+    deadline = time.monotonic() + timeout
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    except (AttributeError, OSError):  # not Linux, or an old kernel
+        return _wait_for_socket(home, deadline)
+    try:
+        ready, _, _ = select.select([handle], [], [], max(0.0, deadline - time.monotonic()))
+        return bool(ready)
+    finally:
+        os.close(handle)
+
+
+def _command(options: dict[str, Any]) -> list[str]:
+    """-P: a folder called `covey` in the current directory is not our program."""
+    given = {name: value for name, value in options.items() if value is not None}
+    return [sys.executable, "-P", "-m", "covey.daemon", json.dumps(given)]
+
+
+def _open_log(home: Home) -> int:
+    """The daemon's log, for what it may print before it logs. The daemon itself checks the directory."""
+    try:
+        home.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return os.open(home.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    except OSError as error:
+        raise errors.StorageError(f"cannot write {home.log_file}: {error.strerror or error}") from error
+
+
+def _read_line(fd: int, deadline: float) -> bytes | None:
+    """Everything up to a newline; b"" if the pipe ended without one, None if the time is over."""
+    line = b""
+    while len(line) < READY_LIMIT:
+        ready, _, _ = select.select([fd], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            return None
+        piece = os.read(fd, 4096)
+        if not piece:
+            return b""
+        line += piece
+        if line.endswith(b"\n"):
+            return line
+    return b""
+
+
+def _let_go(process: subprocess.Popen[bytes]) -> None:
+    """The daemon is on its own: keep `Popen` from warning that a child still runs."""
+    process.returncode = 0
+
+
+def _wait_for_socket(home: Home, deadline: float) -> bool:
+    pause = threading.Event()
+    while time.monotonic() < deadline:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            try:
+                probe.connect(os.fspath(home.api_socket))
+            except OSError:
+                return True
+        pause.wait(POLL_SECONDS)
+    return False

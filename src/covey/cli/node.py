@@ -1,0 +1,91 @@
+"""What is said about this agent itself: `status`, `id`, `version`."""
+
+from __future__ import annotations
+
+import time
+from functools import partial
+
+import typer
+
+from covey.base.schema import NodeView
+from covey.cli import render
+from covey.cli.command import Call, Outcome, command
+
+__all__ = ["id_card", "register", "show_status", "status", "version"]
+
+
+def register(app: typer.Typer) -> None:
+    command(app, "status")(status)
+    command(app, "id")(id_card)
+    command(app, "version")(version)
+
+
+def status(call: Call) -> Outcome:
+    """Show this agent, its network and what needs attention."""
+    with call.client() as client:
+        view = client.get("/v1/status", NodeView)
+    next_step = "covey pending" if view.peers_pending else "covey inbox" if view.inbox_unread else ""
+    return Outcome(view, partial(show_status, view), next_step)
+
+
+def id_card(call: Call) -> Outcome:
+    """Show the name, address and identity of this agent."""
+    with call.client() as client:
+        view = client.get("/v1/status", NodeView)
+    data = {"name": view.name, "address": view.address, "identity": view.identity}
+    return Outcome(data, partial(render.fields, list(data.items())))
+
+
+def version(call: Call) -> Outcome:
+    """Print the version of this command."""
+    from importlib.metadata import PackageNotFoundError
+    from importlib.metadata import version as installed
+
+    try:
+        number = installed("covey")
+    except PackageNotFoundError:
+        number = "0+source"
+    return Outcome({"version": number}, partial(render.line, f"covey {number}"))
+
+
+def show_status(view: NodeView) -> None:
+    """`view` for people: a block of fields, the rendezvous, the problems."""
+    peers = f"{view.peers_trusted} trusted, {view.peers_connected} connected, {view.peers_pending} pending"
+    render.line(f"{view.name}  {view.address}")
+    render.fields(
+        [
+            ("identity", view.identity),
+            ("profile", view.profile),
+            (
+                "running for",
+                f"{render.ago(view.started, time.time())} (pid {view.pid}, version {view.version})",
+            ),
+            ("listens on", ", ".join(view.listen)),
+            ("peers", peers),
+            ("messages", f"{view.inbox_unread} unread, {view.outbox_queued} waiting to be delivered"),
+            ("network", view.network or "none"),
+        ]
+    )
+    if view.rendezvous:
+        render.line()
+        render.table(
+            ("RENDEZVOUS", "CONNECTED", "RTT ms", "SEES US AS", "PROBLEM"),
+            [
+                (
+                    each.endpoint,
+                    "yes" if each.connected else "no",
+                    milliseconds(each.rtt_ms),
+                    each.observed,
+                    render.safe(each.problem),
+                )
+                for each in view.rendezvous
+            ],
+            empty="",
+        )
+    for problem in view.problems:
+        render.line(f"problem: {render.safe(problem)}")
+
+
+def milliseconds(value: float | None) -> str:
+    """`12.3`, or `-` if it was never measured."""
+    return "-" if value is None else f"{value:.1f}"

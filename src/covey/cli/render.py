@@ -1,0 +1,157 @@
+"""Everything `covey` prints.
+
+Standard output carries the answer, standard error what is said about it. On a terminal tables are drawn by
+Rich, elsewhere they are plain columns that do not depend on any width. Text that came from other agents
+passes `safe` first: a peer must not be able to move our cursor.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from typing import TextIO
+
+import msgspec
+
+from covey.base.errors import CoveyError
+
+__all__ = [
+    "ago",
+    "columns",
+    "document",
+    "error",
+    "fields",
+    "flush",
+    "line",
+    "next_step",
+    "note",
+    "safe",
+    "table",
+    "when",
+]
+
+_COLOURS = {
+    "trusted": "green",
+    "direct": "green",
+    "delivered": "green",
+    "yes": "green",
+    "pending": "yellow",
+    "requested": "yellow",
+    "queued": "yellow",
+    "relay": "yellow",
+    "rejected": "red",
+    "refused": "red",
+    "expired": "red",
+}
+"""Colour of a table cell that is exactly this word."""
+
+
+def line(text: str = "") -> None:
+    """One line of the answer."""
+    print(text)
+
+
+def flush() -> None:
+    """Let the reader see what was printed so far."""
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """One line about the answer, for the person watching."""
+    print(text, file=sys.stderr)
+
+
+def document(value: object) -> None:
+    """One JSON document on one line."""
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+
+
+def error(problem: CoveyError) -> None:
+    """`error: ... (code)` and `next: ...`."""
+    print(f"{_paint('error:', '31', sys.stderr)} {safe(problem.message)} ({problem.code})", file=sys.stderr)
+    if problem.next_step:
+        next_step(problem.next_step)
+
+
+def next_step(text: str) -> None:
+    print(f"{_paint('next:', '36', sys.stderr)} {safe(text)}", file=sys.stderr)
+
+
+def fields(pairs: Sequence[tuple[str, str]]) -> None:
+    """Label and value, one pair a line; pairs without a value are left out."""
+    shown = [(label, value) for label, value in pairs if value]
+    width = max((len(label) for label, _ in shown), default=0)
+    for label, value in shown:
+        print(f"  {label:<{width}}  {value}")
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
+    """A table; `empty` is said instead of one without rows, so that nothing is never ambiguous."""
+    if not rows:
+        note(empty)
+    elif sys.stdout.isatty():
+        _rich_table(headers, rows)
+    else:
+        for text in columns(headers, rows):
+            print(text)
+
+
+def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """Plain aligned columns, two spaces apart."""
+    cells = [list(headers), *(list(row) for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in cells
+    ]
+
+
+def safe(text: str, *, newlines: bool = False) -> str:
+    """`text` with everything that is not printable (control, bidirectional and invisible characters)
+    escaped."""
+    if text.isprintable():
+        return text
+    kept = "\n\t" if newlines else ""
+    return "".join(
+        character if character.isprintable() or character in kept else repr(character)[1:-1]
+        for character in text
+    )
+
+
+def when(seconds: float | None) -> str:
+    """Local date and time of an epoch time; "" for None."""
+    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds is not None else ""
+
+
+def ago(seconds: float, now: float) -> str:
+    """`12 s`, `5 min`, `3 h`, `2 d`: how long ago."""
+    passed = max(0.0, now - seconds)
+    for unit, size in (("d", 86_400), ("h", 3_600), ("min", 60)):
+        if passed >= size:
+            return f"{passed / size:.0f} {unit}"
+    return f"{passed:.0f} s"
+
+
+def colours_wanted(stream: TextIO) -> bool:
+    """On a terminal, unless `NO_COLOR` (no-color.org: set and not empty) or a dumb terminal says
+    otherwise."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def _paint(text: str, colour: str, stream: TextIO) -> str:
+    return f"\x1b[{colour}m{text}\x1b[0m" if colours_wanted(stream) else text
+
+
+def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for header in headers:
+        drawn.add_column(header, overflow="fold")
+    for row in rows:
+        drawn.add_row(*(Text(cell, style=_COLOURS.get(cell, "")) for cell in row))
+    Console(no_color=not colours_wanted(sys.stdout), highlight=False).print(drawn)

@@ -1,0 +1,674 @@
+"""All of the core, seen from outside: trains in, trains and one deadline out, events in between.
+
+::
+
+    endpoint.receive(now, view, segment, local, remote)     # for every train that arrived
+    for event in endpoint.events(): ...                     # commands may be called here
+    while (train := endpoint.transmit(now, out)): ...       # `out` is lent
+    wait until endpoint.deadline(), then endpoint.expire(now)
+
+`now` is seconds on a clock that never goes back. `wall` gives microseconds since the epoch, `random` bytes for keys.
+No call raises for anything that came from the network.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from itertools import count
+
+from covey.base.errors import CoveyError, ParseError, StateError
+from covey.base.types import Endpoint as Address
+from covey.base.types import Identity
+from covey.core import limits
+from covey.core.connection import Connection
+from covey.core.epochs import Epochs
+from covey.core.events import (
+    ConnectionClosed,
+    ConnectionLive,
+    ConnectionStalled,
+    Event,
+    HandshakeConfirmed,
+    HandshakeFailed,
+    LogLearnt,
+    PathsChanged,
+    RecordReceived,
+)
+from covey.core.handshake import Attempt, Established, HalfOpenTable, Target, check_payload, matching_key
+from covey.core.path import Route
+from covey.core.relay import RelayTable
+from covey.core.session import CloseCode, Session, Train
+from covey.core.stream import StreamCode
+from covey.crypto.certificates import Delegation, TransportCertificate, verify_chain
+from covey.crypto.credentials import Credentials
+from covey.crypto.events import KeyLog, merge
+from covey.crypto.keys import TransportKey
+from covey.crypto.mac import mac1, mac1_key, same
+from covey.crypto.ratchet import Encapsulate, encapsulate
+from covey.wire.control import Candidate
+from covey.wire.datagram import (
+
+    INITIATION,
+    PACKET,
+    PACKET_OVERHEAD,
+    RECORD_REQUEST,
+    RECORD_RESPONSE,
+    RELAY_HEADER,
+    RELAY_HEADER_SIZE,
+    RELAYED,
+    RESPONSE,
+    Initiation,
+    RecordRequest,
+    RecordResponse,
+    Response,
+)
+
+__all__ = ["Endpoint"]
+
+_LOGS_LIMIT = 4096
+"""Verified logs kept for peers that nobody pinned."""
+_QUEUE_LIMIT = 1024
+"""Single datagrams (handshakes, records) waiting to leave."""
+_REQUESTS_LIMIT = 256
+_HOUSEKEEPING_SECONDS = 60.0
+_CROSSING_SECONDS = 5.0
+"""Two handshakes from both sides within this time are a simultaneous open, not a renewal."""
+
+
+class Endpoint:
+    """One agent's end of the network. See the module's text for the calls."""
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        wall: Callable[[], int],
+        random: Callable[[int], bytes],
+        encapsulate: Encapsulate = encapsulate,
+    ) -> None:
+        self.credentials = credentials
+        self.scratch = bytearray(65_536)
+        self.record = b""
+        """Our signed record, served to whoever asks with our identity; b"" for none."""
+        self.relay: RelayTable | None = None
+        """Set to relay for others."""
+        self.relays: set[Address] = set()
+        """Endpoints of relays we use: relayed datagrams from anywhere else are dropped."""
+        self.connections: dict[Identity, Connection] = {}
+        self.last_timestamp = 0
+        """Timestamp of our newest initiation; persist it, it may never go back."""
+        self.timestamps: dict[tuple[Identity, bytes], int] = {}
+        """Replay state of pinned peers: the newest confirmed timestamp per (identity, transport key)."""
+        self._wall = wall
+        self._random = random
+        self._encapsulate = encapsulate
+        self._secret = random(32)
+        self._closes = 0
+        self._logs: OrderedDict[Identity, KeyLog] = OrderedDict()
+        self._pinned: set[Identity] = set()
+        self._sessions: dict[int, Session] = {}
+        self._half_open = HalfOpenTable()
+        self._attempts: dict[Identity, Attempt] = {}
+        self._ready: deque[Session] = deque()
+        self._queue: deque[tuple[Route, bytes]] = deque()
+        self._requests: OrderedDict[bytes, Identity] = OrderedDict()
+        self._events: deque[Event] = deque()
+        self._heap: list[tuple[float, int, Session]] = []
+        self._sequence = count()
+        self._touched: dict[Session, None] = {}
+        self._candidates: tuple[Candidate, ...] = ()
+        self._ports: tuple[tuple[int, int], ...] = ()
+        self._housekeeping_at: float | None = None
+
+    # --- I/O -----------------------------------------------------------------------------------------------------
+
+    def receive(self, now: float, view: memoryview, segment: int, local: int, remote: Address) -> None:
+        """A train arrived on port `local`: datagrams of `segment` bytes, the last may be shorter."""
+        size = len(view)
+        start = 0
+        while start < size:
+            kind = view[start]
+            if kind == RELAYED:
+                start = self._receive_relayed(now, view, start, segment, local, remote)
+            else:
+                start = self._receive_run(now, view, start, size, segment, Route(local, remote))
+        self._settle(now)
+
+    def transmit(self, now: float, out: memoryview) -> Train | None:
+        """The next train, written into `out`; None if nothing may leave now."""
+        train = self._transmit_queued(out)
+        if train is not None:
+            return train
+        ready = self._ready
+        while ready:
+            session = ready[0]
+            train = None if session.ended else session.transmit(now, out)
+            if train is not None:
+                ready.rotate(-1)
+                return train
+            ready.popleft()
+            session.in_ready = False
+            self._touched[session] = None
+        self._settle(now)
+        return None
+
+    def deadline(self) -> float | None:
+        """When `expire` is due, seconds; None for never."""
+        times = [attempt.retry_at for attempt in self._attempts.values()]
+        half_open = self._half_open.deadline()
+        if half_open is not None:
+            times.append(half_open)
+        if self._housekeeping_at is not None:
+            times.append(self._housekeeping_at)
+        heap = self._heap
+        while heap and (heap[0][2].ended or heap[0][2].scheduled != heap[0][0]):
+            heapq.heappop(heap)
+        if heap:
+            times.append(heap[0][0])
+        return min(times, default=None)
+
+    def expire(self, now: float) -> None:
+        """Acts on every deadline that has passed."""
+        heap = self._heap
+        while heap and heap[0][0] <= now:
+            at, _, session = heapq.heappop(heap)
+            if session.ended or session.scheduled != at:
+                continue
+            session.scheduled = None
+            self._touched[session] = None
+            due = session.deadline()
+            if due is not None and due <= now:
+                session.expire(now)
+        for attempt in list(self._attempts.values()):
+            if attempt.retry_at <= now:
+                self._retry(now, attempt)
+        for index in self._half_open.expire(now):
+            session = self._sessions.get(index)  # type: ignore[assignment]
+            if session is not None and not session.confirmed:
+                session.ended = True
+                del self._sessions[index]
+        if self._housekeeping_at is None or now >= self._housekeeping_at:
+            self._housekeep(now)
+        self._settle(now)
+
+    def events(self) -> list[Event]:
+        """What happened since the last call, in order."""
+        events = list(self._events)
+        self._events.clear()
+        return events
+
+    # --- commands ------------------------------------------------------------------------------------------------
+
+    def set_ports(self, ports: Sequence[tuple[int, int]]) -> None:
+        """The local ports as (index, address family 4 or 6)."""
+        self._ports = tuple(ports)
+
+    def set_candidates(self, candidates: Sequence[Candidate]) -> None:
+        """Where we may be reached directly. Peers with whom candidates are exchanged are told."""
+        if tuple(candidates) == self._candidates:
+            return
+        self._candidates = tuple(candidates)
+        for connection in self.connections.values():
+            if connection.session is not None:
+                connection.session.exchange_candidates()
+
+    def add_log(self, log: KeyLog, *, pinned: bool = False) -> None:
+        """A verified log, merged with what is known (PROTOCOL 4)."""
+        known = self._logs.get(log.identity)
+        self._logs[log.identity] = log if known is None else merge(known, log)
+        self._logs.move_to_end(log.identity)
+        if pinned:
+            self._pinned.add(log.identity)
+        if len(self._logs) > _LOGS_LIMIT + len(self._pinned):
+            for identity in self._logs:
+                if identity not in self._pinned and identity not in self.connections:
+                    del self._logs[identity]
+                    break
+
+    def log_of(self, identity: Identity) -> KeyLog | None:
+        return self._logs.get(identity)
+
+    def pin(self, identity: Identity, *, pinned: bool = True) -> None:
+        """A trusted peer: its log is kept and its handshakes' timestamps are remembered."""
+        if pinned:
+            self._pinned.add(identity)
+        else:
+            self._pinned.discard(identity)
+
+    def connect(self, now: float, target: Target, routes: Sequence[Route]) -> Connection:
+        """Makes sure a handshake with `target` is under way over `routes`, unless a live session exists.
+
+        Returns the connection at once; `ConnectionLive` or `HandshakeFailed` follows. Streams may be opened on it
+        before that: they wait. Calling it again adds routes.
+        """
+        if target.identity == self.credentials.identity:
+            raise StateError("this is ourselves", code="self")
+        connection = self.connections.get(target.identity)
+        if connection is None:
+            connection = self._new_connection(now, target.identity, self._half(target.identity))
+        session = connection.session
+        if session is not None and connection.stalled_at is None:
+            return connection
+        attempt = self._attempts.get(target.identity)
+        if attempt is not None and attempt.target == target:
+            fresh = [route for route in routes if route not in attempt.routes]
+            attempt.routes += fresh
+            for route in fresh:
+                self._send(route, attempt.datagram)
+            return connection
+        attempt = Attempt(target, connection.local_half, list(routes), now, now)
+        self._attempts[target.identity] = attempt
+        self._retry(now, attempt)
+        return connection
+
+    def connecting(self, identity: Identity) -> bool:
+        return identity in self._attempts
+
+    def request_record(self, identity: Identity, route: Route) -> None:
+        """Asks whoever is at `route` for the record of `identity`, once; `RecordReceived` may follow."""
+        nonce = self._random(8)
+        self._requests[nonce] = identity
+        while len(self._requests) > _REQUESTS_LIMIT:
+            self._requests.popitem(last=False)
+        prefix = RecordRequest.prefix(nonce, identity)
+        self._send(route, RecordRequest.complete(prefix, mac1(mac1_key(identity), prefix)))
+
+    def close(self, now: float, connection: Connection, code: int = CloseCode.DONE, reason: str = "") -> None:
+        """Ends a connection and tells the peer (once, unreliably: a peer that misses it finds out by itself)."""
+        self._attempts.pop(connection.peer, None)
+        for session in self._sessions_of(connection):
+            self._say_close(now, session, code, reason)
+            self._forget(session)
+        self._lose(connection, StreamCode.CANCELLED)
+
+    # --- SessionOwner --------------------------------------------------------------------------------------------
+
+    def random(self, size: int) -> bytes:
+        return self._random(size)
+
+    def emit(self, event: Event) -> None:
+        self._events.append(event)
+
+    def candidates(self) -> Sequence[Candidate]:
+        return self._candidates
+
+    def port_families(self) -> Sequence[tuple[int, int]]:
+        return self._ports
+
+    def own_log(self) -> bytes:
+        return self.credentials.log.raw
+
+    def session_ready(self, session: Session) -> None:
+        session.in_ready = True
+        self._ready.append(session)
+
+    def session_confirmed(self, session: Session, now: float) -> None:
+        if session.peer in self._pinned:
+            self.timestamps[(session.peer, session.certified_key)] = session.payload.timestamp
+            self.emit(HandshakeConfirmed(session.peer, session.certified_key, session.payload.timestamp))
+        self._bind(now, session)
+
+    def session_log(self, session: Session, raw: bytes, now: float) -> None:
+        log = KeyLog.parse(raw)
+        if log.identity != session.peer:
+            raise ParseError("the log of another identity")
+        self.add_log(log)
+        log = self._logs[session.peer]
+        payload = session.payload
+        verify_chain(
+            log, Delegation.parse(payload.delegation), TransportCertificate.parse(payload.certificate), self._wall()
+        )
+        self.emit(LogLearnt(log))
+        self._verified(now, session)
+
+    def session_stalled(self, session: Session, now: float) -> None:
+        connection = session.connection
+        if connection is not None and connection.session is session:
+            connection.stalled_at = now
+            self.emit(ConnectionStalled(connection))
+
+    def session_ended(self, session: Session, now: float, code: int, reason: str, *, by_peer: bool) -> None:
+        if not by_peer and code in (CloseCode.PROTOCOL, CloseCode.NOT_VERIFIED, CloseCode.IDLE):
+            self._say_close(now, session, code, reason)
+        self._forget(session)
+        connection = session.connection
+        if connection is None or connection.closed:
+            return
+        if connection.session is session:
+            others = self._sessions_of(connection)
+            connection.session = None
+            if others:
+                connection.rebind(others[0])
+        session.abandon()
+        if connection.session is not None or code in (CloseCode.IDLE, CloseCode.SUPERSEDED):
+            return
+        self._lose(connection, StreamCode.LOST_STATE, code, reason)
+
+    # --- receiving -----------------------------------------------------------------------------------------------
+
+    def _receive_relayed(
+        self, now: float, view: memoryview, start: int, segment: int, local: int, remote: Address
+    ) -> int:
+        """A run of relayed datagrams with one circuit: forwarded, or taken if it is for us. Returns its end."""
+        size = len(view)
+        if size - start <= RELAY_HEADER_SIZE or segment <= RELAY_HEADER_SIZE:
+            return start + segment
+        head = view[start : start + RELAY_HEADER_SIZE]
+        stop = min(start + segment, size)
+        while stop < size and view[stop : stop + RELAY_HEADER_SIZE] == head:
+            stop = min(stop + segment, size)
+        circuit = RELAY_HEADER.unpack(head)[3]
+        if self.relay is not None and self.relay.receive(now, view, segment, local, remote, start, stop):
+            return stop
+        if remote not in self.relays or circuit == 0:
+            return stop
+        route = Route(local, remote, circuit)
+        inner = start
+        while inner < stop:
+            inner = self._receive_run(now, view, inner, stop, segment, route)
+        return stop
+
+    def _receive_run(self, now: float, view: memoryview, start: int, end: int, segment: int, route: Route) -> int:
+        """From `start`, the datagrams that belong to one session, or one other datagram. Returns its end."""
+        outer = route.outer
+        head = start + outer
+        stop = min(start + segment, end)
+        if stop - head < 2:
+            return stop
+        if view[head] != PACKET:
+            self._receive_single(now, view[head:stop], route)
+            return stop
+        if stop - head < PACKET_OVERHEAD:
+            return stop
+        index = bytes(view[head + 4 : head + 8])
+        while (
+            stop < end
+            and end - stop >= outer + PACKET_OVERHEAD
+            and view[stop + outer] == PACKET
+            and view[stop + outer + 4 : stop + outer + 8] == index
+        ):
+            stop = min(stop + segment, end)
+        session = self._sessions.get(int.from_bytes(index, "big"))
+        if session is not None:
+            session.receive(now, view, start, stop, segment, route)
+            self._touched[session] = None
+            if not session.ended:
+                session.wake()
+        return stop
+
+    def _receive_single(self, now: float, datagram: memoryview, route: Route) -> None:
+        """Anything but a packet. Whatever is wrong with it: silence."""
+        try:
+            kind = datagram[0]
+            if kind == INITIATION:
+                self._on_initiation(now, datagram, route)
+            elif kind == RESPONSE:
+                self._on_response(now, Response.parse(datagram), route)
+            elif kind == RECORD_REQUEST:
+                self._on_record_request(RecordRequest.parse(datagram), route)
+            elif kind == RECORD_RESPONSE:
+                response = RecordResponse.parse(datagram)
+                identity = self._requests.pop(response.nonce, None)
+                if identity is not None:
+                    self.emit(RecordReceived(identity, response.record, response.log))
+        except CoveyError:
+            return
+
+    def _on_initiation(self, now: float, datagram: memoryview, route: Route) -> None:
+        message = Initiation.parse(datagram)
+        pair = matching_key(self.credentials, message)
+        if pair is None:
+            return
+        raw = bytes(datagram)
+        repeated = self._half_open.repeated(raw)
+        if repeated is not None:
+            self._send(route, repeated)
+            return
+        index = self._new_index()
+        accepted = self._half_open.accept(
+            now,
+            self._wall(),
+            message,
+            pair,
+            self.credentials,
+            self._half,
+            self.log_of,
+            lambda identity, key: self.timestamps.get((identity, key), -1),
+            TransportKey(self._random(32)),
+            index,
+        )
+        for gone in self._half_open.remember(now, raw, accepted):
+            evicted = self._sessions.get(gone)
+            if evicted is not None and not evicted.confirmed:
+                evicted.ended = True
+                del self._sessions[gone]
+        self._new_session(now, accepted.established, accepted.local_half, accepted.verified, route, initiator=False)
+        self._send(route, accepted.response)
+
+    def _on_response(self, now: float, response: Response, route: Route) -> None:
+        for attempt in self._attempts.values():
+            if any(index == response.receiver_index for index, _ in attempt.tries):
+                break
+        else:
+            return
+        established = attempt.accept(response)
+        identity = attempt.target.identity
+        try:
+            verified = check_payload(
+                established.payload, established.certified_key, self.log_of(identity), self._wall()
+            )
+        except CoveyError as error:
+            # It proved the key we looked for and still contradicts itself: trying again would not help.
+            del self._attempts[identity]
+            self.emit(HandshakeFailed(identity, error.code))
+            return
+        del self._attempts[identity]
+        session = self._new_session(now, established, attempt.half, verified, route, initiator=True)
+        session.start_ratchet()
+        self._bind(now, session)
+
+    def _on_record_request(self, request: RecordRequest, route: Route) -> None:
+        identity = self.credentials.identity
+        if request.identity != identity or not self.record:
+            return
+        if not same(mac1(mac1_key(identity), request.authenticated), request.mac1):
+            return
+        self._send(route, RecordResponse(request.nonce, self.record, self.own_log()).encode())
+
+    # --- sessions and connections --------------------------------------------------------------------------------
+
+    def _new_index(self) -> int:
+        while True:
+            index = int.from_bytes(self._random(4), "big")
+            if index not in self._sessions:
+                return index
+
+    def _new_session(
+        self,
+        now: float,
+        established: Established,
+        local_half: bytes,
+        verified: bool,
+        route: Route,
+        *,
+        initiator: bool,
+    ) -> Session:
+        epochs = Epochs(
+            initiator=initiator,
+            keys=established.keys,
+            chaining_key=established.chaining_key,
+            handshake_hash=established.handshake_hash,
+            random=self._random,
+            encapsulate=self._encapsulate,
+            now=now,
+        )
+        session = Session(
+            self,
+            initiator=initiator,
+            local_index=established.local_index,
+            peer_index=established.peer_index,
+            epochs=epochs,
+            payload=established.payload,
+            local_half=local_half,
+            certified_key=established.certified_key,
+            claims_verified=verified,
+            route=route,
+            now=now,
+        )
+        self._sessions[established.local_index] = session
+        return session
+
+    def _bind(self, now: float, session: Session) -> None:
+        """A session with proven keys meets its connection (PROTOCOL 12, 19)."""
+        identity = session.peer
+        connection = self.connections.get(identity)
+        if connection is not None and connection.remote_half not in (None, session.payload.half):
+            for old in self._sessions_of(connection):
+                self._forget(old)
+            self._lose(connection, StreamCode.LOST_STATE, CloseCode.LOST_STATE, "the peer lost its state")
+            connection = None
+        if connection is None:
+            connection = self._new_connection(now, identity, session.local_half)
+        elif connection.local_half != session.local_half:
+            self._forget(session)
+            return
+        connection.remote_half = session.payload.half
+        session.connection = connection
+        self._attempts.pop(identity, None)
+        old_session = connection.session
+        if old_session is None or old_session.ended or not self._keep_sending_on(now, old_session, session):
+            connection.rebind(session)
+            if old_session is not None and not old_session.ended:
+                old_session.retire(now)
+                self._touched[old_session] = None
+        else:
+            session.retire(now)
+        if session.claims_verified:
+            self._verified(now, session)
+        else:
+            session.request_log()
+
+    def _keep_sending_on(self, now: float, old: Session, new: Session) -> bool:
+        """When two opens cross, both sides send on the one that the lower identity initiated."""
+        crossing = (
+            old.initiator != new.initiator
+            and new.created - old.created < _CROSSING_SECONDS
+            and old.connection is not None
+            and old.connection.stalled_at is None
+        )
+        return crossing and old.initiator == (self.credentials.identity < new.peer)
+
+    def _verified(self, now: float, session: Session) -> None:
+        connection = session.connection
+        if connection is None or session.verified:
+            return
+        resumed, connection.live = connection.live, True
+        self.emit(ConnectionLive(connection, resumed))
+        session.set_verified(now)
+        self.emit(PathsChanged(connection))
+
+    def _new_connection(self, now: float, identity: Identity, half: bytes) -> Connection:
+        strangers = [each for each in self.connections.values() if not each.admitted]
+        if len(strangers) >= limits.STRANGER_CONNECTIONS:
+            self.close(now, min(strangers, key=lambda each: each.created), CloseCode.IDLE)
+        connection = Connection(self.credentials.identity, identity, half, self.emit)
+        connection.created = now
+        self.connections[identity] = connection
+        return connection
+
+    def _half(self, identity: Identity) -> bytes:
+        """Our half of the connection id with a peer: stable until a connection of ours ends, then another.
+
+        Derived, so that a half-open handshake needs no memory and two handshakes that cross agree.
+        """
+        connection = self.connections.get(identity)
+        if connection is not None:
+            return connection.local_half
+        return hashlib.sha256(self._secret + identity + self._closes.to_bytes(8, "big")).digest()[:8]
+
+    def _sessions_of(self, connection: Connection) -> list[Session]:
+        return [session for session in self._sessions.values() if session.connection is connection]
+
+    def _forget(self, session: Session) -> None:
+        session.ended = True
+        self._sessions.pop(session.local_index, None)
+
+    def _lose(self, connection: Connection, stream_code: int, code: int = 0, reason: str = "") -> None:
+        """The connection is over: its streams end, and its half of the id is never used again."""
+        if connection.closed:
+            return
+        self._closes += 1
+        if self.connections.get(connection.peer) is connection:
+            del self.connections[connection.peer]
+        connection.lose(stream_code)
+        if self.relay is not None:
+            self.relay.forget(connection)
+        self.emit(ConnectionClosed(connection, code, reason))
+
+    def _say_close(self, now: float, session: Session, code: int, reason: str) -> None:
+        if session.confirmed and not session.ended:
+            self._send(session.active.route, session.close(now, code, reason))
+
+    def _retry(self, now: float, attempt: Attempt) -> None:
+        if now - attempt.started >= limits.HANDSHAKE_GIVE_UP:
+            identity = attempt.target.identity
+            del self._attempts[identity]
+            connection = self.connections.get(identity)
+            if connection is not None and not connection.live:
+                self._lose(connection, StreamCode.CANCELLED, CloseCode.IDLE, "no answer")
+            self.emit(HandshakeFailed(identity, "no-answer"))
+            return
+        self.last_timestamp = max(self._wall(), self.last_timestamp + 1)
+        datagram = attempt.initiate(
+            now, self.credentials, TransportKey(self._random(32)), self._new_index(), self.last_timestamp
+        )
+        for route in attempt.routes:
+            self._send(route, datagram)
+
+    def _housekeep(self, now: float) -> None:
+        self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
+        if self.relay is not None:
+            self.relay.expire(now)
+        for connection in list(self.connections.values()):
+            used = max(connection.last_used, connection.created)
+            if connection.session is None and now - used > limits.CONNECTION_LIFE_SECONDS:
+                self._lose(connection, StreamCode.LOST_STATE, CloseCode.IDLE, "no keys for a day")
+
+    # --- sending -------------------------------------------------------------------------------------------------
+
+    def _send(self, route: Route, datagram: bytes) -> None:
+        if route.circuit:
+            datagram = RELAY_HEADER.pack(RELAYED, 0, 0, route.circuit) + datagram
+        if len(self._queue) < _QUEUE_LIMIT:
+            self._queue.append((route, datagram))
+
+    def _transmit_queued(self, out: memoryview) -> Train | None:
+        if self._queue:
+            route, datagram = self._queue.popleft()
+            size = len(datagram)
+            out[:size] = datagram
+            return Train(route.local, route.remote, size, size)
+        if self.relay is not None:
+            forward = self.relay.next()
+            if forward is not None:
+                size = len(forward.data)
+                out[:size] = forward.data
+                return Train(forward.route.local, forward.route.remote, size, min(forward.segment, size))
+        return None
+
+    def _settle(self, now: float) -> None:
+        """Puts the deadlines of the sessions that were touched into the heap."""
+        for session in self._touched:
+            if session.ended:
+                continue
+            due = session.deadline()
+            if due is not None and (session.scheduled is None or due < session.scheduled):
+                session.scheduled = due
+                heapq.heappush(self._heap, (due, next(self._sequence), session))
+        self._touched.clear()
+        if self._housekeeping_at is None:
+            self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
+
+

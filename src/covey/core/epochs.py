@@ -1,0 +1,145 @@
+"""The keys of one session: Noise's first, then one ratchet after the other (PROTOCOL 18)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from covey.base.errors import ParseError
+from covey.core import limits
+from covey.crypto.packet import PacketKey
+from covey.crypto.ratchet import (
+    Encapsulate,
+    OfferSecret,
+    accept_answer,
+    answer_offer,
+    chain_0,
+    epoch_keys,
+    make_offer,
+    next_chain,
+    offer_epoch,
+)
+
+__all__ = ["Epochs"]
+
+
+class Epochs:
+    """Which keys seal and open now.
+
+    The initiator calls `offer` and, with the reply, `on_answer`; the responder calls `on_offer`. Both call `opened`
+    for every epoch a packet was opened in, and `expire`. The initiator sends in the next epoch as soon as it has the
+    answer; the responder once a packet of that epoch has arrived, which proves the initiator has its keys. After
+    `ParseError`, `VerifyError` or `CryptoError` the present epoch goes on unchanged.
+    """
+
+    def __init__(
+        self,
+        *,
+        initiator: bool,
+        keys: tuple[bytes, bytes],
+        chaining_key: bytes,
+        handshake_hash: bytes,
+        random: Callable[[int], bytes],
+        encapsulate: Encapsulate,
+        now: float,
+    ) -> None:
+        self._initiator = initiator
+        self._random = random
+        self._encapsulate = encapsulate
+        self._hash = handshake_hash
+        self._chain = chain_0(chaining_key)
+        sending, receiving = keys if initiator else keys[::-1]
+        self.epoch = 0
+        """The epoch we send in, all 64 bits of it."""
+        self.key = PacketKey(sending)
+        self._receive: dict[int, PacketKey] = {0: PacketKey(receiving)}
+        self._retire: list[tuple[float, int]] = []
+        self._latest = 0
+        self._next_send: PacketKey | None = None
+        self._secret: OfferSecret | None = None
+        self._offer = b""
+        self._answer = b""
+        self.since = now
+        self.packets = 0
+        self.bytes = 0
+
+    @property
+    def wire_epoch(self) -> int:
+        return self.epoch & 0xFFFF
+
+    @property
+    def offering(self) -> bool:
+        """An offer of ours waits for its answer."""
+        return self._secret is not None
+
+    def receive_key(self, wire_epoch: int) -> PacketKey | None:
+        return self._receive.get(wire_epoch)
+
+    def due(self, now: float) -> bool:
+        """Whether the initiator should start the next ratchet."""
+        return (
+            self._secret is None
+            and self._next_send is None
+            and (
+                now - self.since >= limits.REKEY_SECONDS
+                or self.packets >= limits.REKEY_PACKETS
+                or self.bytes >= limits.REKEY_BYTES
+            )
+        )
+
+    @property
+    def exhausted(self) -> bool:
+        """The key may seal no more packets (PROTOCOL: the AES-GCM limit)."""
+        return self.packets >= limits.HARD_PACKETS
+
+    def offer(self) -> bytes:
+        """Starts the ratchet to the next epoch: the body of an OFFER."""
+        self._secret, self._offer = make_offer(self._random(64), self._random(32), self._latest + 1)
+        return self._offer
+
+    def on_offer(self, body: bytes) -> bytes:
+        """The body of the ANSWER. From now on packets of the next epoch open. ParseError for another epoch."""
+        epoch = self._latest + 1
+        if self._initiator or offer_epoch(body) != epoch or self._next_send is not None:
+            raise ParseError("an offer out of turn")
+        answer, dh, ss = answer_offer(body, self._random(32), self._encapsulate)
+        self._advance(dh, ss, epoch, body, answer)
+        return answer
+
+    def on_answer(self, body: bytes, now: float, overlap: float) -> None:
+        """Switches to the next epoch; old packets open for `overlap` seconds more. ParseError without an offer."""
+        if self._secret is None:
+            raise ParseError("an answer to no offer")
+        secret, self._secret = self._secret, None
+        dh, ss = accept_answer(secret, body)
+        self._advance(dh, ss, secret.epoch, self._offer, body)
+        self._switch(now, overlap)
+
+    def opened(self, wire_epoch: int, now: float, overlap: float) -> None:
+        """A packet of this epoch authenticated."""
+        if self._next_send is not None and wire_epoch == self._latest & 0xFFFF:
+            self._switch(now, overlap)
+
+    def expire(self, now: float) -> None:
+        """Forgets the receive keys whose time is over."""
+        while self._retire and self._retire[0][0] <= now:
+            self._receive.pop(self._retire.pop(0)[1], None)
+
+    def deadline(self) -> float | None:
+        return self._retire[0][0] if self._retire else None
+
+    def _advance(self, dh: bytes, ss: bytes, epoch: int, offer: bytes, answer: bytes) -> None:
+        self._chain = next_chain(self._chain, dh, ss, self._hash, epoch, offer, answer)
+        keys = epoch_keys(self._chain)
+        sending, receiving = keys if self._initiator else keys[::-1]
+        self._receive[epoch & 0xFFFF] = PacketKey(receiving)
+        self._next_send = PacketKey(sending)
+        self._latest = epoch
+
+    def _switch(self, now: float, overlap: float) -> None:
+        assert self._next_send is not None
+        self._retire.append((now + min(overlap, limits.OLD_KEY_SECONDS), self.epoch & 0xFFFF))
+        self.key, self._next_send = self._next_send, None
+        self.epoch = self._latest
+        self.since = now
+        self.packets = self.bytes = 0
+        self._offer = b""

@@ -1,0 +1,143 @@
+"""What happened in the core, in order. The node takes events with `Endpoint.events()` once per turn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from covey.base.types import Identity
+
+if TYPE_CHECKING:
+    from covey.core.connection import Connection
+    from covey.core.stream import Stream
+    from covey.crypto.events import KeyLog
+
+__all__ = [
+    "ConnectionClosed",
+    "ConnectionLive",
+    "ConnectionStalled",
+    "DatagramReceived",
+    "Event",
+    "HandshakeConfirmed",
+    "HandshakeFailed",
+    "LogLearnt",
+    "PathsChanged",
+    "Ponged",
+    "RecordReceived",
+    "StreamOffered",
+    "StreamReadable",
+    "StreamReset",
+    "StreamWritable",
+]
+
+
+class Event:
+    """Base of all events."""
+
+    __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionLive(Event):
+    """A session with a verified peer carries this connection; `resumed`: it carried it before too."""
+
+    connection: Connection
+    resumed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionStalled(Event):
+    """No path of the connection answers. It waits for `Endpoint.connect` with fresh routes, or for the peer."""
+
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionClosed(Event):
+    """Gone, with its streams. `code` and `reason` are the peer's, or say what happened here."""
+
+    connection: Connection
+    code: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeFailed(Event):
+    """An attempt of ours ended without a session. `code`: `no-answer` or that of the check that failed."""
+
+    identity: Identity
+    code: str
+
+
+@dataclass(frozen=True, slots=True)
+class HandshakeConfirmed(Event):
+    """Replay state to persist for a pinned peer: message 1 of (identity, key) had this timestamp (PROTOCOL 11)."""
+
+    identity: Identity
+    key: bytes
+    timestamp: int
+
+
+@dataclass(frozen=True, slots=True)
+class LogLearnt(Event):
+    """A peer's key-event log, verified: keep it."""
+
+    log: KeyLog
+
+
+@dataclass(frozen=True, slots=True)
+class RecordReceived(Event):
+    """An agent answered a record request. Unverified bytes: `record` and `log` (which may be empty)."""
+
+    identity: Identity
+    record: bytes
+    log: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PathsChanged(Event):
+    """A path appeared, died, or another one became the active one."""
+
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class StreamOffered(Event):
+    """The peer opened a stream for `stream.service`. Use it, or `reset(REFUSED)`."""
+
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReadable(Event):
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class StreamWritable(Event):
+    """A writer that found no room finds some again."""
+
+    stream: Stream
+
+
+@dataclass(frozen=True, slots=True)
+class StreamReset(Event):
+    """The peer (or the loss of the connection's state) ended the stream."""
+
+    stream: Stream
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class DatagramReceived(Event):
+    stream: Stream
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Ponged(Event):
+    """The answer to `Connection.ping(token)`: seconds there and back."""
+
+    connection: Connection
+    token: int
+    rtt: float

@@ -1,0 +1,256 @@
+"""Handshakes until keys exist: our attempts, and the half-open ones of others (PROTOCOL 10 to 12).
+
+Nothing here changes a session or a connection. An initiation from a stranger costs one MAC, then (if the MAC is
+right) the Noise computations and one half-open entry of bounded number and life.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
+
+from covey.base.errors import ParseError, VerifyError
+from covey.base.types import Identity
+from covey.core import limits
+from covey.core.path import Route
+from covey.crypto.certificates import Delegation, TransportCertificate, verify_chain
+from covey.crypto.credentials import Credentials, TransportPair
+from covey.crypto.events import KeyLog
+from covey.crypto.keys import TransportKey
+from covey.crypto.mac import mac1, mac1_key, same
+from covey.crypto.noise import HandshakeState
+from covey.wire.datagram import Initiation, Response
+from covey.wire.handshake import HandshakePayload
+
+__all__ = [
+    "Accepted",
+    "Attempt",
+    "Established",
+    "HalfOpenTable",
+    "Target",
+    "check_payload",
+    "matching_key",
+    "own_payload",
+]
+
+NO_PSK: Final = bytes(32)
+NO_PSK_TAG: Final = bytes(8)
+PADDED_PAYLOAD: Final = 1000
+_TRIES_KEPT: Final = 3
+"""Older tries of an attempt whose answer may still be on its way."""
+PATTERN: Final = "IKpsk2"
+
+
+def prologue(responder: Identity) -> bytes:
+    """PROTOCOL 10."""
+    return b"covey 1\0" + responder
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Whom to reach: identity and current transport key, from a verified record."""
+
+    identity: Identity
+    transport_key: bytes
+
+
+class Established(NamedTuple):
+    """A finished handshake: what a session is made of."""
+
+    keys: tuple[bytes, bytes]
+    chaining_key: bytes
+    handshake_hash: bytes
+    payload: HandshakePayload
+    certified_key: bytes
+    local_index: int
+    peer_index: int
+
+
+class Accepted(NamedTuple):
+    """A half-open handshake: the answer to send, and what a session is made of if it is confirmed."""
+
+    response: bytes
+    established: Established
+    local_half: bytes
+    verified: bool
+    """The peer's chain was followed to its identity; otherwise its log must be fetched."""
+
+
+def own_payload(credentials: Credentials, pair: TransportPair, timestamp: int, half: bytes) -> HandshakePayload:
+    """What we say of ourselves: `timestamp` is 0 in message 2, `pair` the transport key that is in use."""
+    return HandshakePayload(
+        timestamp,
+        half,
+        credentials.identity,
+        credentials.log.sequence,
+        credentials.log.head,
+        credentials.delegation.raw,
+        pair.certificate.raw,
+    )
+
+
+def check_payload(payload: HandshakePayload, static: bytes, log: KeyLog | None, now_us: int) -> bool:
+    """Checks a peer's claims against the key it proved to hold. True if they are fully verified.
+
+    Without its current log (None, or one with another head) the chain cannot be followed to the identity: False,
+    and the log must be fetched. VerifyError and ParseError for claims that contradict each other.
+    """
+    certificate = TransportCertificate.parse(payload.certificate)
+    delegation = Delegation.parse(payload.delegation)
+    if certificate.identity != payload.identity or certificate.public != static:
+        raise VerifyError("the certificate is for another identity or key", code="other-identity")
+    certificate.verify(delegation, now_us)
+    if log is None or (log.head != payload.log_head and log.sequence < payload.log_sequence):
+        return False
+    verify_chain(log, delegation, certificate, now_us)
+    return True
+
+
+class _Try(NamedTuple):
+    index: int
+    state: HandshakeState
+
+
+@dataclass(slots=True)
+class Attempt:
+    """Our handshake with one target, over any number of routes, retried with fresh keys until it is answered."""
+
+    target: Target
+    half: bytes
+    routes: list[Route]
+    started: float
+    retry_at: float
+    tries: list[_Try] = field(default_factory=list)
+    delay: float = limits.HANDSHAKE_RETRY
+    datagram: bytes = b""
+
+    def initiate(
+        self,
+        now: float,
+        credentials: Credentials,
+        ephemeral: TransportKey,
+        index: int,
+        timestamp: int,
+    ) -> bytes:
+        """The next message 1, the same for every route."""
+        pair = credentials.current
+        state = HandshakeState(
+            PATTERN,
+            True,
+            prologue(self.target.identity),
+            pair.key,
+            ephemeral,
+            self.target.transport_key,
+            NO_PSK,
+        )
+        payload = own_payload(credentials, pair, timestamp, self.half).encode(PADDED_PAYLOAD)
+        prefix = Initiation.prefix(index, NO_PSK_TAG, state.write_message(payload))
+        self.tries = [*self.tries[-_TRIES_KEPT + 1 :], _Try(index, state)]
+        self.retry_at = now + self.delay
+        self.delay = min(2 * self.delay, limits.HANDSHAKE_RETRY_LIMIT)
+        self.datagram = Initiation.complete(prefix, mac1(mac1_key(self.target.transport_key), prefix))
+        return self.datagram
+
+    def accept(self, response: Response) -> Established:
+        """Reads message 2. CoveyError if it is none of ours or false; the attempt goes on."""
+        for index, state in self.tries:
+            if index == response.receiver_index:
+                break
+        else:
+            raise ParseError("no such handshake")
+        # On a copy: a forged answer must not spoil the handshake for the true one.
+        state = state.copy()
+        payload = HandshakePayload.parse(state.read_message(response.noise))
+        if payload.identity != self.target.identity:
+            raise VerifyError("another identity answered", code="other-identity")
+        return Established(
+            state.split(),
+            state.chaining_key,
+            state.handshake_hash,
+            payload,
+            self.target.transport_key,
+            index,
+            response.sender_index,
+        )
+
+
+class HalfOpenTable:
+    """Answers initiations. Remembers each for five seconds, so that a repeated message 1 gets the same answer."""
+
+    def __init__(self) -> None:
+        self._by_datagram: OrderedDict[bytes, tuple[float, Accepted]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._by_datagram)
+
+    def repeated(self, datagram: bytes) -> bytes | None:
+        """The answer to a byte-identical message 1, if it is still known."""
+        entry = self._by_datagram.get(datagram)
+        return entry[1].response if entry is not None else None
+
+    def accept(
+        self,
+        now: float,
+        now_us: int,
+        message: Initiation,
+        pair: TransportPair,
+        credentials: Credentials,
+        half_of: Callable[[Identity], bytes],
+        log_of: Callable[[Identity], KeyLog | None],
+        last_timestamp: Callable[[Identity, bytes], int],
+        ephemeral: TransportKey,
+        index: int,
+    ) -> Accepted:
+        """Computes message 2. Any CoveyError means silence. `pair` is the transport key whose mac1 matched."""
+        if message.psk_tag != NO_PSK_TAG:
+            raise VerifyError("unknown psk", code="unknown-psk")
+        identity = credentials.identity
+        state = HandshakeState(PATTERN, False, prologue(identity), pair.key, ephemeral, None, NO_PSK)
+        payload = HandshakePayload.parse(state.read_message(message.noise))
+        static = state.remote_static
+        if static is None or payload.identity == identity:
+            raise VerifyError("a handshake with ourselves", code="self")
+        verified = check_payload(payload, static, log_of(payload.identity), now_us)
+        if payload.timestamp <= last_timestamp(payload.identity, static):
+            raise VerifyError("a replayed initiation", code="replayed")
+        half = half_of(payload.identity)
+        noise = state.write_message(own_payload(credentials, pair, 0, half).encode())
+        response = Response(index, message.sender_index, noise).encode()
+        established = Established(
+            state.split(), state.chaining_key, state.handshake_hash, payload, static, index, message.sender_index
+        )
+        return Accepted(response, established, half, verified)
+
+    def remember(self, now: float, datagram: bytes, accepted: Accepted) -> list[int]:
+        """Keeps an answer; the indices of entries that had to go for it."""
+        self._by_datagram[datagram] = (now, accepted)
+        gone = []
+        while len(self._by_datagram) > limits.HALF_OPEN_LIMIT:
+            gone.append(self._by_datagram.popitem(last=False)[1][1].established.local_index)
+        return gone
+
+    def expire(self, now: float) -> list[int]:
+        """Forgets entries older than five seconds; their indices."""
+        gone = []
+        while self._by_datagram:
+            at, accepted = next(iter(self._by_datagram.values()))
+            if at + limits.HALF_OPEN_LIFE > now:
+                break
+            self._by_datagram.popitem(last=False)
+            gone.append(accepted.established.local_index)
+        return gone
+
+    def deadline(self) -> float | None:
+        for at, _ in self._by_datagram.values():
+            return at + limits.HALF_OPEN_LIFE
+        return None
+
+
+def matching_key(credentials: Credentials, message: Initiation) -> TransportPair | None:
+    """The transport key of ours that mac1 was made for, tried newest first; None means silence."""
+    for pair in credentials.transport_keys:
+        if same(mac1(mac1_key(pair.key.public), message.authenticated), message.mac1):
+            return pair
+    return None

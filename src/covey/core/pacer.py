@@ -1,0 +1,41 @@
+"""A token bucket that spreads a window over a round trip (RFC 9002, 7.7; PROTOCOL 28)."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["Pacer"]
+
+_BURST_SECONDS: Final = 0.002
+"""Credit: what the rate sends in this time, because asyncio cannot sleep much shorter."""
+_BURST_MIN_DATAGRAMS: Final = 10
+_BURST_MAX: Final = 8 * 65_507
+"""Bytes: eight trains."""
+_SHORTEST_SLEEP: Final = 0.001
+_GAIN: Final = 1.25
+
+
+class Pacer:
+    """`credit(now, ...)` says how many bytes may leave now, `spend(size)` takes them, `ready_at(now)` when to look again."""
+
+    __slots__ = ("_credit", "_rate", "_updated")
+
+    def __init__(self) -> None:
+        self._credit = float(_BURST_MAX)
+        self._rate = 0.0
+        self._updated = 0.0
+
+    def credit(self, now: float, window: int, smoothed_rtt: float, datagram: int) -> int:
+        """Bytes that may leave now, for a congestion window (bytes), a round trip (seconds) and a datagram size."""
+        rate = self._rate = _GAIN * window / max(smoothed_rtt, 1e-6)
+        most = min(max(rate * _BURST_SECONDS, _BURST_MIN_DATAGRAMS * datagram), _BURST_MAX)
+        self._credit = min(self._credit + (now - self._updated) * rate, most)
+        self._updated = now
+        return int(self._credit)
+
+    def spend(self, size: int) -> None:
+        self._credit -= size
+
+    def ready_at(self, now: float) -> float:
+        """When a millisecond's worth of credit will be there. Call after `credit` said too little."""
+        return now + max(-self._credit / self._rate if self._credit < 0 else 0.0, _SHORTEST_SLEEP)

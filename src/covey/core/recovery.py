@@ -1,0 +1,256 @@
+"""What is in flight on one path, and what was lost: RFC 9002, by trains instead of packets.
+
+A `Sent` stands for a run of datagrams with consecutive counters that were sent together. Bulk traffic is one `Sent`
+per train; an acknowledgement or a loss that covers a part of it cuts it, the arithmetic below says what the parts
+carried. No object exists per datagram.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from covey.core.cubic import Cubic
+from covey.core.pacer import Pacer
+from covey.core.rtt import PTO_LIMIT, Rtt
+
+if TYPE_CHECKING:
+    from covey.core.stream import Stream
+
+__all__ = ["PACKET_THRESHOLD", "Recovery", "Sent"]
+
+PACKET_THRESHOLD: Final = 3
+"""A packet is lost when one this much later was acknowledged (RFC 9002, 6.1.1)."""
+_PERSISTENT_PTOS: Final = 3
+
+Item = tuple[Any, ...]
+"""What a single datagram carried, for the session to act on when it is acknowledged or lost."""
+
+
+class Sent:
+    """Datagrams `first` .. `first + count - 1` of one path.
+
+    Either `stream` is set and datagram i carried `chunk` bytes of it from `offset + i * chunk` (the last one the rest
+    of `length`, and FIN if `fin`), or `items` lists what the only datagram carried.
+    """
+
+    __slots__ = ("chunk", "count", "fin", "first", "items", "last_size", "length", "offset", "size", "stream", "time")
+
+    def __init__(
+        self,
+        first: int,
+        count: int,
+        time: float,
+        size: int,
+        last_size: int,
+        *,
+        items: list[Item] | None = None,
+        stream: Stream | None = None,
+        offset: int = 0,
+        chunk: int = 0,
+        length: int = 0,
+        fin: bool = False,
+    ) -> None:
+        self.first = first
+        self.count = count
+        self.time = time
+        self.size = size
+        self.last_size = last_size
+        self.items = items
+        self.stream = stream
+        self.offset = offset
+        self.chunk = chunk
+        self.length = length
+        self.fin = fin
+
+    @property
+    def bytes(self) -> int:
+        """UDP payload of all its datagrams."""
+        return self.size * (self.count - 1) + self.last_size
+
+    def part(self, start: int, stop: int) -> Sent:
+        """The datagrams [start, stop) of this run, counted from 0, as a run of their own."""
+        last = stop == self.count
+        return Sent(
+            self.first + start,
+            stop - start,
+            self.time,
+            self.size,
+            self.last_size if last else self.size,
+            items=self.items,
+            stream=self.stream,
+            offset=self.offset + start * self.chunk,
+            chunk=self.chunk,
+            length=min(stop * self.chunk, self.length) - start * self.chunk,
+            fin=self.fin and last,
+        )
+
+
+class Recovery:
+    """Loss detection and congestion of one path.
+
+    `on_sent` for every ack-eliciting run in order of counters; `on_ack` gives (acknowledged, lost) runs for the
+    session to dispatch; `deadline()` is when `on_deadline` wants to be called; that gives lost runs, or says with
+    `probes` > 0 that as many packets may leave beyond the window.
+    """
+
+    __slots__ = (
+        "_deadline",
+        "_largest_acked",
+        "_last_eliciting",
+        "_loss_time",
+        "_sent",
+        "cubic",
+        "limited",
+        "lost_bytes",
+        "oldest_unacked_at",
+        "pacer",
+        "probes",
+        "pto_count",
+        "rtt",
+    )
+
+    def __init__(self, datagram: int) -> None:
+        self.rtt = Rtt()
+        self.cubic = Cubic(datagram)
+        self.pacer = Pacer()
+        self.probes = 0
+        self.pto_count = 0
+        self.limited = False
+        """The window (not the application) held back the last transmission."""
+        self.lost_bytes = 0
+        self.oldest_unacked_at: float | None = None
+        """Since when ack-eliciting data waits without any acknowledgement: path death is judged by it."""
+        self._sent: deque[Sent] = deque()
+        self._largest_acked = -1
+        self._loss_time: float | None = None
+        self._last_eliciting = 0.0
+
+    @property
+    def outstanding(self) -> bool:
+        return bool(self._sent)
+
+    def on_sent(self, run: Sent) -> None:
+        self._sent.append(run)
+        self.cubic.on_sent(run.bytes)
+        self._last_eliciting = run.time
+        if self.oldest_unacked_at is None:
+            self.oldest_unacked_at = run.time
+
+    def on_ack(
+        self, now: float, ranges: list[tuple[int, int]], ack_delay: float
+    ) -> tuple[list[Sent], list[Sent]]:
+        """`ranges` as in `wire.frames.AckFrame`. Counters that were never sent simply match nothing."""
+        largest = ranges[0][1]
+        if not self._sent or largest < self._sent[0].first:
+            return [], []
+        acked: list[Sent] = []
+        kept: list[Sent] = []
+        at = len(ranges) - 1
+        sent = self._sent
+        while sent and sent[0].first <= largest:
+            run = sent.popleft()
+            while at > 0 and ranges[at][1] < run.first:
+                at -= 1
+            low, high = ranges[at]
+            if low <= run.first and run.first + run.count - 1 <= high:
+                acked.append(run)
+            else:
+                self._cut(run, ranges, at, acked, kept)
+        if acked:
+            newest = acked[-1]
+            last_counter = newest.first + newest.count - 1
+            if last_counter == largest:
+                self.rtt.sample(max(now - newest.time, 1e-6), ack_delay)
+            self._largest_acked = max(self._largest_acked, last_counter)
+            self.pto_count = 0
+            size = sum([run.bytes for run in acked])
+            self.cubic.on_acked(now, size, newest.time, self.rtt, self.limited)
+        sent.extendleft(reversed(kept))
+        lost = self._detect_lost(now)
+        if acked:
+            self.oldest_unacked_at = now if sent else None
+        return acked, lost
+
+    def deadline(self) -> float | None:
+        """When `on_deadline` is due, seconds; None while nothing is in flight."""
+        if self._loss_time is not None:
+            return self._loss_time
+        if not self._sent:
+            return None
+        return self._last_eliciting + min(PTO_LIMIT, self.rtt.pto() * (1 << min(self.pto_count, 10)))
+
+    def on_deadline(self, now: float) -> list[Sent]:
+        """Lost runs; or none and `probes` raised (RFC 9002, 6.2.4)."""
+        if self._loss_time is not None:
+            return self._detect_lost(now)
+        self.pto_count += 1
+        self.probes = 2
+        # Without this the next probe timeout would be due at once, if nothing can be sent now.
+        self._last_eliciting = now
+        if self.pto_count == _PERSISTENT_PTOS:
+            self.cubic.on_persistent_congestion()
+        return []
+
+    def oldest(self) -> Sent | None:
+        """The oldest datagram in flight, as a run of one: what a probe repeats."""
+        return self._sent[0].part(0, 1) if self._sent else None
+
+    def abandon(self) -> list[Sent]:
+        """Everything in flight, given up without judging the path's congestion: the path or its keys are gone."""
+        runs = list(self._sent)
+        self._sent.clear()
+        self.cubic.on_discarded(sum(run.bytes for run in runs))
+        self._loss_time = None
+        self.oldest_unacked_at = None
+        return runs
+
+    def _cut(
+        self, run: Sent, ranges: list[tuple[int, int]], at: int, acked: list[Sent], kept: list[Sent]
+    ) -> None:
+        """Splits a partly acknowledged run; `ranges[at]` is the lowest range that may touch it."""
+        start, stop = 0, run.count
+        while start < stop:
+            low, high = ranges[at]
+            low, high = low - run.first, high - run.first
+            if high < start and at > 0:
+                at -= 1
+            elif low >= stop or high < start:
+                kept.append(run.part(start, stop))
+                return
+            else:
+                if low > start:
+                    kept.append(run.part(start, low))
+                    start = low
+                end = min(high + 1, stop)
+                acked.append(run.part(start, end))
+                start = end
+
+    def _detect_lost(self, now: float) -> list[Sent]:
+        """RFC 9002, 6.1: by packet threshold 3 and by time, among runs older than the largest acknowledged."""
+        self._loss_time = None
+        lost: list[Sent] = []
+        sent = self._sent
+        largest = self._largest_acked
+        delay = self.rtt.loss_delay()
+        kept: list[Sent] = []
+        while sent and sent[0].first < largest:
+            run = sent.popleft()
+            by_count = min(run.count, largest - PACKET_THRESHOLD - run.first + 1)
+            if run.time + delay <= now:
+                by_count = min(run.count, largest - run.first)
+            if by_count >= run.count:
+                lost.append(run)
+                continue
+            if by_count > 0:
+                lost.append(run.part(0, by_count))
+                run = run.part(by_count, run.count)
+            kept.append(run)
+            if self._loss_time is None and run.first < largest:
+                self._loss_time = run.time + delay
+        sent.extendleft(reversed(kept))
+        if lost:
+            size = sum(run.bytes for run in lost)
+            self.lost_bytes += size
+            self.cubic.on_lost(now, size, lost[-1].time)
+        return lost

@@ -1,0 +1,133 @@
+"""Circuits of a relay: who is at the two ends of a number (PROTOCOL 21).
+
+A relay reads eight bytes of a datagram and forwards it unchanged: one circuit id serves both sides. It knows its
+clients by their sessions, so "the bound address" of a side is where that session's packets come from; a client that
+moves is followed as soon as its session has validated the new address.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final, NamedTuple
+
+from covey.base.errors import LimitError
+from covey.base.types import Endpoint, Identity
+from covey.core.connection import Connection
+from covey.core.path import Route
+from covey.wire.datagram import RELAY_HEADER_SIZE
+
+__all__ = ["Forward", "RelayTable"]
+
+CIRCUITS_PER_CLIENT: Final = 1024
+QUEUE_BYTES: Final = 2 * 1024 * 1024
+"""Bytes waiting to be forwarded for all circuits; a short queue, because late packets are worse than lost ones."""
+IDLE_SECONDS: Final = 600.0
+
+
+class Forward(NamedTuple):
+    """A run of datagrams to pass on unchanged."""
+
+    route: Route
+    data: bytes
+    segment: int
+
+
+class _Circuit:
+    __slots__ = ("sides", "used_at")
+
+    def __init__(self, first: Connection, second: Connection, now: float) -> None:
+        self.sides = (first, second)
+        self.used_at = now
+
+
+class RelayTable:
+    """Opens circuits between clients, and says where a received run goes."""
+
+    def __init__(self) -> None:
+        self._circuits: dict[int, _Circuit] = {}
+        self._by_pair: dict[tuple[Identity, Identity], int] = {}
+        self._count: dict[Identity, int] = {}
+        self._queue: deque[Forward] = deque()
+        self._queued = 0
+        self.forwarded_bytes = 0
+        self.dropped_bytes = 0
+
+    def __len__(self) -> int:
+        return len(self._circuits)
+
+    def open(self, now: float, first: Connection, second: Connection, number: int) -> int:
+        """The circuit between two clients: the one they have, or `number` (32 random bits).
+
+        LimitError if the asker (`first`) has too many.
+        """
+        pair = (min(first.peer, second.peer), max(first.peer, second.peer))
+        known = self._by_pair.get(pair)
+        if known is not None:
+            circuit = self._circuits[known]
+            if first in circuit.sides and second in circuit.sides:
+                circuit.used_at = now
+                return known
+            self._close(known)
+        if self._count.get(first.peer, 0) >= CIRCUITS_PER_CLIENT:
+            raise LimitError("too many circuits", code="too-many-circuits")
+        while number in self._circuits or number == 0:
+            number = (number + 1) & 0xFFFFFFFF
+        self._circuits[number] = _Circuit(first, second, now)
+        self._by_pair[pair] = number
+        for connection in (first, second):
+            self._count[connection.peer] = self._count.get(connection.peer, 0) + 1
+        return number
+
+    def receive(
+        self, now: float, view: memoryview, segment: int, local: int, remote: Endpoint, start: int, stop: int
+    ) -> bool:
+        """Forwards the run [start, stop) of `view`, all of one circuit. False if it is none of ours."""
+        number = int.from_bytes(view[start + 4 : start + RELAY_HEADER_SIZE], "big")
+        circuit = self._circuits.get(number)
+        if circuit is None:
+            return False
+        source = Route(local, remote)
+        for here, there in (circuit.sides, circuit.sides[::-1]):
+            if here.session is not None and any(path.route == source for path in here.session.paths):
+                if there.session is not None:
+                    circuit.used_at = now
+                    self._push(Forward(there.session.active.route, bytes(view[start:stop]), segment))
+                return True
+        return True
+
+    def next(self) -> Forward | None:
+        """The next run to send."""
+        if not self._queue:
+            return None
+        forward = self._queue.popleft()
+        self._queued -= len(forward.data)
+        self.forwarded_bytes += len(forward.data)
+        return forward
+
+    def forget(self, connection: Connection) -> None:
+        """A client is gone: its circuits close."""
+        for number, circuit in list(self._circuits.items()):
+            if connection in circuit.sides:
+                self._close(number)
+
+    def expire(self, now: float) -> None:
+        """Closes circuits that nobody has used for ten minutes."""
+        for number, circuit in list(self._circuits.items()):
+            if now - circuit.used_at > IDLE_SECONDS:
+                self._close(number)
+
+    def _push(self, forward: Forward) -> None:
+        if self._queued + len(forward.data) > QUEUE_BYTES:
+            self.dropped_bytes += len(forward.data)
+            return
+        self._queue.append(forward)
+        self._queued += len(forward.data)
+
+    def _close(self, number: int) -> None:
+        circuit = self._circuits.pop(number)
+        identities = sorted(side.peer for side in circuit.sides)
+        self._by_pair.pop((identities[0], identities[1]), None)
+        for identity in identities:
+            self._count[identity] -= 1
+            if not self._count[identity]:
+                del self._count[identity]

@@ -1,0 +1,127 @@
+"""The bytes of a stream that were written and are not yet acknowledged."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import Final
+
+from covey.core.ranges import RangeSet
+
+__all__ = ["SendBuffer"]
+
+_COALESCE: Final = 16_384
+"""Writes smaller than this share a chunk up to this size, larger ones are kept by reference: a stream of tiny
+messages costs one object per 16 KiB, a bulk write is never copied before the AEAD's input."""
+
+
+class SendBuffer:
+    """Offsets [acked, end) are held; [sent, end) was never sent; `lost` is to be sent again."""
+
+    __slots__ = ("_acked_beyond", "_chunks", "_open", "_starts", "acked", "end", "lost", "sent")
+
+    def __init__(self) -> None:
+        self._starts: list[int] = []
+        self._chunks: list[memoryview | bytearray] = []
+        self._open = False  # the last chunk is a bytearray that may still grow
+        self._acked_beyond = RangeSet()
+        self.lost = RangeSet()
+        self.acked = 0
+        self.sent = 0
+        self.end = 0
+
+    @property
+    def held(self) -> int:
+        """Bytes kept in memory for this stream."""
+        return self.end - self.acked
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Appends. `bytes` are kept by reference; anything that may change under us is copied."""
+        size = len(data)
+        if size == 0:
+            return
+        if size < _COALESCE:
+            if self._open and len(self._chunks[-1]) + size <= _COALESCE:
+                self._chunks[-1] += data  # type: ignore[operator]
+            else:
+                self._starts.append(self.end)
+                self._chunks.append(bytearray(data))
+                self._open = True
+        else:
+            self._starts.append(self.end)
+            self._chunks.append(memoryview(data if isinstance(data, bytes) else bytes(data)))
+            self._open = False
+        self.end += size
+
+    def piece(self, offset: int, limit: int) -> memoryview | bytearray:
+        """Up to `limit` bytes from `offset` that lie in one chunk (at least one byte)."""
+        at = bisect_right(self._starts, offset) - 1
+        start = offset - self._starts[at]
+        return self._chunks[at][start : start + limit]
+
+    def copy_into(self, target: bytearray | memoryview, at: int, offset: int, size: int) -> None:
+        """Copies [offset, offset + size) to target[at:]."""
+        while size > 0:
+            piece = self.piece(offset, size)
+            n = len(piece)
+            target[at : at + n] = piece
+            at += n
+            offset += n
+            size -= n
+
+    def next_range(self, limit: int) -> tuple[int, int]:
+        """(offset, size) of what to send next: lost bytes first, then new ones up to offset `limit`; size may be 0."""
+        if self.lost:
+            start, stop = self.lost.first
+            return start, stop - start
+        return self.sent, min(self.end, limit) - self.sent
+
+    def on_sent(self, offset: int, size: int) -> None:
+        if offset + size > self.sent:
+            self.sent = offset + size
+        if self.lost:
+            self.lost.remove(offset, offset + size)
+
+    def on_acked(self, offset: int, size: int) -> None:
+        stop = offset + size
+        if self.lost:
+            self.lost.remove(offset, stop)
+        if offset <= self.acked:
+            if stop <= self.acked:
+                return
+            self.acked = stop
+        else:
+            self._acked_beyond.add(offset, stop)
+        while self._acked_beyond and self._acked_beyond.first[0] <= self.acked:
+            start, beyond = self._acked_beyond.first
+            self.acked = max(self.acked, beyond)
+            self._acked_beyond.remove(start, beyond)
+        self._release()
+
+    def on_lost(self, offset: int, size: int) -> None:
+        """Marks for sending again what was not acknowledged in the meantime."""
+        stop = offset + size
+        offset = max(offset, self.acked)
+        if offset >= stop:
+            return
+        self.lost.add(offset, stop)
+        for low, high in list(self._acked_beyond):
+            self.lost.remove(low, high)
+
+    def discard(self) -> None:
+        """Forgets everything: the stream was reset. `end` becomes what was sent, the final size to tell the peer."""
+        self._starts.clear()
+        self._chunks.clear()
+        self._open = False
+        self.lost.clear()
+        self._acked_beyond.clear()
+        self.acked = self.end = self.sent
+
+    def _release(self) -> None:
+        chunks, starts = self._chunks, self._starts
+        drop = 0
+        while drop < len(chunks) and starts[drop] + len(chunks[drop]) <= self.acked:
+            drop += 1
+        if drop:
+            if drop == len(chunks):
+                self._open = False
+            del chunks[:drop], starts[:drop]

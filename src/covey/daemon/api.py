@@ -1,0 +1,290 @@
+"""The local API: the table of its routes and what each does.
+
+`ROUTES` is the one place that names a path; `http.py` serves it, `openapi.py` describes it,
+`docs/reference-api.md` is checked against it. A handler gets the running `Service` and its decoded request
+and returns a structure; it knows nothing of HTTP, raises `CoveyError`, and is a test's function call away.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from covey.base.constants import MESSAGE_LIMIT
+from covey.base.errors import LimitError, NotFoundError, UsageError
+from covey.base.schema import MessageView, NodeView, PeerView, PingView, SendView
+from covey.daemon import openapi, requests
+from covey.daemon.facade import NodeFacade, StreamFacade
+
+__all__ = ["BATCH_BODY_LIMIT", "BODY_LIMIT", "ROUTES", "Route", "Service"]
+
+BODY_LIMIT = 2 * 1024 * 1024
+"""Largest request body, bytes: one message of `MESSAGE_LIMIT` in base64, with room. Ours."""
+
+BATCH_BODY_LIMIT = 16 * 1024 * 1024
+"""Largest batch body, bytes. Ours."""
+
+
+class Service(Protocol):
+    """What the handlers may use of the running daemon."""
+
+    node: NodeFacade
+
+    def offer_stream(self, stream: StreamFacade) -> requests.StreamView:
+        """Keep an open stream until somebody attaches to it on `stream.sock`."""
+
+    def stop(self) -> None:
+        """Begin to drain; returns at once."""
+
+    def events(self) -> AsyncIterator[dict[str, Any]]:
+        """The node's events until the daemon stops."""
+
+
+@dataclass(frozen=True)
+class Route:
+    """One request of the API. `answer` is the type that `handle` returns."""
+
+    method: str
+    path: str
+    handle: Callable[[Service, Any], Awaitable[Any]]
+    request: type
+    answer: Any
+    summary: str
+    limit: int = BODY_LIMIT
+    events: bool = False
+    """The answer is a stream of server-sent events, taken from `Service.events`."""
+
+
+async def status(service: Service, request: requests.Nothing) -> NodeView:
+    return service.node.view()
+
+
+async def list_peers(service: Service, request: requests.Nothing) -> requests.Items[PeerView]:
+    return requests.Items(service.node.peers())
+
+
+async def list_pending(service: Service, request: requests.Nothing) -> requests.Items[PeerView]:
+    return requests.Items(service.node.pending())
+
+
+async def show_peer(service: Service, request: requests.PeerRequest) -> PeerView:
+    matches = [peer for peer in service.node.peers() if _is_named(peer, request.peer)]
+    trusted = [peer for peer in matches if peer.trust == "trusted"]
+    if len(trusted) == 1:
+        return trusted[0]
+    if not matches:
+        raise NotFoundError(
+            f"this agent does not know {request.peer!r}",
+            code="unknown-peer",
+            next_step=f"covey find {request.peer}",
+        )
+    if len(matches) > 1:
+        raise UsageError(
+            f"{len(matches)} peers are called {request.peer!r}",
+            code="ambiguous-peer",
+            next_step="covey peers, then use the identity",
+        )
+    return matches[0]
+
+
+async def find(service: Service, request: requests.PeerRequest) -> PeerView:
+    return await service.node.find(request.peer)
+
+
+async def handshake(service: Service, request: requests.HandshakeRequest) -> PeerView:
+    return await service.node.handshake(request.peer, request.reason, request.wait)
+
+
+async def approve(service: Service, request: requests.PeerRequest) -> PeerView:
+    return await service.node.approve(request.peer)
+
+
+async def reject(service: Service, request: requests.RejectRequest) -> PeerView:
+    return await service.node.reject(request.peer, request.reason)
+
+
+async def untrust(service: Service, request: requests.PeerRequest) -> PeerView:
+    return await service.node.untrust(request.peer)
+
+
+async def ping(service: Service, request: requests.PeerRequest) -> PingView:
+    return await service.node.ping(request.peer)
+
+
+async def send(service: Service, request: requests.SendRequest) -> SendView:
+    body = _body_bytes(request.body, request.body_b64)
+    return await service.node.send(
+        request.peer, body, request.type, id=request.id, ttl=request.ttl, wait=request.wait
+    )
+
+
+async def send_batch(service: Service, request: requests.BatchRequest) -> requests.Items[SendView]:
+    bodies = [_body_bytes(message.body, message.body_b64) for message in request.messages]
+    ids = [message.id for message in request.messages if message.id is not None]
+    if ids and len(ids) != len(bodies):
+        raise UsageError("either every message of a batch has an id, or none")
+    if len(set(ids)) != len(ids):
+        raise UsageError("two messages of a batch have the same id")
+    return requests.Items(
+        await service.node.send_many(
+            request.peer, bodies, request.type, ids or None, request.ttl, request.wait
+        )
+    )
+
+
+async def inbox_list(service: Service, request: requests.InboxRequest) -> requests.Items[MessageView]:
+    return requests.Items(
+        await service.node.inbox_list(
+            all=request.all, limit=request.limit, after=request.after, bodies=request.bodies
+        )
+    )
+
+
+async def inbox_show(service: Service, request: requests.MessageRequest) -> MessageView:
+    return await service.node.inbox_get(request.id)
+
+
+async def inbox_acknowledge(service: Service, request: requests.AcknowledgeRequest) -> requests.CountView:
+    return requests.CountView(await service.node.inbox_acknowledge(request.numbers))
+
+
+async def inbox_clear(service: Service, request: requests.ClearRequest) -> requests.CountView:
+    return requests.CountView(await service.node.inbox_clear(all=request.all))
+
+
+async def open_stream(service: Service, request: requests.StreamRequest) -> requests.StreamView:
+    return service.offer_stream(await service.node.open(request.peer, request.service))
+
+
+async def events(service: Service, request: requests.Nothing) -> AsyncIterator[dict[str, Any]]:
+    return service.events()
+
+
+async def stop(service: Service, request: requests.Nothing) -> requests.StopView:
+    service.stop()
+    return requests.StopView(stopping=True, pid=os.getpid())
+
+
+async def describe(service: Service, request: requests.Nothing) -> dict[str, Any]:
+    return openapi.document(ROUTES, version=service.node.view().version)
+
+
+_Peers = requests.Items[PeerView]
+_Sent = requests.Items[SendView]
+_Messages = requests.Items[MessageView]
+
+ROUTES: tuple[Route, ...] = (
+    Route(
+        "GET",
+        "/v1/status",
+        status,
+        requests.Nothing,
+        NodeView,
+        "This node: identity, network, counts, problems.",
+    ),
+    Route("GET", "/v1/peers", list_peers, requests.Nothing, _Peers, "Known peers."),
+    Route("GET", "/v1/peers/{peer}", show_peer, requests.PeerRequest, PeerView, "One known peer."),
+    Route(
+        "GET",
+        "/v1/pending",
+        list_pending,
+        requests.Nothing,
+        _Peers,
+        "Trust requests that wait for an answer.",
+    ),
+    Route("GET", "/v1/find/{peer}", find, requests.PeerRequest, PeerView, "Look a peer up in the network."),
+    Route(
+        "POST",
+        "/v1/handshake",
+        handshake,
+        requests.HandshakeRequest,
+        PeerView,
+        "Ask a peer for mutual trust.",
+    ),
+    Route("POST", "/v1/approve", approve, requests.PeerRequest, PeerView, "Accept a trust request."),
+    Route("POST", "/v1/reject", reject, requests.RejectRequest, PeerView, "Decline a trust request."),
+    Route("POST", "/v1/untrust", untrust, requests.PeerRequest, PeerView, "End the trust in a peer."),
+    Route("POST", "/v1/ping", ping, requests.PeerRequest, PingView, "One round trip to a trusted peer."),
+    Route("POST", "/v1/messages", send, requests.SendRequest, SendView, "Send one message."),
+    Route(
+        "POST",
+        "/v1/messages/batch",
+        send_batch,
+        requests.BatchRequest,
+        _Sent,
+        "Send up to 256 messages in order.",
+        limit=BATCH_BODY_LIMIT,
+    ),
+    Route("GET", "/v1/inbox", inbox_list, requests.InboxRequest, _Messages, "Messages that arrived."),
+    Route(
+        "GET",
+        "/v1/inbox/{id}",
+        inbox_show,
+        requests.MessageRequest,
+        MessageView,
+        "One message, with its body.",
+    ),
+    Route(
+        "POST",
+        "/v1/inbox/acknowledge",
+        inbox_acknowledge,
+        requests.AcknowledgeRequest,
+        requests.CountView,
+        "Mark messages as handled.",
+    ),
+    Route(
+        "POST",
+        "/v1/inbox/clear",
+        inbox_clear,
+        requests.ClearRequest,
+        requests.CountView,
+        "Remove the acknowledged messages, or all.",
+    ),
+    Route(
+        "POST",
+        "/v1/streams",
+        open_stream,
+        requests.StreamRequest,
+        requests.StreamView,
+        "Open a stream to a service.",
+    ),
+    Route(
+        "GET",
+        "/v1/events",
+        events,
+        requests.Nothing,
+        dict[str, Any],
+        "Everything that changes, as server-sent events.",
+        events=True,
+    ),
+    Route("POST", "/v1/stop", stop, requests.Nothing, requests.StopView, "Stop the daemon, cleanly."),
+    Route("GET", "/v1/openapi.json", describe, requests.Nothing, dict[str, Any], "This description."),
+)
+
+
+def _is_named(peer: PeerView, text: str) -> bool:
+    return text in (peer.identity, peer.name, peer.address, peer.safety_number)
+
+
+def _body_bytes(text: str | None, encoded: str | None) -> bytes:
+    if (text is None) == (encoded is None):
+        raise UsageError("give exactly one of `body` and `body_b64`")
+    if text is not None:
+        body = text.encode()
+    else:
+        assert encoded is not None
+        try:
+            body = base64.b64decode(encoded, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise UsageError("`body_b64` is not base64") from error
+    if len(body) > MESSAGE_LIMIT:
+        raise LimitError(
+            f"the message has {len(body):,} bytes, the limit is {MESSAGE_LIMIT:,}",
+            code="message-too-large",
+            next_step="send it in parts, or open a stream",
+        )
+    return body

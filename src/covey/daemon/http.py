@@ -1,0 +1,186 @@
+"""The mechanics of the local API: a Starlette application that serves the table of `api.py`.
+
+Every failure leaves as an `ErrorView` with the HTTP status of its class (`STATUS`); what was not foreseen is
+logged with its traceback and leaves as `internal`, without details. Bodies are bounded while they are read. A
+client may send `Covey-Timeout: SECONDS`: what takes longer is given up with `timeout`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import msgspec
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response, StreamingResponse
+from starlette.routing import Route as StarletteRoute
+
+from covey.base import errors
+from covey.base.errors import CoveyError
+from covey.base.schema import ErrorView
+from covey.daemon.api import ROUTES, Route, Service
+from covey.daemon.logs import get_logger
+
+__all__ = ["STATUS", "TIMEOUT_HEADER", "application", "error_status", "error_view"]
+
+STATUS: dict[type[CoveyError], int] = {
+    errors.ParseError: 400,
+    errors.RefusedError: 403,
+    errors.NotFoundError: 404,
+    errors.StateError: 409,
+    errors.UsageError: 422,
+    errors.VerifyError: 424,
+    errors.LimitError: 429,
+    CoveyError: 500,
+    errors.UnreachableError: 503,
+    errors.TimeoutError: 504,
+    errors.StorageError: 507,
+}
+"""HTTP status by error class, one for each, so that a client gets the class back; a subclass has its
+parent's."""
+
+TIMEOUT_HEADER = "covey-timeout"
+"""Request header: seconds the client is willing to wait."""
+
+KEEPALIVE_SECONDS = 15.0
+"""A comment is sent on a silent event stream this often, so that a dead reader is noticed. Ours."""
+
+_log = get_logger("covey.daemon.http")
+
+
+def application(service: Service) -> Starlette:
+    """The ASGI application over a running service."""
+    return Starlette(
+        routes=[
+            StarletteRoute(
+                route.path, _endpoint(service, route), methods=[route.method], name=route.handle.__name__
+            )
+            for route in ROUTES
+        ],
+        exception_handlers={HTTPException: _no_such_route},
+    )
+
+
+def error_view(error: BaseException) -> ErrorView:
+    """What a user is told. The details of an unforeseen error stay in the log."""
+    if isinstance(error, CoveyError):
+        return ErrorView(error.code, error.message, error.next_step)
+    return ErrorView(
+        "internal", "something failed that was not foreseen; the daemon's log says why", "covey daemon logs"
+    )
+
+
+def error_status(error: BaseException) -> int:
+    for cls in type(error).__mro__:
+        if cls in STATUS:
+            return STATUS[cls]
+    return 500
+
+
+def _endpoint(service: Service, route: Route) -> Callable[[Request], Awaitable[Response]]:
+    encode = msgspec.json.Encoder().encode
+
+    async def respond(request: Request) -> Response:
+        try:
+            async with asyncio.timeout(_allowed_seconds(request)):
+                arguments = await _read_request(request, route)
+                answer = await route.handle(service, arguments)
+            if route.events:
+                return StreamingResponse(
+                    _event_lines(answer),
+                    media_type="text/event-stream",
+                    headers={"cache-control": "no-store"},
+                )
+            return _json(200, encode(answer))
+        except CoveyError as error:
+            return _json(error_status(error), encode(error_view(error)))
+        except TimeoutError:
+            over = errors.TimeoutError(
+                "the time allowed for this request is over; what it began may still complete",
+                next_step="try again with a longer --timeout",
+            )
+            return _json(error_status(over), encode(error_view(over)))
+        except ClientDisconnect:
+            return Response(status_code=400)
+        except Exception as error:
+            _log.exception("request failed", method=route.method, path=route.path)
+            return _json(error_status(error), encode(error_view(error)))
+
+    return respond
+
+
+async def _read_request(request: Request, route: Route) -> Any:
+    try:
+        if route.method == "GET":
+            fields: dict[str, str] = {**request.query_params, **request.path_params}
+            return msgspec.convert(fields, route.request, strict=False)
+        return msgspec.json.decode(await _bounded_body(request, route.limit) or b"{}", type=route.request)
+    except msgspec.ValidationError as error:
+        raise errors.UsageError(f"{route.method} {route.path}: {error}") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise errors.ParseError(f"the request body is not JSON: {error}") from error
+
+
+async def _bounded_body(request: Request, limit: int) -> bytes:
+    declared = request.headers.get("content-length", "0")
+    if declared.isdigit() and int(declared) > limit:
+        raise _body_too_large(limit)
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > limit:
+            raise _body_too_large(limit)
+    return bytes(body)
+
+
+def _body_too_large(limit: int) -> errors.LimitError:
+    return errors.LimitError(f"the request body is larger than {limit:,} bytes", code="body-too-large")
+
+
+def _allowed_seconds(request: Request) -> float | None:
+    text = request.headers.get(TIMEOUT_HEADER)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < float("inf") else None
+
+
+def _json(status: int, body: bytes) -> Response:
+    return Response(body, status, media_type="application/json")
+
+
+async def _event_lines(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
+    """Server-sent events: `event: NAME`, `data: JSON`; a comment first, so that the reader knows it is
+    subscribed."""
+    yield b": subscribed\n\n"
+    waiting = asyncio.ensure_future(anext(events, None))
+    try:
+        while True:
+            done, _ = await asyncio.wait((waiting,), timeout=KEEPALIVE_SECONDS)
+            if not done:
+                yield b": still here\n\n"
+                continue
+            event = waiting.result()
+            if event is None:
+                return
+            yield b"event: %b\ndata: %b\n\n" % (str(event["event"]).encode(), msgspec.json.encode(event))
+            waiting = asyncio.ensure_future(anext(events, None))
+    finally:
+        waiting.cancel()
+
+
+async def _no_such_route(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    if status == 405:
+        view = ErrorView(
+            "usage", f"{request.url.path} does not answer {request.method}", "see /v1/openapi.json"
+        )
+    else:
+        view = ErrorView("not-found", f"the local API has no {request.url.path}", "see /v1/openapi.json")
+    return _json(status, msgspec.json.encode(view))

@@ -1,0 +1,156 @@
+"""The daemon's life: start the node, open the two sockets, say so, wait for the end, drain.
+
+Order matters. The node starts first, because it takes the profile's lock and only its holder may replace
+socket files. At the end the sockets stop accepting, running requests get `server.DRAIN_SECONDS`, attached
+streams are dropped, the node closes, the socket files go.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+from covey.base.errors import CoveyError
+from covey.base.paths import Home
+from covey.daemon import logs, sockets
+from covey.daemon.facade import NodeFacade, StreamFacade
+from covey.daemon.http import application
+from covey.daemon.logs import get_logger
+from covey.daemon.options import Options, Settings, parse_options, read_config, settings
+from covey.daemon.ready import Starter
+from covey.daemon.requests import StreamView
+from covey.daemon.server import ApiServer, api_server, serve
+from covey.daemon.streams import StreamOffers, StreamServer
+from covey.node.storage.paths import prepare
+
+__all__ = ["Daemon", "MakeNode", "main", "run"]
+
+MakeNode = Callable[[Home, Settings], NodeFacade]
+
+_log = get_logger("covey.daemon")
+
+
+def main(arguments: list[str]) -> int:
+    """The process: 0 after a clean stop, 1 if it could not start or failed."""
+    logs.configure(None)
+    starter = Starter(None, foreground=True)
+    try:
+        options = parse_options(arguments)
+        os.umask(0o077)
+        if not options.foreground:
+            os.chdir("/")  # a daemon keeps no directory busy
+        starter = Starter(options.status_fd, foreground=options.foreground, json=options.json)
+        return asyncio.run(run(options, os.environ, starter))
+    except KeyboardInterrupt:
+        return 130
+    except CoveyError as error:
+        _log.error("the daemon ends", code=error.code, reason=error.message)
+        starter.failed(error)
+    except Exception as error:
+        _log.exception("the daemon failed")
+        starter.failed(error)
+    return 1
+
+
+async def run(options: Options, environment: Any, starter: Starter, make_node: MakeNode | None = None) -> int:
+    """Start, serve until a signal or `POST /v1/stop`, and drain. Raises what prevented the start."""
+    home = Home.locate(options.profile, environment, uid=os.getuid())
+    chosen = settings(options, read_config(home.config_file), environment)
+    prepare(home)
+    logs.configure(None if options.foreground else home.log_file, chosen.log_level)
+    node = (make_node or _real_node)(home, chosen)
+    daemon = Daemon(home, node)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, daemon.stop)
+    await daemon.serve(starter)
+    return 0
+
+
+def _real_node(home: Home, chosen: Settings) -> NodeFacade:
+    from covey.node import Node
+
+    node: NodeFacade = Node(chosen.hostname, network=chosen.network, listen=chosen.listen, home=home)
+    return node
+
+
+class Daemon:
+    """One node and its two sockets. `serve` may be called once; `stop` at any time, from the loop's
+    thread."""
+
+    def __init__(self, home: Home, node: NodeFacade) -> None:
+        self.node = node
+        self._home = home
+        self._stopping = asyncio.Event()
+        self._offers = StreamOffers(os.fspath(home.stream_socket))
+        self._streams = StreamServer(self._offers)
+        self._api: ApiServer = api_server(application(self))
+
+    def stop(self) -> None:
+        """Begin to drain."""
+        self._stopping.set()
+        self._streams.stop_accepting()
+        self._api.begin_stop()
+
+    def offer_stream(self, stream: StreamFacade) -> StreamView:
+        return self._offers.offer(stream)
+
+    async def events(self) -> AsyncIterator[dict[str, Any]]:
+        """The node's events, until the daemon stops."""
+        source = self.node.subscribe()
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        event: asyncio.Future[dict[str, Any] | None] | None = None
+        try:
+            while True:
+                event = asyncio.ensure_future(_next(source))
+                await asyncio.wait((event, stopping), return_when=asyncio.FIRST_COMPLETED)
+                value = event.result() if event.done() else None
+                if value is None:
+                    return
+                yield value
+        finally:
+            stopping.cancel()
+            if event is not None:
+                event.cancel()
+
+    async def serve(self, starter: Starter) -> None:
+        """Run until `stop`. `starter` hears of it when both sockets accept; an error before that is
+        raised."""
+        await self.node.start()
+        try:
+            await self._serve_sockets(starter)
+        finally:
+            await self.node.close()
+            _log.info("daemon stopped")
+
+    async def _serve_sockets(self, starter: Starter) -> None:
+        paths = (self._home.api_socket, self._home.stream_socket)
+        try:
+            api, stream = (sockets.listen(path) for path in paths)
+            await self._streams.start(stream)
+            serving = asyncio.ensure_future(serve(self._api, api))
+            await _first(serving, self._api.serving.wait())
+            view = self.node.view()
+            _log.info("daemon started", name=view.name, address=view.address, pid=os.getpid())
+            starter.ready(view)
+            await serving
+            await self._streams.close()
+        finally:
+            for path in paths:
+                sockets.remove(path)
+
+
+async def _first(task: asyncio.Task[None] | asyncio.Future[None], other: Awaitable[Any]) -> None:
+    """Wait until `other` is done; if `task` ends first, raise its error."""
+    waiting = asyncio.ensure_future(other)
+    await asyncio.wait((task, waiting), return_when=asyncio.FIRST_COMPLETED)
+    if not waiting.done():
+        waiting.cancel()
+        await task
+
+
+async def _next(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any] | None:
+    return await anext(events, None)

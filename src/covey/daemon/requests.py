@@ -1,0 +1,171 @@
+"""What the local API takes: one structure per request, and the answers that only the API gives.
+
+Path and query parameters are fields too. Unknown fields are refused, so that a misspelt option is an error
+and not silence; the answers are the structures of `covey.base.schema`, lists wrapped as `{"items": [...]}` so
+that they can grow fields.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, TypeVar
+
+import msgspec
+from msgspec import Meta
+
+from covey.base.schema import MessageType
+
+__all__ = [
+    "BATCH_LIMIT",
+    "AcknowledgeRequest",
+    "BatchMessage",
+    "BatchRequest",
+    "ClearRequest",
+    "CountView",
+    "HandshakeRequest",
+    "InboxRequest",
+    "Items",
+    "MessageRequest",
+    "Nothing",
+    "PeerRequest",
+    "RejectRequest",
+    "SendRequest",
+    "StopView",
+    "StreamRequest",
+    "StreamView",
+]
+
+BATCH_LIMIT = 256
+"""Most messages in one batch request. Ours: a few megabytes of typical messages, one fsync."""
+
+PeerText = Annotated[
+    str, Meta(min_length=1, max_length=200, description="A name, address, identity or safety number.")
+]
+MessageId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="32 hex digits, made by the sender.")]
+Seconds = Annotated[float, Meta(ge=0)]
+ReasonText = Annotated[str, Meta(max_length=1000)]
+
+Item = TypeVar("Item")
+
+
+class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A request without parameters."""
+
+
+class PeerRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Names one peer."""
+
+    peer: PeerText
+
+
+class HandshakeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Asks a peer for trust."""
+
+    peer: PeerText
+    reason: ReasonText = ""
+    wait: Seconds = 0.0
+    """Seconds to wait for the peer's answer."""
+
+
+class RejectRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Declines a peer."""
+
+    peer: PeerText
+    reason: ReasonText = ""
+
+
+class SendRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message; exactly one of `body` (text or JSON text) and `body_b64` (bytes of any type)."""
+
+    peer: PeerText
+    type: MessageType = "text"
+    body: str | None = None
+    body_b64: str | None = None
+    id: MessageId | None = None
+    ttl: Annotated[float, Meta(gt=0)] | None = None
+    """Seconds after which an undelivered message is given up."""
+    wait: Seconds = 5.0
+    """Seconds to wait for the delivery before the answer is `queued`."""
+
+
+class BatchMessage(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message of a batch; exactly one of `body` and `body_b64`."""
+
+    body: str | None = None
+    body_b64: str | None = None
+    id: MessageId | None = None
+
+
+class BatchRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Up to 256 messages of one type to one peer, kept in this order."""
+
+    peer: PeerText
+    messages: Annotated[list[BatchMessage], Meta(min_length=1, max_length=BATCH_LIMIT)]
+    type: MessageType = "text"
+    ttl: Annotated[float, Meta(gt=0)] | None = None
+    wait: Seconds = 5.0
+
+
+class InboxRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A page of the inbox."""
+
+    all: bool = False
+    """Also those that are acknowledged."""
+    limit: Annotated[int, Meta(ge=1, le=1000)] = 100
+    after: Annotated[int, Meta(ge=0)] = 0
+    """Only messages with a higher number: the last number seen asks for the next page."""
+    bodies: bool = True
+
+
+class MessageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One message of the inbox."""
+
+    id: Annotated[
+        str, Meta(pattern="^([0-9]{1,18}|[0-9a-f]{32})$", description="The number in the inbox, or the id.")
+    ]
+
+
+class AcknowledgeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Messages by their numbers."""
+
+    numbers: Annotated[list[Annotated[int, Meta(ge=1)]], Meta(min_length=1, max_length=10_000)]
+
+
+class ClearRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What to remove from the inbox."""
+
+    all: bool = False
+    """Also those that are not acknowledged."""
+
+
+class StreamRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A stream to a service of a peer."""
+
+    peer: PeerText
+    service: Annotated[str, Meta(min_length=1, max_length=200)]
+
+
+class Items(msgspec.Struct, Generic[Item], frozen=True):
+    """A list, wrapped so that it can grow fields."""
+
+    items: list[Item]
+
+
+class CountView(msgspec.Struct, frozen=True):
+    """How many messages were changed."""
+
+    count: int
+
+
+class StreamView(msgspec.Struct, frozen=True):
+    """An open stream that waits to be attached: connect to `socket` and send `token` and a newline."""
+
+    token: str
+    socket: str
+    expires_in: float
+
+
+class StopView(msgspec.Struct, frozen=True):
+    """The daemon drains and ends; `pid` is what to wait for."""
+
+    stopping: bool
+    pid: int

@@ -1,0 +1,82 @@
+"""The node's small facts: keys and values, and the handshake timestamps it has seen."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from covey.node.storage.database import Database
+
+__all__ = ["INCARNATION", "NAME", "NETWORK", "WALL_CLOCK", "Settings"]
+
+NETWORK: Final = "network"
+"""The ticket, remembered from the first `--network`."""
+NAME: Final = "name"
+"""This agent's own name."""
+WALL_CLOCK: Final = "wall-clock"
+"""The latest wall time this node has seen, microseconds (PROTOCOL 9)."""
+INCARNATION: Final = "outbox-incarnation"
+"""Eight bytes (PROTOCOL 22)."""
+
+
+class Settings:
+    """Durable key/value pairs. Every `set` is a transaction of its own unless the caller holds one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, key: str) -> bytes | None:
+        row = self._database.row("SELECT value FROM settings WHERE key = ?", (key,))
+        return None if row is None else bytes(row[0])
+
+    def get_text(self, key: str, default: str = "") -> str:
+        value = self.get(key)
+        return default if value is None else value.decode()
+
+    def get_int(self, key: str, default: int = 0) -> int:
+        value = self.get(key)
+        return default if value is None else int(value)
+
+    def set(self, key: str, value: bytes | str | int | None) -> None:
+        """Remember `value` under `key`; None forgets it."""
+        if value is None:
+            self._database.execute("DELETE FROM settings WHERE key = ?", (key,))
+            return
+        raw = value if isinstance(value, bytes) else str(value).encode()
+        self._database.execute(
+            "INSERT INTO settings VALUES (?, ?) ON CONFLICT (key) DO UPDATE SET value = excluded.value",
+            (key, raw),
+        )
+
+    def clock(self, now_us: int) -> int:
+        """max(`now_us`, the last persisted), persisted: a clock that was set back does not revive what
+        expired."""
+        last = self.get_int(WALL_CLOCK)
+        if now_us > last:
+            self.set(WALL_CLOCK, now_us)
+        return max(now_us, last)
+
+    def handshake_timestamp(self, identity: bytes, transport_key: bytes) -> int:
+        """The newest timestamp seen of this key of this peer, microseconds; 0 if none (PROTOCOL 11)."""
+        row = self._database.row(
+            "SELECT timestamp_us FROM handshakes WHERE identity = ? AND transport_key = ?",
+            (identity, transport_key),
+        )
+        return 0 if row is None else int(row[0])
+
+    def handshake_timestamps(self) -> dict[tuple[bytes, bytes], int]:
+        """All of them: the endpoint's replay state at start."""
+        rows = self._database.rows("SELECT identity, transport_key, timestamp_us FROM handshakes")
+        return {(bytes(identity), bytes(key)): int(timestamp) for identity, key, timestamp in rows}
+
+    def set_handshake_timestamp(self, identity: bytes, transport_key: bytes, timestamp_us: int) -> None:
+        """Remember it if it is newer than what is known."""
+        self._database.execute(
+            "INSERT INTO handshakes VALUES (?, ?, ?) ON CONFLICT (identity, transport_key) DO UPDATE"
+            " SET timestamp_us = max(timestamp_us, excluded.timestamp_us)",
+            (identity, transport_key, timestamp_us),
+        )
+
+    def forget_handshakes(self, before_us: int) -> None:
+        """Drop timestamps older than `before_us`: transport keys live 48 hours (PROTOCOL 5), older ones are
+        dead."""
+        self._database.execute("DELETE FROM handshakes WHERE timestamp_us < ?", (before_us,))

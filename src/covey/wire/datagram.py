@@ -1,0 +1,191 @@
+"""The datagrams of Covey, told apart by their first byte.
+
+========= ================= =======================================================================
+first     name              layout
+========= ================= =======================================================================
+0x01      INITIATION        type 1, version 1, zero 2, sender index 4, psk tag 8, Noise message 1, mac1 16, mac2 16
+0x02      RESPONSE          type 1, version 1, zero 2, sender index 4, receiver index 4, Noise message 2
+0x04      PACKET            type 1, path 1, epoch 2, receiver index 4, counter 8, sealed frames, tag 16
+0x05      RELAYED           type 1, flags 1, zero 2, circuit 4, one of the other datagrams
+0x06      RECORD_REQUEST    type 1, version 1, zero 2, nonce 8, identity 32, zeros, mac1 16, mac2 16; 1200 bytes
+0x07      RECORD_RESPONSE   type 1, version 1, zero 2, nonce 8, record block16, log block16
+========= ================= =======================================================================
+
+Integers are big-endian. 0x03 is kept for the cookie reply.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass
+from typing import Final
+
+from covey.base.codec import Reader, Writer
+from covey.base.constants import PROTOCOL_VERSION, RECORD_LIMIT
+from covey.base.errors import ParseError
+
+__all__ = [
+    "HEADER",
+    "HEADER_SIZE",
+    "INITIATION",
+    "INITIATION_SIZE",
+    "MAC_SIZE",
+    "PACKET",
+    "PACKET_OVERHEAD",
+    "RECORD_REQUEST",
+    "RECORD_REQUEST_SIZE",
+    "RECORD_RESPONSE",
+    "RELAYED",
+    "RELAY_HEADER",
+    "RELAY_HEADER_SIZE",
+    "RESPONSE",
+    "TAG_SIZE",
+    "Initiation",
+    "RecordRequest",
+    "RecordResponse",
+    "Response",
+]
+
+INITIATION: Final = 0x01
+RESPONSE: Final = 0x02
+PACKET: Final = 0x04
+RELAYED: Final = 0x05
+RECORD_REQUEST: Final = 0x06
+RECORD_RESPONSE: Final = 0x07
+
+HEADER: Final = struct.Struct(">BBHIQ")
+"""PACKET header: type, path, epoch (low 16 bits), receiver index, counter. It is the AEAD's associated data."""
+HEADER_SIZE: Final = HEADER.size
+TAG_SIZE: Final = 16
+PACKET_OVERHEAD: Final = HEADER_SIZE + TAG_SIZE
+
+RELAY_HEADER: Final = struct.Struct(">BBHI")
+"""RELAYED header: type, flags (zero), zero, circuit."""
+RELAY_HEADER_SIZE: Final = RELAY_HEADER.size
+
+MAC_SIZE: Final = 16
+INITIATION_SIZE: Final = 1144
+"""Every initiation has this size: Noise message 1 carries a payload padded to 1000 bytes. Not shorter than any
+response, so that a forged source address gains nothing (DESIGN 4)."""
+RECORD_REQUEST_SIZE: Final = 1200
+
+_NO_MAC2: Final = bytes(MAC_SIZE)
+_LOG_IN_RESPONSE_LIMIT: Final = 1024
+
+
+def _opening(reader: Reader, kind: int) -> None:
+    if reader.u8() != kind:
+        raise ParseError("another kind of datagram")
+    if reader.u8() != PROTOCOL_VERSION:
+        raise ParseError("unknown protocol version")
+    if reader.u16() != 0:
+        raise ParseError("reserved bytes are not zero")
+
+
+@dataclass(frozen=True, slots=True)
+class Initiation:
+    """Handshake message 1 on the wire. `authenticated` is what mac1 covers: everything before it."""
+
+    sender_index: int
+    psk_tag: bytes
+    noise: bytes
+    mac1: bytes
+    mac2: bytes
+    authenticated: bytes
+
+    @staticmethod
+    def prefix(sender_index: int, psk_tag: bytes, noise: bytes) -> bytes:
+        """The bytes that mac1 is computed over."""
+        writer = Writer().u8(INITIATION).u8(PROTOCOL_VERSION).u16(0)
+        return writer.u32(sender_index).raw(psk_tag).raw(noise).bytes()
+
+    @staticmethod
+    def complete(prefix: bytes, mac1: bytes, mac2: bytes = _NO_MAC2) -> bytes:
+        return prefix + mac1 + mac2
+
+    @classmethod
+    def parse(cls, data: bytes | memoryview) -> Initiation:
+        if len(data) != INITIATION_SIZE:
+            raise ParseError("an initiation of a wrong size")
+        reader = Reader(data)
+        _opening(reader, INITIATION)
+        sender_index = reader.u32()
+        psk_tag = reader.take(8)
+        noise = reader.take(reader.remaining - 2 * MAC_SIZE)
+        mac1, mac2 = reader.take(MAC_SIZE), reader.take(MAC_SIZE)
+        return cls(sender_index, psk_tag, noise, mac1, mac2, bytes(data[: -2 * MAC_SIZE]))
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """Handshake message 2 on the wire."""
+
+    sender_index: int
+    receiver_index: int
+    noise: bytes
+
+    def encode(self) -> bytes:
+        writer = Writer().u8(RESPONSE).u8(PROTOCOL_VERSION).u16(0)
+        return writer.u32(self.sender_index).u32(self.receiver_index).raw(self.noise).bytes()
+
+    @classmethod
+    def parse(cls, data: bytes | memoryview) -> Response:
+        if len(data) > INITIATION_SIZE:
+            raise ParseError("a response longer than an initiation")
+        reader = Reader(data)
+        _opening(reader, RESPONSE)
+        return cls(reader.u32(), reader.u32(), reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
+class RecordRequest:
+    """Asks an agent, known by identity only, for its current record (PROTOCOL 5)."""
+
+    nonce: bytes
+    identity: bytes
+    mac1: bytes
+    authenticated: bytes
+
+    @staticmethod
+    def prefix(nonce: bytes, identity: bytes) -> bytes:
+        writer = Writer().u8(RECORD_REQUEST).u8(PROTOCOL_VERSION).u16(0).raw(nonce).raw(identity)
+        body = writer.bytes()
+        return body + bytes(RECORD_REQUEST_SIZE - 2 * MAC_SIZE - len(body))
+
+    @staticmethod
+    def complete(prefix: bytes, mac1: bytes, mac2: bytes = _NO_MAC2) -> bytes:
+        return prefix + mac1 + mac2
+
+    @classmethod
+    def parse(cls, data: bytes | memoryview) -> RecordRequest:
+        if len(data) != RECORD_REQUEST_SIZE:
+            raise ParseError("a record request of a wrong size")
+        reader = Reader(data)
+        _opening(reader, RECORD_REQUEST)
+        nonce, identity = reader.take(8), reader.take(32)
+        if any(reader.view(reader.remaining - 2 * MAC_SIZE)):
+            raise ParseError("padding is not zero")
+        return cls(nonce, identity, reader.take(MAC_SIZE), bytes(data[: -2 * MAC_SIZE]))
+
+
+@dataclass(frozen=True, slots=True)
+class RecordResponse:
+    """The answer: a signed record, and the key-event log (empty if both do not fit the size of a request)."""
+
+    nonce: bytes
+    record: bytes
+    log: bytes
+
+    def encode(self) -> bytes:
+        writer = Writer().u8(RECORD_RESPONSE).u8(PROTOCOL_VERSION).u16(0).raw(self.nonce)
+        head = writer.block16(self.record).bytes()
+        fits = len(head) + 2 + len(self.log) <= RECORD_REQUEST_SIZE
+        return head + Writer().block16(self.log if fits else b"").bytes()
+
+    @classmethod
+    def parse(cls, data: bytes | memoryview) -> RecordResponse:
+        reader = Reader(data)
+        _opening(reader, RECORD_RESPONSE)
+        response = cls(reader.take(8), reader.block16(RECORD_LIMIT), reader.block16(_LOG_IN_RESPONSE_LIMIT))
+        reader.done()
+        return response

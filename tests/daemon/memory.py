@@ -1,0 +1,355 @@
+"""A node that lives in memory: what the daemon's own tests put behind the sockets, and a daemon in a thread.
+
+It keeps the contract of `NodeFacade` in the plainest way (one known peer, an inbox in a list, streams that
+echo), so that tests of HTTP, sockets and the command line say something about these and nothing about the
+overlay.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import Future
+from pathlib import Path
+from typing import Any
+
+from covey.base.errors import CoveyError, NotFoundError, RefusedError, StateError
+from covey.base.paths import Home
+from covey.base.schema import (
+    MessageType,
+    MessageView,
+    NodeView,
+    PathView,
+    PeerView,
+    PingView,
+    SendResult,
+    SendView,
+)
+from covey.daemon.program import Daemon
+
+OWN_IDENTITY = "a" * 52
+PEER_IDENTITY = "b" * 52
+PEER_NAME = "azure-processor"
+SAFETY_NUMBER = "12345 67890 12345 67890"
+
+
+class MemoryStream:
+    """A stream that gives back what is written to it; `window` bounds what it holds, like a peer's flow
+    control."""
+
+    def __init__(self, window: int = 1 << 20) -> None:
+        self.window = window
+        self.held = bytearray()
+        self.most_held = 0
+        self.finished = False
+        self.reset_code: int | None = None
+        self.reset_seen = asyncio.Event()
+        self._changed = asyncio.Condition()
+
+    async def read(self, limit: int = -1, /) -> bytes:
+        async with self._changed:
+            await self._changed.wait_for(lambda: self.held or self.finished or self.reset_code is not None)
+            self._check()
+            size = len(self.held) if limit < 0 else min(limit, len(self.held))
+            data = bytes(self.held[:size])
+            del self.held[:size]
+            self._changed.notify_all()
+            return data
+
+    async def write(self, data: bytes, /) -> None:
+        rest = memoryview(data)
+        while rest:
+            async with self._changed:
+                await self._changed.wait_for(
+                    lambda: len(self.held) < self.window or self.reset_code is not None
+                )
+                self._check()
+                taken = min(len(rest), self.window - len(self.held))
+                self.held += rest[:taken]
+                self.most_held = max(self.most_held, len(self.held))
+                rest = rest[taken:]
+                self._changed.notify_all()
+
+    async def finish(self) -> None:
+        async with self._changed:
+            self.finished = True
+            self._changed.notify_all()
+
+    async def reset(self, code: int = 0) -> None:
+        async with self._changed:
+            self.reset_code = code
+            self.reset_seen.set()
+            self._changed.notify_all()
+
+    def _check(self) -> None:
+        if self.reset_code is not None:
+            raise StateError("the stream was reset", code="stream-reset")
+
+
+class MemoryNode:
+    """See the module. `failures[method]` is raised by that method; `gates[method]` holds it until the event
+    is set."""
+
+    def __init__(self, name: str = "aws-orchestrator", profile: str = "default") -> None:
+        self.name = name
+        self.profile = profile
+        self.failures: dict[str, Exception] = {}
+        self.gates: dict[str, asyncio.Event] = {}
+        self.entered = asyncio.Event()
+        self.trust: Any = "unknown"
+        self.reason = ""
+        self.answer: Any = "trusted"
+        self.result: SendResult = "delivered"
+        self.sent: list[tuple[str, bytes, str, str | None, float | None, float]] = []
+        self.batches: list[tuple[int, float]] = []
+        self.inbox: list[MessageView] = []
+        self.streams: list[MemoryStream] = []
+        self.events: list[asyncio.Queue[dict[str, Any]]] = []
+        self.started = False
+        self.closed = False
+
+    async def start(self) -> None:
+        await self._pass("start")
+        self.started = True
+
+    async def close(self) -> None:
+        self.closed = True
+
+    def view(self) -> NodeView:
+        self._fail("view")
+        return NodeView(
+            identity=OWN_IDENTITY,
+            address="7f3a.91c0.d2e4",
+            name=self.name,
+            version="0.1.0",
+            profile=self.profile,
+            started=1_700_000_000.0,
+            pid=1,
+            listen=["0.0.0.0:4040"],
+            network="covey1test",
+        )
+
+    def peers(self) -> list[PeerView]:
+        return [self._peer()]
+
+    def pending(self) -> list[PeerView]:
+        return [peer for peer in self.peers() if peer.trust == "pending"]
+
+    async def find(self, peer: str) -> PeerView:
+        await self._pass("find")
+        self._known(peer)
+        return self._peer()
+
+    async def handshake(self, peer: str, reason: str = "", wait: float = 0) -> PeerView:
+        await self._pass("handshake")
+        self._known(peer)
+        self.reason = reason
+        self.trust = self.answer if wait else "requested"
+        return self._peer()
+
+    async def approve(self, peer: str) -> PeerView:
+        self._known(peer)
+        self.trust = "trusted"
+        return self._peer()
+
+    async def reject(self, peer: str, reason: str = "") -> PeerView:
+        self._known(peer)
+        self.trust, self.reason = "unknown", reason
+        return self._peer()
+
+    async def untrust(self, peer: str) -> PeerView:
+        self._known(peer)
+        self.trust = "unknown"
+        return self._peer()
+
+    async def ping(self, peer: str) -> PingView:
+        await self._pass("ping")
+        self._known(peer)
+        path = PathView(kind="direct", remote="192.0.2.1:4040", active=True, rtt_ms=12.5)
+        return PingView(identity=PEER_IDENTITY, name=PEER_NAME, rtt_ms=12.5, path=path)
+
+    async def send(
+        self,
+        peer: str,
+        body: bytes,
+        type: MessageType = "text",
+        *,
+        id: str | None = None,
+        ttl: float | None = None,
+        wait: float = 5.0,
+    ) -> SendView:
+        await self._pass("send")
+        self._known(peer)
+        self.sent.append((peer, body, type, id, ttl, wait))
+        reason = "not-trusted" if self.result == "refused" else ""
+        return SendView(id or "0" * 32, PEER_IDENTITY, PEER_NAME, self.result, reason, 3.0)
+
+    async def send_many(
+        self,
+        peer: str,
+        bodies: list[bytes],
+        type: MessageType = "text",
+        ids: list[str] | None = None,
+        ttl: float | None = None,
+        wait: float = 5.0,
+    ) -> list[SendView]:
+        self.batches.append((len(bodies), wait))
+        given = ids or [f"{number:032x}" for number in range(len(bodies))]
+        return [
+            await self.send(peer, body, type, id=each, ttl=ttl, wait=wait)
+            for body, each in zip(bodies, given, strict=True)
+        ]
+
+    async def inbox_list(
+        self,
+        *,
+        all: bool = False,
+        limit: int = 100,
+        after: int = 0,
+        bodies: bool = True,
+    ) -> list[MessageView]:
+        return [m for m in self.inbox if m.number > after and (all or not m.acknowledged)][:limit]
+
+    async def inbox_get(self, number_or_id: str) -> MessageView:
+        for message in self.inbox:
+            if number_or_id in (str(message.number), message.id):
+                return message
+        raise NotFoundError(f"there is no message {number_or_id}", code="no-message", next_step="covey inbox")
+
+    async def inbox_acknowledge(self, numbers: list[int]) -> int:
+        count = sum(message.number in numbers for message in self.inbox)
+        if count != len(numbers):
+            raise NotFoundError("there is no such message", code="no-message")
+        return count
+
+    async def inbox_clear(self, *, all: bool = False) -> int:
+        count, self.inbox = len(self.inbox), []
+        return count
+
+    async def open(self, peer: str, service: str) -> MemoryStream:
+        self._known(peer)
+        if service == "nothing":
+            raise RefusedError("no such service", code="no-service")
+        stream = MemoryStream()
+        self.streams.append(stream)
+        return stream
+
+    async def subscribe(self) -> AsyncIterator[dict[str, Any]]:
+        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self.events.append(queue)
+        self.entered.set()
+        try:
+            while True:
+                yield await queue.get()
+        finally:
+            self.events.remove(queue)
+
+    def receive(self, body: str, kind: MessageType = "text") -> MessageView:
+        """Put a message into the inbox."""
+        number = len(self.inbox) + 1
+        message = MessageView(
+            number, f"{number:032x}", PEER_IDENTITY, PEER_NAME, kind, 1_700_000_000.0, len(body), body
+        )
+        self.inbox.append(message)
+        return message
+
+    def _peer(self) -> PeerView:
+        return PeerView(
+            PEER_IDENTITY, "1111.2222.3333", PEER_NAME, self.trust, SAFETY_NUMBER, reason=self.reason
+        )
+
+    def _known(self, peer: str) -> None:
+        if peer not in (PEER_NAME, PEER_IDENTITY, "1111.2222.3333", SAFETY_NUMBER):
+            raise NotFoundError(
+                f"nobody is called {peer!r}", code="unknown-peer", next_step=f"covey find {peer}"
+            )
+
+    def _fail(self, method: str) -> None:
+        if method in self.failures:
+            raise self.failures[method]
+
+    async def _pass(self, method: str) -> None:
+        self.entered.set()
+        if method in self.gates:
+            await self.gates[method].wait()
+        self._fail(method)
+
+
+class QuietStarter:
+    """Waits for readiness within the process."""
+
+    def __init__(self) -> None:
+        self.view: Future[NodeView] = Future()
+
+    def ready(self, view: NodeView) -> None:
+        self.view.set_result(view)
+
+    def failed(self, error: BaseException) -> None:
+        self.view.set_exception(error)
+
+
+class RunningDaemon:
+    """A daemon in a thread with a loop of its own. `call` runs a function in that loop and returns its
+    result."""
+
+    def __init__(self, home: Home, node: MemoryNode, daemon: Daemon, loop: asyncio.AbstractEventLoop) -> None:
+        self.home = home
+        self.node = node
+        self.daemon = daemon
+        self.loop = loop
+
+    def call(self, function: Callable[[], Any]) -> Any:
+        async def inside() -> Any:
+            result = function()
+            return await result if asyncio.iscoroutine(result) else result
+
+        return asyncio.run_coroutine_threadsafe(inside(), self.loop).result(10)
+
+
+@contextlib.contextmanager
+def running_daemon(base: Path, node_name: str = "aws-orchestrator") -> Iterator[RunningDaemon]:
+    """A daemon over a `MemoryNode` with `COVEY_HOME=base`; it is stopped and its thread joined at the end."""
+    home = Home.locate("default", {"COVEY_HOME": str(base)}, uid=0)
+    for directory in (home.state_dir, home.run_dir):
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    starter = QuietStarter()
+    box: Future[RunningDaemon] = Future()
+
+    async def serve() -> None:
+        node = MemoryNode(node_name)
+        daemon = Daemon(home, node)
+        box.set_result(RunningDaemon(home, node, daemon, asyncio.get_running_loop()))
+        await daemon.serve(starter)
+
+    def thread() -> None:
+        try:
+            asyncio.run(serve())
+        except CoveyError as error:
+            starter.failed(error)
+
+    worker = threading.Thread(target=thread, name="daemon")
+    worker.start()
+    running = box.result(10)
+    try:
+        starter.view.result(10)
+        yield running
+    finally:
+        if worker.is_alive():
+            running.loop.call_soon_threadsafe(running.daemon.stop)
+        worker.join(20)
+        assert not worker.is_alive()
+
+
+__all__ = [
+    "OWN_IDENTITY",
+    "PEER_IDENTITY",
+    "PEER_NAME",
+    "SAFETY_NUMBER",
+    "MemoryNode",
+    "MemoryStream",
+    "QuietStarter",
+    "RunningDaemon",
+    "running_daemon",
+]
