@@ -45,7 +45,7 @@ def test_decide_is_total_but_for_the_users_mistakes(state: TrustState, event: Tr
 @pytest.mark.parametrize(("state", "event"), list(TRANSITIONS))
 def test_decide_never_lets_a_peer_make_itself_trusted(state: TrustState, event: TrustEvent) -> None:
     if decide(state, event).state == "trusted" and event.startswith("remote-"):
-        assert state in ("requested", "trusted")
+        assert state in ("requested", "rejected", "trusted")
 
 
 @pytest.mark.parametrize(("state", "event"), list(TRANSITIONS))
@@ -106,8 +106,6 @@ class Side:
         self.state = decision.state
         if decision.action is not None:
             self.action = decision.action
-        elif decision.settles:
-            self.action = None
 
 
 def exchange(sender: Side, receiver: Side, acknowledged: bool) -> None:
@@ -126,7 +124,8 @@ def exchange(sender: Side, receiver: Side, acknowledged: bool) -> None:
     )
 )
 def test_decide_brings_two_sides_together(script: list[tuple[int, TrustEvent | bool]]) -> None:
-    """Whatever both users do and however often actions are repeated: in the end both trust, or neither does."""
+    """Whatever both users do and however often actions are repeated: in the end both trust, or neither
+    does."""
     sides = Side(), Side()
     for index, step in script:
         if isinstance(step, bool):
@@ -138,8 +137,10 @@ def test_decide_brings_two_sides_together(script: list[tuple[int, TrustEvent | b
         exchange(sides[1], sides[0], acknowledged=True)
     assert [side.action for side in sides] == [None, None]
     assert (sides[0].state == "trusted") == (sides[1].state == "trusted")
-    if sides[0].state == "requested":
-        assert sides[1].state == "pending"
+    if "pending" in (sides[0].state, sides[1].state):
+        assert {side.state for side in sides} in ({"pending", "requested"}, {"pending", "rejected"})
+    if "requested" in (sides[0].state, sides[1].state):
+        assert {side.state for side in sides} == {"pending", "requested"}
 
 
 def test_actions_are_the_remote_events() -> None:
@@ -147,7 +148,7 @@ def test_actions_are_the_remote_events() -> None:
 
 
 def test_decision_is_a_value() -> None:
-    assert Decision("unknown") == Decision("unknown", None, None, False)
+    assert Decision("unknown") == Decision("unknown", None, None)
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,7 @@ class MemoryNode:
         self.failures: dict[str, Exception] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.entered = asyncio.Event()
+        self.reader_left = asyncio.Event()
         self.trust: Any = "unknown"
         self.reason = ""
         self.answer: Any = "trusted"
@@ -245,6 +246,7 @@ class MemoryNode:
                 yield await queue.get()
         finally:
             self.events.remove(queue)
+            self.reader_left.set()
 
     def receive(self, body: str, kind: MessageType = "text") -> MessageView:
         """Put a message into the inbox."""

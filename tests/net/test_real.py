@@ -129,7 +129,7 @@ def test_resolve_localhost(host: RealHost) -> None:
     assert len(found) == len(set(found)) > 0
 
 
-@pytest.mark.parametrize("name", ["no-such-host.invalid", "a..b", "x" * 300])
+@pytest.mark.parametrize("name", ["a..b", "x" * 300, "fe80::1%nosuch0"])
 def test_resolve_unknown_host_has_a_code(host: RealHost, name: str) -> None:
     with pytest.raises(UnreachableError) as caught:
         asyncio.run(host.resolve(name, 1))

@@ -12,7 +12,7 @@ import pytest
 
 from covey.base.errors import StateError, UsageError
 from covey.net.host import train_limit
-from covey.net.udp import Offload, UdpSocketPort, bind_failure, probe_offload
+from covey.net.udp import Offload, UdpSocketPort, _endpoint, bind_failure, probe_offload
 
 LOOPBACK = ("127.0.0.1", 0)
 NOTHING = Offload(gso=False, gro=False)
@@ -239,6 +239,47 @@ def test_ipv6_wildcard_leaves_ipv4_to_a_port_of_its_own() -> None:
     four = UdpSocketPort(("0.0.0.0", six.local[1]))
     six.close()
     four.close()
+
+
+def test_port_gives_gso_up_after_too_many_refusals() -> None:
+    if not EVERYTHING.gso:
+        pytest.skip("this kernel does not cut trains")
+    one = UdpSocketPort(LOOPBACK)
+    train = memoryview(pattern(200))
+    for number in range(1, 67):
+        assert one.send(train, 1, (f"127.0.0.{number}", 9))
+    assert not one.offload.gso
+    two = UdpSocketPort(LOOPBACK)
+    assert one.send(train, 20, two.local)
+    assert [bytes(train[start : start + 20]) for start in range(0, 200, 20)] == datagrams(two, 200)
+    one.close()
+    two.close()
+
+
+@pytest.mark.parametrize(
+    ("sockaddr", "endpoint"),
+    [
+        (("192.0.2.1", 5), ("192.0.2.1", 5)),
+        (("2001:db8::1", 5, 0, 0), ("2001:db8::1", 5)),
+        (("fe80::1", 5, 0, 3), ("fe80::1%3", 5)),
+        (("fe80::1%3", 5, 0, 3), ("fe80::1%3", 5)),
+    ],
+)
+def test_link_local_address_keeps_its_interface(sockaddr: tuple[Any, ...], endpoint: tuple[str, int]) -> None:
+    assert _endpoint(sockaddr) == endpoint
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="no IPv6 loopback on this machine")
+def test_scoped_address_is_sent_to_its_interface() -> None:
+    one, two = UdpSocketPort(("::1%1", 0)), UdpSocketPort(("::1", 0))
+    assert one.send(memoryview(b"by number"), 9, ("::1%1", two.local[1]))
+    assert datagrams(two, 9) == [b"by number"]
+    assert one.send(memoryview(b"by name"), 7, ("::1%lo", two.local[1]))
+    assert datagrams(two, 7) == [b"by name"]
+    assert one.send(memoryview(b"nowhere, in two"), 8, ("::1%nosuch0", two.local[1]))
+    assert one.dropped == 1
+    one.close()
+    two.close()
 
 
 @offloads

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 
 import pytest
@@ -230,6 +231,46 @@ def test_threads_are_refused() -> None:
             await asyncio.get_running_loop().getaddrinfo("localhost", 80)
 
     run(main())
+
+
+def test_threads_that_call_in_are_refused() -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        caught: list[BaseException] = []
+
+        def call_in() -> None:
+            try:
+                loop.call_soon_threadsafe(print)
+            except SimError as error:
+                caught.append(error)
+
+        thread = threading.Thread(target=call_in)
+        thread.start()
+        thread.join()
+        assert len(caught) == 1
+        heard: list[str] = []
+        loop.call_soon_threadsafe(heard.append, "own thread")
+        await asyncio.sleep(0)
+        assert heard == ["own thread"]
+
+    run(main())
+
+
+def test_task_that_will_not_end_is_reported() -> None:
+    async def stubborn() -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                continue
+
+    async def main() -> None:
+        left = asyncio.create_task(stubborn(), name="stubborn")
+        await asyncio.sleep(1)
+        assert not left.done()
+
+    with pytest.raises(SimLeak, match="stubborn"):
+        run(main())
 
 
 def test_sockets_and_subprocesses_are_refused() -> None:

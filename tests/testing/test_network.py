@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from covey.testing import Link, SimHost, SimNetwork, SimPort, Trace, replay, run
-from covey.testing.network import Endpoint
+from covey.testing.network import Endpoint, Receiver
 
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 
@@ -268,12 +268,12 @@ def test_nat_fits_between_hosts_and_the_network() -> None:
     class PlainNat:
         def __init__(self, network: SimNetwork, public: str) -> None:
             self.network, self.public = network, public
-            self.inside: dict[str, SimHost] = {}
+            self.inside: dict[str, Receiver] = {}
             self.out: dict[Endpoint, int] = {}
             self.back: dict[int, Endpoint] = {}
             network.attach(public, self)
 
-        def attach(self, ip: str, receiver: SimHost) -> None:
+        def attach(self, ip: str, receiver: Receiver) -> None:
             self.inside[ip] = receiver
 
         def detach(self, ip: str) -> None:

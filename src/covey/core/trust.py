@@ -1,24 +1,29 @@
 """Trust between two agents: who asked, who agreed, and what the other side must be told.
 
-Theory. Each side keeps one state about the other; the states of the two sides are brought together by four
-actions that travel in the `trust` service: ``request``, ``approve``, ``reject``, ``untrust``. An action is
-durable and is repeated until the other side acknowledges it, and a newer one replaces an older one, so at
-most one waits per peer. Hence every remote event may arrive twice, and may be the only one of several that
-arrives: the table below must be safe for both. Its rule is that nothing a peer sends makes it trusted unless
-the local user asked for it or agreed to it before; everything else that is unexpected is ignored, or lowers
-trust.
+Theory. Each user has one will about the other agent, yes or no, and trust is: both yes. Each side keeps its
+own will and what it last heard of the other's; the pair is the state:
 
-========= ============================================================================
-state     meaning
-========= ============================================================================
-unknown   neither asked (or: we said no, took trust back, forgot)
-requested we asked and wait
-pending   they asked, the local user has not answered
-trusted   both agreed
-rejected  they said no to our request, or took their trust back
-========= ============================================================================
+========= ======= ======== =================================================================
+state     ours    theirs   for the user
+========= ======= ======== =================================================================
+unknown   no      no       nobody asked; or we said no, and forgot what they wanted
+requested yes     unknown  we asked and wait
+pending   no      yes      they asked, the local user has not answered
+trusted   yes     yes      both agreed
+rejected  yes     no       they said no to our request, or took their trust back
+========= ======= ======== =================================================================
 
-Two requests that cross approve each other: in `requested`, a remote request is an approval.
+Wills travel as actions: ``request`` and ``approve`` say yes, ``reject`` and ``untrust`` say no. An action is
+durable, is repeated until the other side acknowledges it, and a newer one replaces it: at most one waits per
+peer. So an event of the far side may arrive twice, and may be the only one of several to arrive. The table is
+safe for both, and the two sides agree about `trusted` once nothing waits, because every change of our will
+makes an action, and every request is answered with our will if it is yes. Requests that cross need no user:
+each finds the other side's yes.
+
+Nothing a peer sends makes it trusted unless the local user asked for it or agreed to it, and did not take
+that back. A peer that refuses a service as ``not-trusted`` although we hold it for trusted has lost its state
+(a restored backup): let ``remote-untrust`` happen.
+
 `docs` draws its diagram from `TRANSITIONS`.
 """
 
@@ -92,51 +97,47 @@ class Decision(NamedTuple):
     """What to send to the peer, replacing what still waits. None: nothing new."""
     notice: TrustNotice | None = None
     """What to tell the local user."""
-    settles: bool = False
-    """The peer's event answers or outdates the action that waits: stop repeating it."""
 
 
 TRANSITIONS: Final[dict[tuple[TrustState, TrustEvent], Decision]] = {
-    # From unknown.
+    # From unknown. An approval of what we do not ask (any more) is not a request.
     ("unknown", "local-request"): Decision("requested", "request"),
-    ("unknown", "remote-request"): Decision("pending", None, "requested", settles=True),
-    # They approve what we do not ask (any more): never trust from the far side alone.
+    ("unknown", "remote-request"): Decision("pending", None, "requested"),
     ("unknown", "remote-approve"): Decision("unknown"),
-    ("unknown", "remote-reject"): Decision("unknown", settles=True),
-    ("unknown", "remote-untrust"): Decision("unknown", settles=True),
+    ("unknown", "remote-reject"): Decision("unknown"),
+    ("unknown", "remote-untrust"): Decision("unknown"),
     # From requested.
     ("requested", "local-request"): Decision("requested", "request"),
     ("requested", "local-reject"): Decision("unknown", "untrust"),
     ("requested", "local-untrust"): Decision("unknown", "untrust"),
     ("requested", "remote-request"): Decision("trusted", "approve", "trusted"),
-    ("requested", "remote-approve"): Decision("trusted", None, "trusted", settles=True),
-    ("requested", "remote-reject"): Decision("rejected", None, "rejected", settles=True),
-    # An old withdrawal of theirs that crossed our request; the request still stands.
-    ("requested", "remote-untrust"): Decision("requested"),
-    # From pending.
+    ("requested", "remote-approve"): Decision("trusted", None, "trusted"),
+    ("requested", "remote-reject"): Decision("rejected", None, "rejected"),
+    ("requested", "remote-untrust"): Decision("rejected", None, "rejected"),
+    # From pending. Asking one who has asked is approving.
     ("pending", "local-request"): Decision("trusted", "approve", "trusted"),
     ("pending", "local-approve"): Decision("trusted", "approve", "trusted"),
     ("pending", "local-reject"): Decision("unknown", "reject"),
     ("pending", "local-untrust"): Decision("unknown", "reject"),
     ("pending", "remote-request"): Decision("pending"),
     ("pending", "remote-approve"): Decision("pending"),
-    ("pending", "remote-reject"): Decision("pending"),
-    ("pending", "remote-untrust"): Decision("unknown", None, "withdrawn", settles=True),
+    ("pending", "remote-reject"): Decision("unknown", None, "withdrawn"),
+    ("pending", "remote-untrust"): Decision("unknown", None, "withdrawn"),
     # From trusted. Asking again mends a peer that lost its state: it asks its user, or answers at once.
     ("trusted", "local-request"): Decision("trusted", "request"),
     ("trusted", "local-approve"): Decision("trusted"),
     ("trusted", "local-reject"): Decision("unknown", "untrust"),
     ("trusted", "local-untrust"): Decision("unknown", "untrust"),
     ("trusted", "remote-request"): Decision("trusted", "approve"),
-    ("trusted", "remote-approve"): Decision("trusted", settles=True),
-    ("trusted", "remote-reject"): Decision("rejected", None, "revoked", settles=True),
-    ("trusted", "remote-untrust"): Decision("rejected", None, "revoked", settles=True),
-    # From rejected.
+    ("trusted", "remote-approve"): Decision("trusted"),
+    ("trusted", "remote-reject"): Decision("rejected", None, "revoked"),
+    ("trusted", "remote-untrust"): Decision("rejected", None, "revoked"),
+    # From rejected. Our yes still stands: whoever wants to end it says untrust.
     ("rejected", "local-request"): Decision("requested", "request"),
-    ("rejected", "local-reject"): Decision("unknown"),
-    ("rejected", "local-untrust"): Decision("unknown"),
-    ("rejected", "remote-request"): Decision("pending", None, "requested", settles=True),
-    ("rejected", "remote-approve"): Decision("rejected"),
+    ("rejected", "local-reject"): Decision("unknown", "untrust"),
+    ("rejected", "local-untrust"): Decision("unknown", "untrust"),
+    ("rejected", "remote-request"): Decision("trusted", "approve", "trusted"),
+    ("rejected", "remote-approve"): Decision("trusted", None, "trusted"),
     ("rejected", "remote-reject"): Decision("rejected"),
     ("rejected", "remote-untrust"): Decision("rejected"),
 }

@@ -28,7 +28,7 @@ def _absent(module: str) -> Iterator[None]:
             del sys.modules[module]
 
 
-# structlog loads Rich where it is installed: 3 MB, for console tracebacks with local variables that we never want
+# structlog loads Rich where it is installed: 3 MB, for console tracebacks that show local variables
 with _absent("rich"):
     import structlog
 

@@ -8,6 +8,7 @@ streams are dropped, the node closes, the socket files go.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -129,9 +130,11 @@ class Daemon:
     async def _serve_sockets(self, starter: Starter) -> None:
         paths = (self._home.api_socket, self._home.stream_socket)
         try:
-            api, stream = (sockets.listen(path) for path in paths)
-            await self._streams.start(stream)
-            serving = asyncio.ensure_future(serve(self._api, api))
+            with contextlib.ExitStack() as unused:
+                api, stream = (unused.enter_context(sockets.listen(path)) for path in paths)
+                await self._streams.start(stream)
+                serving = asyncio.ensure_future(serve(self._api, api))
+                unused.pop_all()  # both servers close their own
             await _first(serving, self._api.serving.wait())
             view = self.node.view()
             _log.info("daemon started", name=view.name, address=view.address, pid=os.getpid())

@@ -74,7 +74,7 @@ _FIRST: Final = (
         body BLOB NOT NULL,
         received_us INTEGER NOT NULL,
         acknowledged INTEGER NOT NULL DEFAULT 0)""",
-    "CREATE INDEX inbox_id ON inbox (sender, id)",
+    "CREATE INDEX inbox_id ON inbox (id, sender)",
     "CREATE INDEX inbox_unread ON inbox (number) WHERE acknowledged = 0",
     "CREATE INDEX inbox_old ON inbox (sender, number) WHERE acknowledged = 1",
     # The deduplication, kept for ever (PROTOCOL 22): every number up to `watermark` is settled, and so is
@@ -88,7 +88,7 @@ _FIRST: Final = (
         id BLOB, type TEXT, body BLOB, received_us INTEGER,
         PRIMARY KEY (sender, incarnation, number))""",
     "CREATE INDEX inbox_gaps_waiting ON inbox_gaps (received_us) WHERE id IS NOT NULL",
-    "CREATE INDEX inbox_gaps_id ON inbox_gaps (sender, id) WHERE id IS NOT NULL",
+    "CREATE INDEX inbox_gaps_id ON inbox_gaps (id, sender) WHERE id IS NOT NULL",
     """CREATE TABLE inbox_usage (
         sender BLOB PRIMARY KEY,                -- x'' is the sum
         messages INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID""",

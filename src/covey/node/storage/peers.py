@@ -186,15 +186,14 @@ class Peers:
             before = self.get(identity)
             state: TrustState = "unknown" if before is None else before.trust
             decision = decide(state, event)
-            if before is None and decision == Decision("unknown", settles=decision.settles):
+            if before is None and decision == Decision("unknown"):
                 return Applied(decision, _stranger(identity, now_us), False, ())  # nothing to remember
             dropped = self.set_trust(
                 identity,
                 decision.state,
                 now_us=now_us,
-                reason=reason if event.endswith("-request") else None,
+                reason=reason if reason or event.endswith("-request") else None,
                 action=decision.action,
-                settles=decision.settles,
                 asked=event,
             )
             peer = self.get(identity)
@@ -211,13 +210,12 @@ class Peers:
         now_us: int,
         reason: str | None = None,
         action: TrustAction | None = None,
-        settles: bool = False,
         asked: TrustEvent | None = None,
     ) -> tuple[Identity, ...]:
         """Write a trust state as it is told; `apply` decides first. Returns the pending strangers that had to
         go.
 
-        `action` replaces the one that waits; without it, `settles` clears the one that waits.
+        `action` replaces the one that waits; None leaves it.
         """
         with self._database.transaction():
             self._ensure(identity, now_us)
@@ -235,8 +233,6 @@ class Peers:
                 self._update(identity, "they_asked = 1")
             if action is not None:
                 self._update(identity, "action = ?, action_number = action_number + 1", action)
-            elif settles:
-                self._update(identity, "action = NULL")
             if state == "pending":
                 return self._drop("pending", PENDING_LIMIT)
             if state == "unknown":

@@ -1,0 +1,421 @@
+"""One endpoint on asyncio: awaitable streams, services, and connections that somebody waits for.
+
+Everything here runs in the loop's thread. The core does the protocol; this file turns its events into wake-ups. Used
+by a node and by a rendezvous alike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final
+
+from covey.base.errors import CoveyError, LimitError, RefusedError, StateError, UnreachableError
+from covey.base.types import Endpoint as Address
+from covey.base.types import Identity, identity_text
+from covey.core import events
+from covey.core.connection import Connection
+from covey.core.endpoint import Endpoint
+from covey.core.handshake import Target
+from covey.core.path import Route
+from covey.core.session import CloseCode
+from covey.core.stream import Stream as CoreStream
+from covey.core.stream import StreamCode
+from covey.crypto.credentials import Credentials
+from covey.net.host import Host, UdpPort
+from covey.net.turn import Driver
+
+__all__ = ["POST_QUANTUM_SERVICES", "Handler", "Stream", "Transport"]
+
+_log = logging.getLogger(__name__)
+
+POST_QUANTUM_SERVICES: Final = frozenset(("message", "file", "request", "trust"))
+"""Services that wait for epoch 1 (PROTOCOL 20)."""
+
+_WRITE_PIECE: Final = 256 * 1024
+"""Bytes handed to the core at a time by one `write`."""
+
+_REASONS: Final = {
+    StreamCode.CANCELLED: ("cancelled", "the peer gave the stream up"),
+    StreamCode.REFUSED: ("refused", "the peer does not offer this service to us"),
+    StreamCode.PROTOCOL: ("protocol", "the peer and we do not understand each other"),
+    StreamCode.LOST_STATE: ("lost-state", "the connection was lost and could not be resumed"),
+    StreamCode.NEEDS_PQ: ("needs-pq", "the service waits for post-quantum keys"),
+    StreamCode.INTERNAL: ("peer-failed", "the peer's service failed"),
+    StreamCode.LIMIT: ("limit", "a limit of the peer was reached"),
+}
+
+
+class Stream:
+    """An ordered, reliable byte stream to a peer's service.
+
+    Any number of tasks may use it, but only one may `read` and one `write` at a time. After an error the stream is
+    over; `reset` it (or use it as a context manager) to tell the peer.
+    """
+
+    def __init__(self, transport: Transport, core: CoreStream) -> None:
+        self._transport = transport
+        self._core = core
+        self._waiter: asyncio.Future[None] | None = None
+        self._writer: asyncio.Future[None] | None = None
+
+    @property
+    def peer(self) -> Identity:
+        return self._core.connection.peer
+
+    @property
+    def service(self) -> str:
+        return self._core.service
+
+    @property
+    def unsent(self) -> int:
+        """Bytes written that the peer has not acknowledged yet."""
+        return self._core.outgoing.held
+
+    async def read(self, limit: int = -1) -> bytes:
+        """At least one and at most `limit` bytes (all that has arrived if negative); b"" once the peer finished.
+
+        Raises CoveyError after a reset or a loss of the connection.
+        """
+        core = self._core
+        while True:
+            data = core.read(limit)
+            if data:
+                self._transport.wake()
+                return data
+            if core.at_end:
+                return b""
+            self._check()
+            self._waiter = self._transport.future()
+            try:
+                await self._waiter
+            finally:
+                self._waiter = None
+
+    async def read_exactly(self, size: int) -> bytes:
+        """`size` bytes. UnreachableError (`stream-ended`) if the peer finishes before."""
+        parts = []
+        missing = size
+        while missing:
+            data = await self.read(missing)
+            if not data:
+                raise UnreachableError("the stream ended early", code="stream-ended")
+            parts.append(data)
+            missing -= len(data)
+        return b"".join(parts)
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Hands over all of `data`, waiting while too much is on its way: that is the back-pressure.
+
+        `bytes` are not copied. Returning does not mean that anything arrived.
+        """
+        core = self._core
+        view = memoryview(data) if len(data) > _WRITE_PIECE else data
+        start = 0
+        while start < len(data):
+            self._check()
+            if core.writable == 0:
+                self._writer = self._transport.future()
+                try:
+                    await self._writer
+                finally:
+                    self._writer = None
+                continue
+            core.write(view[start : start + _WRITE_PIECE] if len(data) > _WRITE_PIECE else data)
+            start += _WRITE_PIECE
+            self._transport.wake()
+
+    async def finish(self) -> None:
+        """Nothing more will be written; what was is still delivered. Idempotent."""
+        self._core.finish()
+        self._transport.wake()
+
+    async def reset(self, code: int = StreamCode.CANCELLED) -> None:
+        """Gives the stream up in both directions. Idempotent."""
+        self.abort(code)
+
+    def abort(self, code: int = StreamCode.CANCELLED) -> None:
+        """`reset`, for code that cannot wait."""
+        self._core.reset(code)
+        self.woken()
+        self._transport.wake()
+
+    async def __aenter__(self) -> Stream:
+        return self
+
+    async def __aexit__(self, kind: object, error: object, trace: object) -> None:
+        if error is None:
+            await self.finish()
+        else:
+            self.abort()
+
+    def woken(self) -> None:
+        """Something changed: whoever waits looks again."""
+        for future in (self._waiter, self._writer):
+            if future is not None and not future.done():
+                future.set_result(None)
+
+    def _check(self) -> None:
+        core = self._core
+        if core.failed is not None:
+            code, text = _REASONS.get(core.failed, ("reset", "the peer reset the stream"))  # type: ignore[call-overload]
+            kind = RefusedError if core.failed in (StreamCode.REFUSED, StreamCode.NEEDS_PQ) else UnreachableError
+            raise kind(text, code=code)
+        if core.reset_code is not None or core.closed:
+            raise StateError("the stream is closed", code="stream-closed")
+
+
+Handler = Callable[[Stream], Coroutine[Any, Any, None]]
+
+
+class Transport:
+    """Owns the endpoint, its driver and ports, and the tasks that serve offered streams.
+
+    `allow(connection, service)` decides about every offered stream before its first byte is read. `on_event` gets
+    the core's events that are not about streams.
+    """
+
+    def __init__(
+        self,
+        host: Host,
+        credentials: Credentials,
+        *,
+        allow: Callable[[Connection, str], bool],
+        on_event: Callable[[events.Event], None],
+        wall: Callable[[], int] | None = None,
+    ) -> None:
+        self.host = host
+        self._loop = asyncio.get_running_loop()
+        self.endpoint = Endpoint(credentials, wall=wall or host.wall_us, random=host.random)
+        self.driver: Driver[events.Event] = Driver(host, self.endpoint, self._on_event)
+        self.ports: list[tuple[int, UdpPort]] = []
+        self._allow = allow
+        self._pass_on = on_event
+        self._handlers: dict[str, Handler] = {}
+        self._streams: dict[CoreStream, Stream] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: dict[Identity, list[asyncio.Future[Connection]]] = {}
+        self._pings: dict[int, asyncio.Future[float]] = {}
+        self._room: list[asyncio.Future[None]] = []
+        self._closed = False
+
+    # --- ports ---------------------------------------------------------------------------------------------------
+
+    def bind(self, address: Address) -> UdpPort:
+        """Opens one more local port. Raises as `Host.udp`."""
+        port = self.host.udp(address)
+        self.ports.append((self.driver.add_port(port), port))
+        self.endpoint.set_ports([(index, 6 if ":" in each.local[0] else 4) for index, each in self.ports])
+        return port
+
+    def port_for(self, remote: Address) -> int | None:
+        """The index of a port of the remote's address family."""
+        for index, port in self.ports:
+            if (":" in port.local[0]) == (":" in remote[0]):
+                return index
+        return None
+
+    def route(self, remote: Address, circuit: int = 0) -> Route | None:
+        index = self.port_for(remote)
+        return None if index is None else Route(index, remote, circuit)
+
+    # --- services and streams ------------------------------------------------------------------------------------
+
+    def serve(self, service: str, handler: Handler) -> None:
+        """`handler(stream)` runs as a task for every stream a permitted peer opens for `service`.
+
+        When it returns, the stream is finished; when it raises, it is reset.
+        """
+        self._handlers[service] = handler
+
+    async def open(self, connection: Connection, service: str, *, min_epoch: int = 1) -> Stream:
+        """Opens a stream; waits if the peer allows no more of them now."""
+        while True:
+            try:
+                core = connection.open(service, min_epoch=min_epoch)
+                break
+            except LimitError:
+                waiter = self.future()
+                self._room.append(waiter)
+                self._loop.call_later(0.05, _settle, waiter)
+                await waiter
+        stream = self._streams[core] = Stream(self, core)
+        self.wake()
+        return stream
+
+    # --- connections ---------------------------------------------------------------------------------------------
+
+    def connect(self, target: Target, routes: Sequence[Route]) -> Connection:
+        connection = self.endpoint.connect(self.host.now(), target, routes)
+        self.wake()
+        return connection
+
+    def live(self, identity: Identity) -> Connection | None:
+        """The connection with a peer if it has keys and answers, as far as we know."""
+        connection = self.endpoint.connections.get(identity)
+        if connection is None or connection.session is None or connection.stalled_at is not None:
+            return None
+        return connection if connection.session.verified else None
+
+    async def wait_live(self, identity: Identity) -> Connection:
+        """Waits for `ConnectionLive`. UnreachableError when the attempt under way fails."""
+        connection = self.live(identity)
+        if connection is not None:
+            return connection
+        future: asyncio.Future[Connection] = self._loop.create_future()
+        self._waiting.setdefault(identity, []).append(future)
+        try:
+            return await future
+        finally:
+            waiting = self._waiting.get(identity, [])
+            if future in waiting:
+                waiting.remove(future)
+            if not waiting:
+                self._waiting.pop(identity, None)
+
+    async def ping(self, connection: Connection, timeout: float = 5.0) -> float:
+        """One round trip on the active path, seconds. UnreachableError when nothing answers for `timeout`."""
+        token = int.from_bytes(self.host.random(8), "big")
+        future: asyncio.Future[float] = self._loop.create_future()
+        self._pings[token] = future
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    connection.ping(token)
+                    self.wake()
+                    done, _ = await asyncio.wait((future,), timeout=0.5)
+                    if done:
+                        return future.result()
+        except TimeoutError:
+            raise UnreachableError(
+                f"no answer to a ping within {timeout:g} s", code="no-answer", next_step="covey peers"
+            ) from None
+        finally:
+            del self._pings[token]
+
+    def close_connection(self, connection: Connection, code: int = CloseCode.DONE, reason: str = "") -> None:
+        self.endpoint.close(self.host.now(), connection, code, reason)
+        self.wake()
+
+    # --- life ----------------------------------------------------------------------------------------------------
+
+    def wake(self) -> None:
+        self.driver.wake()
+
+    def future(self) -> asyncio.Future[None]:
+        if self._closed:
+            raise StateError("the node is closed", code="closed")
+        return self._loop.create_future()
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """A task that is cancelled by `close`; its failure is logged, not lost."""
+        task = self._loop.create_task(coroutine, name=name)
+        self._tasks.add(task)
+        task.add_done_callback(self._task_done)
+        return task
+
+    async def close(self, reason: str = "shutdown") -> None:
+        """Says goodbye to every peer, cancels the tasks, closes the ports."""
+        if self._closed:
+            return
+        for task in list(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        now = self.host.now()
+        for connection in list(self.endpoint.connections.values()):
+            self.endpoint.close(now, connection, CloseCode.SHUTDOWN, reason)
+        self.driver.turn()
+        self._closed = True
+        self.driver.close()
+        for waiting in self._waiting.values():
+            for future in waiting:
+                future.cancel()
+
+    # --- events --------------------------------------------------------------------------------------------------
+
+    def _on_event(self, event: events.Event) -> None:
+        match event:
+            case events.StreamReadable(core) | events.StreamWritable(core):
+                stream = self._streams.get(core)
+                if stream is not None:
+                    stream.woken()
+            case events.StreamOffered(core):
+                self._offered(core)
+            case events.StreamReset(core, _):
+                stream = self._streams.get(core)
+                if stream is not None:
+                    stream.woken()
+            case events.Ponged(_, token, rtt):
+                future = self._pings.get(token)
+                if future is not None and not future.done():
+                    future.set_result(rtt)
+            case events.ConnectionLive(connection, _):
+                for waiting in self._waiting.pop(connection.peer, []):
+                    if not waiting.done():
+                        waiting.set_result(connection)
+                self._pass_on(event)
+            case events.HandshakeFailed(identity, code):
+                for waiting in self._waiting.pop(identity, []):
+                    if not waiting.done():
+                        waiting.set_exception(_unreachable(identity, code))
+                self._pass_on(event)
+            case _:
+                self._pass_on(event)
+        if len(self._streams) > 64:
+            self._forget_closed()
+
+    def _offered(self, core: CoreStream) -> None:
+        service = core.service
+        handler = self._handlers.get(service)
+        if core.early and service in POST_QUANTUM_SERVICES:
+            core.reset(StreamCode.NEEDS_PQ)
+        elif handler is None or not self._allow(core.connection, service):
+            core.reset(StreamCode.REFUSED)
+        else:
+            stream = self._streams[core] = Stream(self, core)
+            self.spawn(self._serve(handler, stream), f"serve {service}")
+
+    async def _serve(self, handler: Handler, stream: Stream) -> None:
+        try:
+            await handler(stream)
+            await stream.finish()
+        except asyncio.CancelledError:
+            stream.abort()
+            raise
+        except CoveyError as error:
+            _log.info("service %s for %s ended: %s", stream.service, identity_text(stream.peer)[:8], error.code)
+            stream.abort(StreamCode.PROTOCOL)
+        except BaseException:
+            stream.abort(StreamCode.INTERNAL)
+            raise
+
+    def _forget_closed(self) -> None:
+        closed = [core for core in self._streams if core.closed]
+        if len(closed) * 2 > len(self._streams):
+            for core in closed:
+                self._streams.pop(core).woken()
+
+    def _task_done(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            self._loop.call_exception_handler(
+                {"message": f"task {task.get_name()} failed", "exception": task.exception(), "task": task}
+            )
+
+
+def _settle(future: asyncio.Future[None]) -> None:
+    if not future.done():
+        future.set_result(None)
+
+
+def _unreachable(identity: Identity, code: str) -> UnreachableError:
+    if code == "no-answer":
+        return UnreachableError(
+            "the peer does not answer", code="no-answer", next_step="check that it runs: covey status, on its side"
+        )
+    return UnreachableError(
+        f"{identity_text(identity)[:8]} answered, but not as itself ({code}): not connected",
+        code=code,
+        next_step="covey find, to see its present record",
+    )

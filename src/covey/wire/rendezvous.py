@@ -1,0 +1,319 @@
+"""What an agent and a rendezvous say to each other on a stream of the service `rendezvous`.
+
+Frames as in `wire.framing`. Requests carry a number that the answer repeats; pushes carry 0. Everything a rendezvous
+says about an agent is that agent's own signed record and log; the rest is advice.
+
+====== =========== ==============================================================================================
+kind   name        body after the request number (4)
+====== =========== ==============================================================================================
+0x01   PUBLISH     record block16, log block32                                    -> PUBLISHED
+0x02   LOOKUP      by 1 (1 identity, 2 address, 3 name), key block8               -> FOUND
+0x03   INTRODUCE   identity 32                                                    -> INTRODUCED
+0x04   WATCH       identity 32; asks for one PRESENT when it is there             -> DONE
+0x11   PUBLISHED   name outcome 1 (0 none, 1 held, 2 taken by another identity)
+0x12   FOUND       count 1, then {record block16, log block32}
+0x13   INTRODUCED  circuit 4 (0: the agent is not connected here)
+0x14   DONE        empty
+0x1f   FAILED      code text8, message text16
+0x21   OBSERVED    push: endpoint text8, as the rendezvous sees us
+0x22   PRESENT     push: identity 32
+0x23   DRAINING    push: the rendezvous is about to stop
+====== =========== ==============================================================================================
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Final
+
+from covey.base.codec import Reader, Writer
+from covey.base.constants import LOG_LIMIT, RECORD_LIMIT
+from covey.base.errors import ParseError
+from covey.base.types import ADDRESS_SIZE, IDENTITY_SIZE, Identity
+from covey.wire.framing import encode_frame
+
+__all__ = [
+    "BY_ADDRESS",
+    "BY_IDENTITY",
+    "BY_NAME",
+    "FRAME_LIMIT",
+    "NAME_HELD",
+    "NAME_NONE",
+    "NAME_TAKEN",
+    "SERVICE",
+    "Done",
+    "Draining",
+    "Failed",
+    "Found",
+    "Introduce",
+    "Introduced",
+    "Lookup",
+    "Message",
+    "Observed",
+    "Present",
+    "Publish",
+    "Published",
+    "Signed",
+    "Watch",
+    "encode",
+    "parse",
+]
+
+SERVICE: Final = "rendezvous"
+FRAME_LIMIT: Final = 512 * 1024
+"""Largest body of a frame, bytes: a FOUND with several claims and their logs."""
+
+BY_IDENTITY: Final = 1
+BY_ADDRESS: Final = 2
+BY_NAME: Final = 3
+NAME_NONE: Final = 0
+NAME_HELD: Final = 1
+NAME_TAKEN: Final = 2
+_CLAIMS_LIMIT: Final = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Signed:
+    """An agent's own words: its record and its key-event log, as signed, unverified."""
+
+    record: bytes
+    log: bytes
+
+    def write(self, writer: Writer) -> None:
+        writer.block16(self.record).block32(self.log)
+
+    @classmethod
+    def read(cls, reader: Reader) -> Signed:
+        return cls(reader.block16(RECORD_LIMIT), reader.block32(LOG_LIMIT))
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    KIND: ClassVar[int] = 0x01
+    number: int
+    signed: Signed
+
+    def write(self, writer: Writer) -> None:
+        self.signed.write(writer)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Publish:
+        return cls(number, Signed.read(reader))
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    KIND: ClassVar[int] = 0x02
+    number: int
+    by: int
+    key: bytes
+
+    def write(self, writer: Writer) -> None:
+        writer.u8(self.by).block8(self.key)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Lookup:
+        by, key = reader.u8(), reader.block8()
+        sizes = {BY_IDENTITY: (IDENTITY_SIZE, IDENTITY_SIZE), BY_ADDRESS: (ADDRESS_SIZE, ADDRESS_SIZE), BY_NAME: (1, 63)}
+        if by not in sizes or not sizes[by][0] <= len(key) <= sizes[by][1]:
+            raise ParseError("a look-up of nothing we know")
+        return cls(number, by, key)
+
+
+@dataclass(frozen=True, slots=True)
+class Introduce:
+    KIND: ClassVar[int] = 0x03
+    number: int
+    identity: Identity
+
+    def write(self, writer: Writer) -> None:
+        writer.raw(self.identity)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Introduce:
+        return cls(number, Identity(reader.take(IDENTITY_SIZE)))
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    KIND: ClassVar[int] = 0x04
+    number: int
+    identity: Identity
+
+    def write(self, writer: Writer) -> None:
+        writer.raw(self.identity)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Watch:
+        return cls(number, Identity(reader.take(IDENTITY_SIZE)))
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    KIND: ClassVar[int] = 0x11
+    number: int
+    name: int
+
+    def write(self, writer: Writer) -> None:
+        writer.u8(self.name)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Published:
+        name = reader.u8()
+        if name > NAME_TAKEN:
+            raise ParseError("unknown name outcome")
+        return cls(number, name)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    KIND: ClassVar[int] = 0x12
+    number: int
+    claims: tuple[Signed, ...]
+
+    def write(self, writer: Writer) -> None:
+        writer.u8(len(self.claims))
+        for claim in self.claims:
+            claim.write(writer)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Found:
+        count = reader.u8()
+        if count > _CLAIMS_LIMIT:
+            raise ParseError("too many claims")
+        return cls(number, tuple(Signed.read(reader) for _ in range(count)))
+
+
+@dataclass(frozen=True, slots=True)
+class Introduced:
+    KIND: ClassVar[int] = 0x13
+    number: int
+    circuit: int
+
+    def write(self, writer: Writer) -> None:
+        writer.u32(self.circuit)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Introduced:
+        return cls(number, reader.u32())
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    KIND: ClassVar[int] = 0x14
+    number: int
+
+    def write(self, writer: Writer) -> None:
+        pass
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Done:
+        return cls(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    KIND: ClassVar[int] = 0x1F
+    number: int
+    code: str
+    message: str
+
+    def write(self, writer: Writer) -> None:
+        writer.text8(self.code).text16(self.message)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Failed:
+        return cls(number, reader.text8(), reader.text16(1000))
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    KIND: ClassVar[int] = 0x21
+    number: int
+    endpoint: str
+
+    def write(self, writer: Writer) -> None:
+        writer.text8(self.endpoint)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Observed:
+        return cls(number, reader.text8())
+
+
+@dataclass(frozen=True, slots=True)
+class Present:
+    KIND: ClassVar[int] = 0x22
+    number: int
+    identity: Identity
+
+    def write(self, writer: Writer) -> None:
+        writer.raw(self.identity)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Present:
+        return cls(number, Identity(reader.take(IDENTITY_SIZE)))
+
+
+@dataclass(frozen=True, slots=True)
+class Draining:
+    KIND: ClassVar[int] = 0x23
+    number: int
+
+    def write(self, writer: Writer) -> None:
+        pass
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Draining:
+        return cls(number)
+
+
+Message = (
+    Publish
+    | Lookup
+    | Introduce
+    | Watch
+    | Published
+    | Found
+    | Introduced
+    | Done
+    | Failed
+    | Observed
+    | Present
+    | Draining
+)
+
+_KINDS: Final[dict[int, type[Message]]] = {
+    each.KIND: each
+    for each in (
+        Publish,
+        Lookup,
+        Introduce,
+        Watch,
+        Published,
+        Found,
+        Introduced,
+        Done,
+        Failed,
+        Observed,
+        Present,
+        Draining,
+    )
+}
+
+
+def encode(message: Message) -> bytes:
+    """The frame of a message."""
+    writer = Writer().u32(message.number)
+    message.write(writer)
+    return encode_frame(message.KIND, writer.bytes())
+
+
+def parse(kind: int, body: bytes) -> Message:
+    """The message of a frame. Raises `ParseError`."""
+    known = _KINDS.get(kind)
+    if known is None:
+        raise ParseError("unknown kind of rendezvous message")
+    reader = Reader(body)
+    message = known.read(reader.u32(), reader)
+    reader.done()
+    return message

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from covey.base.errors import UsageError
+from covey.daemon.options import ConfigFile, Options, parse_options, read_config, settings
+
+
+def test_options_of_no_argument_are_the_defaults() -> None:
+    assert parse_options([]) == Options()
+
+
+def test_options_round_trip() -> None:
+    options = Options(profile="p", hostname="h", network="covey1x", listen="[::]:0", status_fd=5)
+    assert parse_options([msgspec.json.encode(options).decode()]) == options
+
+
+@pytest.mark.parametrize(
+    "arguments", [["{"], ['{"hostnam": "x"}'], ['{"hostname": 3}'], ["{}", "{}"], ["--help"]]
+)
+def test_options_refuse(arguments: list[str]) -> None:
+    with pytest.raises(UsageError):
+        parse_options(arguments)
+
+
+FLAG = Options(hostname="flag", network="covey1flag", listen="127.0.0.1:1")
+ENVIRONMENT = {"COVEY_HOSTNAME": "environment", "COVEY_NETWORK": "covey1environment"}
+FILE = ConfigFile(hostname="file", network="covey1file", listen="127.0.0.1:3")
+
+
+@pytest.mark.parametrize(
+    ("options", "environment", "config", "hostname", "network", "listen"),
+    [
+        (FLAG, ENVIRONMENT, FILE, "flag", "covey1flag", "127.0.0.1:1"),
+        (Options(), ENVIRONMENT, FILE, "environment", "covey1environment", "127.0.0.1:3"),
+        (Options(), {}, FILE, "file", "covey1file", "127.0.0.1:3"),
+        (Options(), {"COVEY_HOSTNAME": ""}, FILE, "file", "covey1file", "127.0.0.1:3"),
+        (Options(), {}, ConfigFile(), None, None, None),
+    ],
+    ids=["flags-first", "then-environment", "then-file", "empty-is-unset", "else-remembered"],
+)
+def test_settings_precedence(
+    options: Options,
+    environment: dict[str, str],
+    config: ConfigFile,
+    hostname: str | None,
+    network: str | None,
+    listen: str | None,
+) -> None:
+    chosen = settings(options, config, environment)
+    assert (chosen.hostname, chosen.network, chosen.listen) == (hostname, network, listen)
+
+
+@pytest.mark.parametrize(
+    ("options", "code"),
+    [(Options(hostname="Bad Name"), "bad-name"), (Options(listen="everywhere"), "bad-listen")],
+)
+def test_settings_refuse_what_cannot_be(options: Options, code: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        settings(options, ConfigFile(), {})
+    assert caught.value.code == code
+
+
+def test_config_that_is_absent_is_empty(tmp_path: Path) -> None:
+    assert read_config(tmp_path / "config.toml") == ConfigFile()
+
+
+def test_config_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "config.toml"
+    path.write_text('hostname = "aws"\nlog_level = "debug"\n')
+    assert read_config(path) == ConfigFile(hostname="aws", log_level="debug")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [b"hostname =", b"hostnam = 'x'", b"hostname = 3", b"log_level = 'loud'", b"hostname = '\xff'"],
+    ids=["not-toml", "unknown-key", "wrong-type", "unknown-level", "not-utf8"],
+)
+def test_config_error_names_the_file(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "config.toml"
+    path.write_bytes(text)
+    with pytest.raises(UsageError) as caught:
+        read_config(path)
+    assert caught.value.code == "bad-config"
+    assert str(path) in caught.value.message
