@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import Future
@@ -112,7 +113,7 @@ class MemoryNode:
         self.closed = False
 
     async def start(self) -> None:
-        await self._pass("start")
+        self._fail("start")
         self.started = True
 
     async def close(self) -> None:
@@ -127,7 +128,7 @@ class MemoryNode:
             version="0.1.0",
             profile=self.profile,
             started=1_700_000_000.0,
-            pid=1,
+            pid=os.getpid(),
             listen=["0.0.0.0:4040"],
             network="covey1test",
         )

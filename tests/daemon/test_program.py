@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from covey.base.errors import StateError, StorageError
+from covey.base.paths import Home
 from covey.daemon import sockets
-from tests.daemon.memory import RunningDaemon, running_daemon
+from covey.daemon.program import Daemon
+from tests.daemon.memory import MemoryNode, QuietStarter, RunningDaemon, running_daemon
 from tests.daemon.test_http import UnixConnection, request
 
 
@@ -76,6 +78,43 @@ def test_stop_by_request_is_answered(daemon: RunningDaemon) -> None:
     connection.request("POST", "/v1/stop")
     assert json.loads(connection.getresponse().read())["stopping"]
     connection.close()
+
+
+def test_stop_ends_a_start_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cancelled: list[bool] = []
+
+    async def start(node: MemoryNode) -> None:
+        node.entered.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            cancelled.append(True)
+
+    monkeypatch.setattr(MemoryNode, "start", start)
+
+    async def run() -> None:
+        node = MemoryNode()
+        daemon = Daemon(Home.locate(None, {"COVEY_HOME": str(tmp_path)}, uid=0), node)
+        serving = asyncio.ensure_future(daemon.serve(QuietStarter()))
+        await node.entered.wait()
+        daemon.stop()
+        with pytest.raises(StateError) as caught:
+            await serving
+        assert caught.value.code == "stopped"
+        assert node.closed
+
+    asyncio.run(run())
+    assert cancelled == [True]
+
+
+def test_node_that_does_not_close_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def close(node: MemoryNode) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(MemoryNode, "close", close)
+    monkeypatch.setattr("covey.daemon.program.CLOSE_SECONDS", 0.01)
+    with running_daemon(tmp_path):
+        pass
 
 
 def test_stop_twice_is_stop_once(daemon: RunningDaemon) -> None:

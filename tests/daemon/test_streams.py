@@ -4,11 +4,12 @@ import contextlib
 import os
 import socket
 import threading
+from pathlib import Path
 
 import pytest
 
 from covey.daemon import streams
-from tests.daemon.memory import PEER_NAME, MemoryStream, RunningDaemon
+from tests.daemon.memory import PEER_NAME, MemoryStream, RunningDaemon, running_daemon
 
 
 def offer(daemon: RunningDaemon, window: int = 1 << 20) -> tuple[str, MemoryStream]:
@@ -180,17 +181,18 @@ def test_dropped_connection_resets_the_stream(daemon: RunningDaemon) -> None:
     connection.close()
     daemon.call(lambda: stream.write(b"for nobody"))
     daemon.call(stream.reset_seen.wait)
-    assert stream.reset_code == streams.RESET_DROPPED
+    assert stream.reset_code == 0
 
 
-def test_stop_resets_what_is_attached(daemon: RunningDaemon) -> None:
-    token, stream = offer(daemon)
-    unclaimed = offer(daemon)[1]
-    with attach(daemon, token) as connection:
-        daemon.loop.call_soon_threadsafe(daemon.daemon.stop)
+def test_stop_resets_what_is_attached_and_what_is_offered(tmp_path: Path) -> None:
+    with running_daemon(tmp_path) as daemon:
+        token, stream = offer(daemon)
+        unclaimed = offer(daemon)[1]
+        connection = attach(daemon, token)
+    with connection:
         assert is_dropped(connection)
-    assert stream.reset_code == streams.RESET_DROPPED
-    assert unclaimed.reset_code == streams.RESET_DROPPED
+    assert stream.reset_code == 0
+    assert unclaimed.reset_code == 0
 
 
 def test_connection_of_another_user_is_closed_unanswered(

@@ -68,6 +68,8 @@ def execute(arguments: Sequence[str]) -> int:
         raise
     except typer.TyperException as error:
         problem: CoveyError = UsageError(error.format_message(), next_step=_help_command(error))
+    except UnicodeEncodeError:
+        problem = UsageError("an argument is not UTF-8 text", code="bad-text")
     except Exception as error:
         if os.environ.get("COVEY_DEBUG"):
             raise

@@ -208,6 +208,8 @@ def check_run_directory(home: Home) -> None:
 
 def path_with(prefix: str, argument: str) -> str:
     """`prefix/argument`, quoted, for the paths that end in a parameter."""
+    if not argument:
+        raise errors.UsageError("the argument is empty")
     return f"{prefix}/{quote(argument, safe='')}"
 
 

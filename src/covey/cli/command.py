@@ -25,7 +25,7 @@ from covey.cli import render
 from covey.cli.client import Client
 from covey.cli.exit_codes import exit_code
 
-__all__ = ["Call", "Outcome", "OutputGone", "command", "group", "report_error"]
+__all__ = ["COMMON_OPTIONS", "Call", "Outcome", "OutputGone", "command", "group", "report_error"]
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds a command waits for the daemon unless told otherwise. Ours."""
@@ -94,6 +94,9 @@ _COMMON: tuple[tuple[str, Any, Any], ...] = (
     ("timeout", _Timeout, None),
     ("profile", _Profile, None),
 )
+
+COMMON_OPTIONS = tuple(name for name, _, _ in _COMMON)
+"""The names of the parameters that every command has."""
 
 
 def command(app: typer.Typer, name: str, *, hidden: bool = False) -> Callable[[Function[P]], Function[P]]:

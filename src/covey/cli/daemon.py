@@ -10,11 +10,11 @@ import msgspec
 import typer
 
 from covey.base import errors
-from covey.base.errors import CoveyError, StateError
+from covey.base.errors import CoveyError, StateError, UsageError
 from covey.base.schema import NodeView
 from covey.cli import launch, logs, render
 from covey.cli.client import profile_option
-from covey.cli.command import Call, Outcome, command
+from covey.cli.command import Call, Outcome, command, group
 from covey.cli.node import show_status
 
 __all__ = ["register"]
@@ -51,12 +51,18 @@ class LogLines(msgspec.Struct, frozen=True):
 
 def register(app: typer.Typer) -> None:
     daemon = typer.Typer(help="Start, stop and watch the daemon of this agent.", rich_markup_mode=None)
+    group(daemon)(choose)
     command(daemon, "start")(start)
     command(daemon, "stop")(stop)
     command(daemon, "status")(status)
     command(daemon, "logs")(show_logs)
     command(app, "up")(start)
     app.add_typer(daemon, name="daemon")
+
+
+def choose(call: Call) -> Outcome:
+    """Start, stop and watch the daemon of this agent."""
+    raise UsageError("say what to do with the daemon", next_step="covey daemon --help")
 
 
 def start(

@@ -3,6 +3,7 @@ was."""
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -12,6 +13,11 @@ __all__ = ["main", "run"]
 
 def main() -> None:
     """Run the process' command line and exit."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(
+                errors="backslashreplace"
+            )  # what a poor terminal cannot show is still no error
     sys.exit(run(sys.argv[1:]))
 
 

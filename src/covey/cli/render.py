@@ -65,7 +65,8 @@ def note(text: str) -> None:
 
 def document(value: object) -> None:
     """One JSON document on one line."""
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+    sys.stdout.buffer.write(msgspec.json.encode(value) + b"\n")  # UTF-8, whatever the terminal's encoding
 
 
 def error(problem: CoveyError) -> None:

@@ -177,8 +177,6 @@ class Connection:
         """Lets a stream go once both of its directions are done."""
         if stream.closed or not (stream.sending_done and stream.receiving_done):
             return
-        if stream.failed is None and not stream.quiet and stream.incoming.available:
-            return
         self._drop(stream)
 
     # --- for the session -----------------------------------------------------------------------------------------
@@ -231,10 +229,10 @@ class Connection:
                     frames.encode_reset(stream.id, stream.reset_code, stream.outgoing.end),
                     (frames.RESET, stream.id),
                 )
-            if stream.stop_code is not None and stream.final_size is None:
-                code, stream.stop_code = stream.stop_code, None
+            if stream.stop_queued and stream.stop_code is not None and stream.final_size is None:
+                stream.stop_queued = False
                 room -= 9
-                yield frames.encode_stop(stream.id, code), (frames.STOP, stream.id)
+                yield frames.encode_stop(stream.id, stream.stop_code), (frames.STOP, stream.id)
         self._control_pending = False
 
     @property
@@ -265,7 +263,7 @@ class Connection:
                 self.queue_control()
         elif kind == frames.STOP:
             if stream is not None and stream.final_size is None:
-                stream.stop_code = StreamCode.CANCELLED
+                stream.stop_queued = True
                 self.queue_control()
         else:
             self._dirty(kind, number)
@@ -302,7 +300,7 @@ class Connection:
         if stream.receive(offset, data, fin):
             if not stream.offered:
                 if stream.take_prologue() is None:
-                    if fin and stream.at_end:
+                    if stream.at_end:
                         raise ParseError("a stream that ends before its service name")
                     return
                 self.emit(StreamOffered(stream))
@@ -316,7 +314,7 @@ class Connection:
 
     def receive_reset(self, number: int, code: int, final: int) -> None:
         stream = self.streams.get(number) or self._incoming(number)
-        if stream is None or stream.failed is not None:
+        if stream is None or stream.reset_received or stream.arrived:
             return
         if final < stream.incoming.highest or (stream.final_size not in (None, final)):
             raise ParseError("final size below what was sent")
@@ -326,7 +324,8 @@ class Connection:
         # What was sent and never arrives counts as taken, or the connection's window would leak.
         self.credit(stream, final - stream._counted)
         stream.incoming.discard()
-        stream.final_size = final
+        stream.incoming.next = stream.incoming.highest = stream.final_size = final
+        stream.reset_received = True
         self._fail(stream, code)
 
     def receive_stop(self, number: int, code: int) -> None:
@@ -379,8 +378,11 @@ class Connection:
         self.closed = True
         self.session = None
         for stream in list(self.streams.values()):
-            self._fail(stream, code)
-            self._drop(stream)
+            # What is complete stays complete: its bytes wait for their reader, and there is nothing to report.
+            if not (stream.sending_done and stream.arrived):
+                self._fail(stream, code)
+            if not stream.closed:
+                self._drop(stream)
         self._datagrams.clear()
 
     # --- helpers -------------------------------------------------------------------------------------------------

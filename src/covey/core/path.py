@@ -45,6 +45,7 @@ class Path:
         "mtu_probe",
         "mtu_probe_at",
         "mtu_tries",
+        "received_bytes",
         "recovery",
         "route",
         "sent_bytes",
@@ -61,6 +62,7 @@ class Path:
         self.last_received = now
         self.last_sent = now
         self.sent_bytes = 0
+        self.received_bytes = 0
         self.suspect = False
         self.mtu_probe = 0
         """Size of the probe in flight, 0 for none."""

@@ -42,6 +42,11 @@ class PunchRound:
         """The route and time of the challenge that `data` answers; None if there was none."""
         return self._expected.pop(data, None)
 
+    @property
+    def running(self) -> bool:
+        """Pairs are being probed, or will be."""
+        return self._wanted or (self._start is not None and self._next < len(limits.PROBE_SCHEDULE))
+
     def deadline(self) -> float | None:
         if self._wanted:
             if self._start is None:

@@ -19,6 +19,8 @@ from covey.wire.datagram import RELAY_HEADER_SIZE
 __all__ = ["Forward", "RelayTable"]
 
 CIRCUITS_PER_CLIENT: Final = 1024
+"""Circuits that one client asked for. Those that others opened to it do not count: anybody may ask for anybody, so
+counting them would let strangers take a client's circuits away."""
 QUEUE_BYTES: Final = 2 * 1024 * 1024
 """Bytes waiting to be forwarded for all circuits; a short queue, because late packets are worse than lost ones."""
 IDLE_SECONDS: Final = 600.0
@@ -35,8 +37,8 @@ class Forward(NamedTuple):
 class _Circuit:
     __slots__ = ("sides", "used_at")
 
-    def __init__(self, first: Connection, second: Connection, now: float) -> None:
-        self.sides = (first, second)
+    def __init__(self, asker: Connection, other: Connection, now: float) -> None:
+        self.sides = (asker, other)
         self.used_at = now
 
 
@@ -46,7 +48,8 @@ class RelayTable:
     def __init__(self) -> None:
         self._circuits: dict[int, _Circuit] = {}
         self._by_pair: dict[tuple[Identity, Identity], int] = {}
-        self._count: dict[Identity, int] = {}
+        self._asked: dict[Identity, int] = {}
+        self._of: dict[Connection, dict[int, None]] = {}
         self._queue: deque[Forward] = deque()
         self._queued = 0
         self.forwarded_bytes = 0
@@ -68,14 +71,15 @@ class RelayTable:
                 circuit.used_at = now
                 return known
             self._close(known)
-        if self._count.get(first.peer, 0) >= CIRCUITS_PER_CLIENT:
+        if self._asked.get(first.peer, 0) >= CIRCUITS_PER_CLIENT:
             raise LimitError("too many circuits", code="too-many-circuits")
         while number in self._circuits or number == 0:
             number = (number + 1) & 0xFFFFFFFF
         self._circuits[number] = _Circuit(first, second, now)
         self._by_pair[pair] = number
+        self._asked[first.peer] = self._asked.get(first.peer, 0) + 1
         for connection in (first, second):
-            self._count[connection.peer] = self._count.get(connection.peer, 0) + 1
+            self._of.setdefault(connection, {})[number] = None
         return number
 
     def receive(
@@ -106,9 +110,8 @@ class RelayTable:
 
     def forget(self, connection: Connection) -> None:
         """A client is gone: its circuits close."""
-        for number, circuit in list(self._circuits.items()):
-            if connection in circuit.sides:
-                self._close(number)
+        for number in list(self._of.get(connection, ())):
+            self._close(number)
 
     def expire(self, now: float) -> None:
         """Closes circuits that nobody has used for ten minutes."""
@@ -125,9 +128,13 @@ class RelayTable:
 
     def _close(self, number: int) -> None:
         circuit = self._circuits.pop(number)
-        identities = sorted(side.peer for side in circuit.sides)
-        self._by_pair.pop((identities[0], identities[1]), None)
-        for identity in identities:
-            self._count[identity] -= 1
-            if not self._count[identity]:
-                del self._count[identity]
+        asker, other = (side.peer for side in circuit.sides)
+        self._by_pair.pop((min(asker, other), max(asker, other)), None)
+        self._asked[asker] -= 1
+        if not self._asked[asker]:
+            del self._asked[asker]
+        for side in circuit.sides:
+            numbers = self._of[side]
+            del numbers[number]
+            if not numbers:
+                del self._of[side]

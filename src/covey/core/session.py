@@ -225,6 +225,12 @@ class Session:
         self.exchange_candidates()
         self.wake()
 
+    def relay_reason(self) -> str:
+        """Why there is no direct path, as one word of `base.schema.PathView.reason`."""
+        if not self._remote_candidates:
+            return "no-candidate"
+        return "probing" if self._round.running else "peer-silent"
+
     def exchange_candidates(self) -> None:
         """Sends our candidates and uses the peer's, if both are wanted and new."""
         connection = self.connection
@@ -298,7 +304,7 @@ class Session:
                 continue
             if not opened:
                 opened = True
-                self._alive(now, route, path_id)
+                self._alive(now, route, path_id, end - start)
                 if self.ended:
                     return
                 connection = self.connection
@@ -407,7 +413,7 @@ class Session:
                 connection.last_used = now
                 connection.receive_datagram(number, data)
 
-    def _alive(self, now: float, route: Route, path_id: int) -> None:
+    def _alive(self, now: float, route: Route, path_id: int, size: int) -> None:
         """The first packet of a train authenticated: its route is known to carry the peer's packets to us."""
         if not self.confirmed:
             self.confirmed = True
@@ -421,6 +427,7 @@ class Session:
         for path in self.paths:
             if path.route == route:
                 path.last_received = now
+                path.received_bytes += size
                 return
         # A route we do not send on: the peer moved, or probes us. Anything but a probe calls for a challenge.
         if path_id != limits.PROBE_PATH and now - self._challenged.get(route, -1.0) > 0.25:

@@ -74,8 +74,10 @@ class Stream:
         "reset_acked",
         "reset_code",
         "reset_queued",
+        "reset_received",
         "service",
         "stop_code",
+        "stop_queued",
         "window",
     )
 
@@ -99,10 +101,13 @@ class Stream:
         self.reset_code: int | None = None
         self.reset_queued = False
         self.reset_acked = False
+        self.reset_received = False
+        """The peer gave up its direction: what was missing never comes."""
         self.final_size: int | None = None
         self.failed: int | None = None
         """The peer's reset code, once it reset its side or asked us to stop."""
         self.stop_code: int | None = None
+        self.stop_queued = False
         self.offered = opener
         """The acceptor's program has been told about it."""
         self.closed = False
@@ -126,8 +131,8 @@ class Stream:
 
     @property
     def at_end(self) -> bool:
-        """Everything the peer sent has been read and there will be no more."""
-        return self.final_size is not None and self.incoming.next == self.final_size and not self.incoming.available
+        """Everything the peer sent has been read and there will be no more. Never after a reset of the peer's."""
+        return self.arrived and not self.incoming.available
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Queues bytes. They leave with the next turn. StateError after `finish`, `reset` or a loss of the stream."""
@@ -162,6 +167,7 @@ class Stream:
         self.incoming.next = self.incoming.highest
         if self.final_size is None:
             self.stop_code = code
+            self.stop_queued = True
             self.connection.queue_control()
         self.connection.settle(self)
 
@@ -179,14 +185,21 @@ class Stream:
     # --- for the session ---------------------------------------------------------------------------------------
 
     @property
+    def arrived(self) -> bool:
+        """Every byte of the peer's is here, up to its FIN."""
+        return not self.reset_received and self.final_size is not None and self.incoming.next == self.final_size
+
+    @property
     def sending_done(self) -> bool:
-        return (self.fin_acked and self.outgoing.acked == self.outgoing.end) or self.reset_acked
+        if self.reset_code is not None:
+            return self.reset_acked
+        return self.fin_acked and self.outgoing.acked == self.outgoing.end
 
     @property
     def receiving_done(self) -> bool:
         if self.final_size is None:
             return False
-        return self.quiet or self.failed is not None or self.at_end
+        return self.quiet or self.reset_received or self.at_end
 
     @property
     def has_data(self) -> bool:

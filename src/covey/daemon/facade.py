@@ -26,7 +26,7 @@ class StreamFacade(Protocol):
     async def finish(self) -> None:
         """Nothing more will be written."""
 
-    async def reset(self, code: int = 0) -> None:
+    async def reset(self) -> None:
         """Give the stream up in both directions."""
 
 

@@ -56,7 +56,10 @@ def application(service: Service) -> Starlette:
     return Starlette(
         routes=[
             StarletteRoute(
-                route.path, _endpoint(service, route), methods=[route.method], name=route.handle.__name__
+                _pattern(route.path),
+                _endpoint(service, route),
+                methods=[route.method],
+                name=route.handle.__name__,
             )
             for route in ROUTES
         ],
@@ -78,6 +81,12 @@ def error_status(error: BaseException) -> int:
         if cls in STATUS:
             return STATUS[cls]
     return 500
+
+
+def _pattern(path: str) -> str:
+    """Starlette's pattern: a parameter ends its path and may contain slashes, since people may type
+    anything."""
+    return path.replace("}", ":path}")
 
 
 def _endpoint(service: Service, route: Route) -> Callable[[Request], Awaitable[Response]]:

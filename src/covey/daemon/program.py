@@ -14,7 +14,7 @@ import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
-from covey.base.errors import CoveyError
+from covey.base.errors import CoveyError, StateError
 from covey.base.paths import Home
 from covey.daemon import logs, sockets
 from covey.daemon.facade import NodeFacade, StreamFacade
@@ -28,6 +28,9 @@ from covey.daemon.streams import StreamOffers, StreamServer
 from covey.node.storage.paths import prepare
 
 __all__ = ["Daemon", "MakeNode", "main", "run"]
+
+CLOSE_SECONDS = 8.0
+"""The node has this long to close. Ours; with `server.DRAIN_SECONDS` less than `covey daemon stop` waits."""
 
 MakeNode = Callable[[Home, Settings], NodeFacade]
 
@@ -120,12 +123,32 @@ class Daemon:
     async def serve(self, starter: Starter) -> None:
         """Run until `stop`. `starter` hears of it when both sockets accept; an error before that is
         raised."""
-        await self.node.start()
         try:
+            await self._start_node()
             await self._serve_sockets(starter)
         finally:
-            await self.node.close()
+            await self._close_node()
             _log.info("daemon stopped")
+
+    async def _start_node(self) -> None:
+        """Start the node, unless we are told to stop meanwhile."""
+        starting = asyncio.ensure_future(self.node.start())
+        stopping = asyncio.ensure_future(self._stopping.wait())
+        await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        if not starting.done():
+            starting.cancel()
+            await asyncio.wait((starting,))
+            raise StateError("the daemon was stopped while it started", code="stopped")
+        starting.result()
+
+    async def _close_node(self) -> None:
+        try:
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self.node.close()
+        except TimeoutError:
+            # what was promised is on the disk: an end without a goodbye to the peers loses nothing
+            _log.error("the node did not close in time", seconds=CLOSE_SECONDS)
 
     async def _serve_sockets(self, starter: Starter) -> None:
         paths = (self._home.api_socket, self._home.stream_socket)

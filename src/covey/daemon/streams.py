@@ -36,9 +36,6 @@ REQUEST_LIMIT = 128
 REQUEST_SECONDS = 10.0
 """A connection that has not sent its request line by then is closed. Ours."""
 
-RESET_DROPPED = 1
-"""Stream reset code: the local program went away, or nobody attached."""
-
 _log = get_logger("covey.daemon.streams")
 
 
@@ -250,6 +247,6 @@ class _Connection(asyncio.BufferedProtocol):
 
 async def _reset(stream: StreamFacade) -> None:
     try:
-        await stream.reset(RESET_DROPPED)
+        await stream.reset()
     except CoveyError:
         _log.debug("stream was already over")

@@ -336,16 +336,12 @@ class Transport:
 
     def _on_event(self, event: events.Event) -> None:
         match event:
-            case events.StreamReadable(core) | events.StreamWritable(core):
+            case events.StreamReadable(core) | events.StreamWritable(core) | events.StreamReset(core, _):
                 stream = self._streams.get(core)
                 if stream is not None:
                     stream.woken()
             case events.StreamOffered(core):
                 self._offered(core)
-            case events.StreamReset(core, _):
-                stream = self._streams.get(core)
-                if stream is not None:
-                    stream.woken()
             case events.Ponged(_, token, rtt):
                 future = self._pings.get(token)
                 if future is not None and not future.done():

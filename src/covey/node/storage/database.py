@@ -83,6 +83,8 @@ class Database:
                 next_step="restore it from a backup; to give up all messages and trust: "
                 f"rm {path.parent}/generation",
             )
+        if must_exist and path.stat().st_size == 0:
+            raise self._corrupt("it is empty")
         with storage_error(f"cannot create {path}"):
             # SQLite would make it with the umask's mode; its -wal and -shm files copy the mode found here.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))

@@ -203,6 +203,17 @@ class Inbox:
             )
         return _message(row)
 
+    def by_id(self, id: bytes) -> InboxMessage:
+        """The newest message with this id (of whichever sender). `NotFoundError` ``no-such-message``."""
+        row = self._database.row(
+            f"SELECT {_COLUMNS}, body FROM inbox WHERE id = ? ORDER BY number DESC LIMIT 1", (id,)
+        )
+        if row is None:
+            raise NotFoundError(
+                f"there is no message {id.hex()}", code="no-such-message", next_step="covey inbox"
+            )
+        return _message(row)
+
     def last(self) -> int:
         """The highest number ever given, 0 if none: where a follower of new messages starts."""
         row = self._database.row("SELECT seq FROM sqlite_sequence WHERE name = 'inbox'")

@@ -142,7 +142,8 @@ class Peers:
         log: bytes | None = None,
         witnesses: int | None = None,
     ) -> bool:
-        """Remember a verified record (and log, witnesses: None leaves them). Makes the peer if it is new.
+        """Remember a verified record (and log, witnesses: None leaves them). Makes the peer if it is new; pins
+        the name of a trusted peer that has none yet, if it is free.
 
         False, and nothing changes, if `order` is lower than ever seen, or equal with another record (PROTOCOL
         3).
@@ -150,9 +151,9 @@ class Peers:
         packed = _ORDER.pack(*order)
         with self._database.transaction():
             self._ensure(identity, now_us)
-            row = self._database.row("SELECT highest, record FROM peers WHERE identity = ?", (identity,))
-            assert row is not None
-            if packed < row[0] or (packed == row[0] and row[1] not in (b"", record)):
+            peer = self.get(identity)
+            assert peer is not None
+            if peer.order is not None and (order < peer.order or (order == peer.order and record != peer.record)):
                 return False
             self._database.execute(
                 "UPDATE peers SET address = ?, name = ?, highest = ?, record = ?, log = coalesce(?, log),"
@@ -160,6 +161,8 @@ class Peers:
                 " WHERE identity = ?",
                 (address, name, packed, record, log, witnesses, now_us, identity),
             )
+            if peer.trust == "trusted" and peer.pinned_name is None:
+                self._pin_if_free(identity, name)
         return True
 
     def set_log(self, identity: bytes, log: bytes) -> None:
@@ -196,10 +199,10 @@ class Peers:
                 action=decision.action,
                 asked=event,
             )
+            if decision.state == "trusted" != state and before is not None:
+                self._pin_if_free(identity, before.claimed_name)
             peer = self.get(identity)
             assert peer is not None
-            if peer.trust == "trusted" and peer.pinned_name is None and peer.claimed_name:
-                peer = self._pin_if_free(peer)
             return Applied(decision, peer, peer.trust != state, dropped)
 
     def set_trust(
@@ -317,18 +320,16 @@ class Peers:
 
     def _drop(self, state: TrustState, limit: int, spare: bytes = b"") -> tuple[Identity, ...]:
         rows = self._database.rows(
-            "SELECT identity FROM peers WHERE trust = ? AND identity <> ? ORDER BY since_us DESC, identity"
+            "SELECT identity FROM peers WHERE trust = ? AND identity <> ? ORDER BY action IS NULL, since_us DESC, identity"
             " LIMIT -1 OFFSET ?",
             (state, spare, limit - bool(spare)),
         )
         self._database.execute_many("DELETE FROM peers WHERE identity = ?", rows)
         return tuple(Identity(bytes(identity)) for (identity,) in rows)
 
-    def _pin_if_free(self, peer: Peer) -> Peer:
-        taken = self._database.row("SELECT 1 FROM peers WHERE pinned = ?", (peer.claimed_name,))
-        if taken is None:
-            self._update(peer.identity, "pinned = ?", peer.claimed_name)
-        return self.get(peer.identity) or peer
+    def _pin_if_free(self, identity: bytes, name: str) -> None:
+        if name and self._database.row("SELECT 1 FROM peers WHERE pinned = ?", (name,)) is None:
+            self._update(identity, "pinned = ?", name)
 
 
 def _is_address(text: str) -> bool:

@@ -1,0 +1,98 @@
+"""The peers of this node, in memory and on disk at once.
+
+Reads are answered from memory; every change goes through the database first. The memory holds what is committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from covey.base.types import Endpoint, Identity
+from covey.core.trust import TrustEvent
+from covey.crypto.events import KeyLog
+from covey.crypto.record import Record
+from covey.node.committer import Committer
+from covey.node.storage import Applied, Peer, Store
+
+__all__ = ["PeerBook"]
+
+T = TypeVar("T")
+
+
+class PeerBook:
+    """`now_us` gives wall microseconds; `on_trust(applied)` is called after every committed trust event."""
+
+    def __init__(
+        self, store: Store, committer: Committer, now_us: Callable[[], int], on_trust: Callable[[Applied], None]
+    ) -> None:
+        self._peers = store.peers
+        self._committer = committer
+        self._now_us = now_us
+        self._on_trust = on_trust
+        self._known: dict[Identity, Peer] = {peer.identity: peer for peer in store.peers.all()}
+
+    def get(self, identity: Identity) -> Peer | None:
+        return self._known.get(identity)
+
+    def all(self) -> list[Peer]:
+        return list(self._known.values())
+
+    def trusts(self, identity: Identity) -> bool:
+        peer = self._known.get(identity)
+        return peer is not None and peer.trust == "trusted"
+
+    async def find(self, text: str) -> Peer:
+        """See `Peers.find`: identity, address, name, or the beginning of an identity. NotFoundError."""
+        return await self._committer.run(lambda: self._peers.find(text))
+
+    async def remember(self, record: Record, log: KeyLog, *, name: str, witnesses: int | None = None) -> bool:
+        """Keeps a verified record and the name to show. False if a newer one was seen before (PROTOCOL 3)."""
+        kept = await self._change(
+            record.identity,
+            lambda: self._peers.upsert(
+                record.identity,
+                now_us=self._now_us(),
+                address=record.address(),
+                name=name,
+                order=record.order,
+                record=record.raw,
+                log=log.raw,
+                witnesses=witnesses,
+            ),
+        )
+        return kept
+
+    async def remember_log(self, log: KeyLog) -> None:
+        known = self._known.get(log.identity)
+        if known is not None and known.log != log.raw:
+            await self._change(log.identity, lambda: self._peers.set_log(log.identity, log.raw))
+
+    async def remember_candidates(self, identity: Identity, endpoints: Iterable[Endpoint]) -> None:
+        known, kept = self._known.get(identity), tuple(endpoints)
+        if known is not None and known.candidates != kept:
+            await self._change(identity, lambda: self._peers.set_candidates(identity, kept))
+
+    async def apply(self, identity: Identity, event: TrustEvent, reason: str = "") -> Applied:
+        """A trust event happens. StateError for a local one that makes no sense now."""
+        applied = await self._change(
+            identity, lambda: self._peers.apply(identity, event, now_us=self._now_us(), reason=reason)
+        )
+        for dropped in applied.dropped:
+            self._known.pop(dropped, None)
+        self._on_trust(applied)
+        return applied
+
+    async def confirm_action(self, identity: Identity, number: int) -> bool:
+        return await self._change(identity, lambda: self._peers.confirm_action(identity, number))
+
+    async def _change(self, identity: Identity, job: Callable[[], T]) -> T:
+        def both() -> tuple[T, Peer | None]:
+            return job(), self._peers.get(identity)
+
+        result, peer = await self._committer.run(both)
+        if peer is None:
+            self._known.pop(identity, None)
+        else:
+            self._known[identity] = peer
+        return result

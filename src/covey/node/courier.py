@@ -1,0 +1,284 @@
+"""Brings one peer what it must get: the trust action that waits, then the messages, in order, until it has them.
+
+Nothing here is remembered in memory only: after a crash a courier starts from the database and repeats what was not
+confirmed. Both trust actions and messages may be repeated without harm.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Final, Protocol
+
+from covey.base.errors import CoveyError, ParseError, RefusedError, StateError, UnreachableError
+from covey.base.types import Identity
+from covey.core.connection import Connection
+from covey.node.book import PeerBook
+from covey.node.committer import Committer
+from covey.node.connector import Connector
+from covey.node.retry import Retry
+from covey.node.storage import Outbox, OutboxMessage, Peer
+from covey.node.transport import Stream, Transport
+from covey.wire import messages, trust
+from covey.wire.framing import FrameReader
+
+__all__ = ["Courier", "Post"]
+
+_BATCH_BYTES: Final = 256 * 1024
+_UNSETTLED_BYTES: Final = 8 * 1024 * 1024
+"""Bytes of messages on their way that the recipient has not settled yet."""
+_RECEIPT_SECONDS: Final = 10.0
+_IDLE_SECONDS: Final = 60.0
+"""How long the message stream stays open with nothing to send."""
+
+
+class Post(Protocol):
+    """What couriers share: the node's stores and the places where results are told."""
+
+    transport: Transport
+    book: PeerBook
+    connector: Connector
+    committer: Committer
+    outbox: Outbox
+    name: str
+
+    def now_us(self) -> int: ...
+    def settled(self, recipient: Identity, ids: list[bytes]) -> None:
+        """These messages are delivered."""
+
+    def refused(self, recipient: Identity, ids: list[bytes], reason: str) -> None: ...
+
+
+class Courier:
+    """`wake()` when there may be work; `hope()` when the peer may be reachable again. Run `run()` as a task."""
+
+    def __init__(self, post: Post, identity: Identity) -> None:
+        self._post = post
+        self._identity = identity
+        self._work = asyncio.Event()
+        self._work.set()
+        self._retry = Retry(post.transport.host.random)
+        self._delivery: _Delivery | None = None
+        self.problem: CoveyError | None = None
+        """Why the last try failed; None after a success."""
+
+    def wake(self) -> None:
+        self._work.set()
+        if self._delivery is not None:
+            self._delivery.wake()
+
+    def hope(self) -> None:
+        self._retry.hope()
+
+    async def run(self) -> None:
+        while True:
+            await self._work.wait()
+            self._work.clear()
+            try:
+                await self._round()
+                self._retry.reset()
+                self.problem = None
+            except CoveyError as error:
+                self.problem = error
+                self._work.set()
+                await self._retry.pause()
+
+    async def _round(self) -> None:
+        """Until nothing waits. Raises what stood in the way."""
+        post = self._post
+        while (peer := post.book.get(self._identity)) is not None:
+            if peer.action is not None:
+                await self._tell(await post.connector.connect(self._identity), peer)
+            elif peer.trust == "trusted":
+                queued = await post.committer.run(lambda: post.outbox.counts(self._identity).messages)
+                if not queued:
+                    return
+                connection = await post.connector.connect(self._identity)
+                delivery = self._delivery = _Delivery(post, connection)
+                try:
+                    await delivery.run()
+                except RefusedError as error:
+                    await self._distrusted(error)
+                finally:
+                    self._delivery = None
+            else:
+                return
+
+    async def _tell(self, connection: Connection, peer: Peer) -> None:
+        """One trust action, until its receipt is here."""
+        assert peer.action is not None
+        post = self._post
+        stream = await post.transport.open(connection, trust.SERVICE)
+        try:
+            async with asyncio.timeout(_RECEIPT_SECONDS):
+                reason = peer.reason if peer.action == "request" else ""
+                await stream.write(trust.TrustAction(peer.action, post.name, reason).encode())
+                await stream.finish()
+                reader = FrameReader(trust.FRAME_LIMIT)
+                frames: list[tuple[int, bytes]] = []
+                while not frames:
+                    data = await stream.read()
+                    if not data:
+                        raise UnreachableError("the peer gave no receipt", code="no-receipt")
+                    frames = reader.feed(data)
+                trust.parse_receipt(*frames[0])
+        except TimeoutError:
+            raise UnreachableError("the peer gave no receipt", code="no-receipt") from None
+        finally:
+            stream.abort()
+        await post.book.confirm_action(self._identity, peer.action_number)
+
+    async def _distrusted(self, error: RefusedError) -> None:
+        """A peer we trust refuses our messages: it took its trust back, or lost its state (core.trust)."""
+        peer = self._post.book.get(self._identity)
+        if peer is not None and peer.trust == "trusted" and peer.action is None and error.code == "refused":
+            await self._post.book.apply(self._identity, "remote-untrust")
+        else:
+            raise error
+
+
+class _Delivery:
+    """One message stream, from its opening until nothing waits (and a while longer)."""
+
+    def __init__(self, post: Post, connection: Connection) -> None:
+        self._post = post
+        self._connection = connection
+        self._recipient = connection.peer
+        self._work = asyncio.Event()
+        self._settled = 0
+        """Highest number the recipient settled."""
+        self._sizes: dict[int, int] = {}
+        self._unsettled = 0
+        self._skipped = 0
+
+    def wake(self) -> None:
+        self._work.set()
+
+    async def run(self) -> None:
+        """Returns when the outbox has nothing for the recipient. Raises CoveyError when the stream ends."""
+        post = self._post
+        stream = await post.transport.open(self._connection, messages.SERVICE)
+        try:
+            reader = FrameReader(messages.FRAME_LIMIT)
+            incarnation = await post.committer.run(lambda: post.outbox.incarnation)
+            await stream.write(messages.encode_number(messages.OPENING, incarnation))
+            await self._resume(stream, reader, incarnation)
+            replies = asyncio.ensure_future(self._read_replies(stream, reader))
+            feeding = asyncio.ensure_future(self._feed(stream))
+            try:
+                await asyncio.wait((replies, feeding), return_when=asyncio.FIRST_COMPLETED)
+                for task in (replies, feeding):
+                    if task.done():
+                        await task
+            finally:
+                for task in (replies, feeding):
+                    task.cancel()
+                await asyncio.gather(replies, feeding, return_exceptions=True)
+            await stream.finish()
+        finally:
+            stream.abort()
+
+    async def _resume(self, stream: Stream, reader: FrameReader, incarnation: int) -> None:
+        """The recipient's first frame says what it has settled already."""
+        post = self._post
+        frames: list[tuple[int, bytes]] = []
+        while not frames:
+            data = await stream.read()
+            if not data:
+                raise UnreachableError("the peer closed the message stream", code="stream-ended")
+            frames = reader.feed(data)
+        kind, body = frames[0]
+        if kind != messages.RESUME or len(frames) != 1:
+            raise ParseError("the peer did not say where to resume")
+        watermark = messages.parse_number(body)
+
+        def settle() -> tuple[bool, list[bytes]]:
+            if post.outbox.heard(self._recipient, incarnation, watermark):
+                return True, []
+            return False, post.outbox.mark_delivered(self._recipient, now_us=post.now_us(), upto=watermark)
+
+        forgot, ids = await post.committer.run(settle)
+        if forgot:
+            raise StateError("the outbox was restored from a backup and numbered anew", code="outbox-renumbered")
+        self._settled = watermark
+        post.settled(self._recipient, ids)
+
+    async def _feed(self, stream: Stream) -> None:
+        """Writes what is queued, in order; ends when it has been idle for a minute with nothing unsettled."""
+        post, recipient = self._post, self._recipient
+        sent = self._settled
+        while True:
+            self._work.clear()
+
+            def take(after: int = sent) -> tuple[list[OutboxMessage], int, list[int]]:
+                return (
+                    post.outbox.next_batch(recipient, after, _BATCH_BYTES),
+                    post.outbox.lowest_alive(recipient),
+                    post.outbox.skips(recipient),
+                )
+
+            batch, lowest, skips = await post.committer.run(take)
+            peer = post.book.get(recipient)
+            if peer is None or peer.trust != "trusted" or peer.action is not None:
+                return
+            dead = [number for number in skips if number > self._skipped]
+            if dead or lowest > max(self._settled + 1, self._skipped + 1):
+                await stream.write(messages.encode_skip(lowest, dead))
+                self._skipped = max([lowest - 1, *dead])
+            for message in batch:
+                frame = messages.MessageFrame(
+                    message.number, lowest, message.id, message.type, message.expires_us or 0, message.body
+                )
+                size = len(message.body) + 64
+                self._sizes[message.number] = size
+                self._unsettled += size
+                await stream.write(frame.encode())
+                sent = message.number
+            while self._unsettled > _UNSETTLED_BYTES or (not batch and not self._work.is_set()):
+                if batch or self._unsettled:
+                    await self._work.wait()
+                else:
+                    try:
+                        async with asyncio.timeout(_IDLE_SECONDS):
+                            await self._work.wait()
+                    except TimeoutError:
+                        return
+                if self._unsettled > _UNSETTLED_BYTES:
+                    self._work.clear()
+
+    async def _read_replies(self, stream: Stream, reader: FrameReader) -> None:
+        while data := await stream.read():
+            settled = 0
+            for kind, body in reader.feed(data):
+                if kind == messages.SETTLED:
+                    settled = max(settled, messages.parse_number(body))
+                elif kind == messages.REFUSED:
+                    await self._refuse(*messages.parse_refused(body))
+                else:
+                    raise ParseError("an unknown answer on a message stream")
+            if settled > self._settled:
+                await self._settle(settled)
+        raise UnreachableError("the peer closed the message stream", code="stream-ended")
+
+    async def _settle(self, upto: int) -> None:
+        post = self._post
+        ids = await post.committer.run(
+            lambda: post.outbox.mark_delivered(self._recipient, now_us=post.now_us(), upto=upto)
+        )
+        self._settled = upto
+        self._forget(upto)
+        post.settled(self._recipient, ids)
+
+    async def _refuse(self, number: int, reason: str) -> None:
+        post = self._post
+        refused = await post.committer.run(
+            lambda: post.outbox.mark_refused(self._recipient, number, reason, post.now_us())
+        )
+        self._unsettled -= self._sizes.pop(number, 0)
+        self._work.set()
+        if refused is not None:
+            post.refused(self._recipient, [refused], reason)
+
+    def _forget(self, upto: int) -> None:
+        while self._sizes and (number := next(iter(self._sizes))) <= upto:
+            self._unsettled -= self._sizes.pop(number)
+        self._work.set()

@@ -1,0 +1,172 @@
+"""Who is who: asks every rendezvous, believes none of them, and remembers what it could verify."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from covey.base.errors import CoveyError, NotFoundError, ParseError, UnreachableError, UsageError
+from covey.base.types import Identity, check_name, identity_text, parse_address, parse_identity
+from covey.core.endpoint import Endpoint
+from covey.crypto.events import KeyLog
+from covey.crypto.record import Record
+from covey.node.book import PeerBook
+from covey.node.rendezvous_client import RendezvousClient
+from covey.node.storage import Peer
+from covey.wire import rendezvous as wire
+
+__all__ = ["Directory"]
+
+_FIRST_CONTACT_SECONDS: Final = 5.0
+"""How long a look-up waits for a first rendezvous after a start."""
+
+
+class _Answer(NamedTuple):
+    claims: dict[Identity, tuple[Record, KeyLog]]
+    """Verified claims of one rendezvous."""
+
+
+class Directory:
+    """Look-ups by name, address or identity over all rendezvous of the network."""
+
+    def __init__(
+        self, endpoint: Endpoint, book: PeerBook, clients: Sequence[RendezvousClient], now_us: Callable[[], int]
+    ) -> None:
+        self._endpoint = endpoint
+        self._book = book
+        self._clients = clients
+        self._now_us = now_us
+
+    async def find(self, text: str) -> Peer:
+        """The one agent `text` means: known here, or found at the rendezvous and remembered.
+
+        Raises NotFoundError (`unknown-peer`, `ambiguous-address`, and `name-disputed` if the rendezvous disagree:
+        PROTOCOL 7), UsageError for what is no name, address or identity, UnreachableError without any rendezvous.
+        """
+        try:
+            return await self._book.find(text)
+        except NotFoundError as error:
+            if error.code != "unknown-peer":
+                raise
+        by, key = _kind(text)
+        answers = await self._ask(by, key)
+        identities = {identity for answer in answers for identity in answer.claims}
+        if not identities:
+            raise NotFoundError(
+                f"nobody on this network is known as {text!r}",
+                code="unknown-peer",
+                next_step="check the spelling, and that the other side is up: covey status",
+            )
+        if len(identities) > 1:
+            listed = ", ".join(identity_text(identity) for identity in sorted(identities))
+            raise NotFoundError(
+                f"more than one agent is claimed to be {text!r}: {listed}",
+                code="name-disputed" if by == wire.BY_NAME else "ambiguous-address",
+                next_step="repeat the command with the identity you were told by the other side",
+            )
+        identity = identities.pop()
+        witnesses = sum(identity in answer.claims for answer in answers) if by == wire.BY_NAME else None
+        await self._remember(identity, answers, witnesses)
+        return await self._book.find(identity_text(identity))
+
+    async def refresh(self, identity: Identity) -> Record | None:
+        """The newest record of an agent that any rendezvous has, remembered; None if nobody has one."""
+        answers = await self._ask(wire.BY_IDENTITY, identity)
+        return await self._remember(identity, answers, None)
+
+    async def names(self, identity: Identity, name: str) -> bool:
+        """Whether every rendezvous that answers says that `name` is this agent's."""
+        try:
+            answers = await self._ask(wire.BY_NAME, check_name(name).encode())
+        except (UsageError, UnreachableError):
+            return False
+        return bool(answers) and all(identity in answer.claims for answer in answers)
+
+    async def _ask(self, by: int, key: bytes) -> list[_Answer]:
+        """What each rendezvous that answers says. UnreachableError if none does."""
+        if not self._clients:
+            raise UnreachableError(
+                "this agent belongs to no network",
+                code="no-network",
+                next_step="covey up --network covey1...  (the ticket that `covey rendezvous` prints)",
+            )
+        if not any(client.connected for client in self._clients):
+            await self._first_contact()
+        asked = [client.lookup(by, key) for client in self._clients if client.connected]
+        results = await asyncio.gather(*asked, return_exceptions=True)
+        answers = []
+        for result in results:
+            if isinstance(result, CoveyError):
+                continue
+            if isinstance(result, BaseException):
+                raise result
+            answers.append(_Answer(self._verified(by, key, result)))
+        if not answers:
+            problems = "; ".join(sorted({client.problem for client in self._clients if client.problem}))
+            raise UnreachableError(
+                f"no rendezvous answers{': ' + problems if problems else ''}",
+                code="no-rendezvous",
+                next_step="covey status",
+            )
+        return answers
+
+    async def _first_contact(self) -> None:
+        waits = [asyncio.ensure_future(client.wait_connected()) for client in self._clients]
+        try:
+            await asyncio.wait(waits, timeout=_FIRST_CONTACT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+    def _verified(self, by: int, key: bytes, claims: Sequence[wire.Signed]) -> dict[Identity, tuple[Record, KeyLog]]:
+        found = {}
+        for claim in claims:
+            try:
+                record, log = Record.parse(claim.record), KeyLog.parse(claim.log)
+                self._endpoint.add_log(log)
+                known = self._endpoint.log_of(log.identity)
+                record.verify(known if known is not None else log, self._now_us())
+            except CoveyError:
+                continue
+            answers = {
+                wire.BY_IDENTITY: record.identity == key,
+                wire.BY_ADDRESS: record.address() == key,
+                wire.BY_NAME: record.name.encode() == key,
+            }
+            if answers[by] and record.identity != self._endpoint.credentials.identity:
+                found[record.identity] = (record, log)
+        return found
+
+    async def _remember(self, identity: Identity, answers: Sequence[_Answer], witnesses: int | None) -> Record | None:
+        newest: tuple[Record, KeyLog] | None = None
+        for answer in answers:
+            claim = answer.claims.get(identity)
+            if claim is not None and (newest is None or claim[0].order > newest[0].order):
+                newest = claim
+        if newest is None:
+            return None
+        record, _ = newest
+        log = self._endpoint.log_of(identity) or newest[1]
+        name = record.name
+        if name and witnesses is None:
+            known = self._book.get(identity)
+            if (known is None or known.name != name) and not await self.names(identity, name):
+                # It calls itself by a name that the network gave to somebody else: the user must not see it.
+                name = ""
+        if not await self._book.remember(record, log, name=name, witnesses=witnesses):
+            # Older than what we have seen: a rendezvous that rolls back, or lags. Ours is better.
+            peer = self._book.get(identity)
+            return Record.parse(peer.record) if peer is not None and peer.record else None
+        return record
+
+
+def _kind(text: str) -> tuple[int, bytes]:
+    try:
+        return wire.BY_IDENTITY, parse_identity(text)
+    except ParseError:
+        pass
+    try:
+        return wire.BY_ADDRESS, parse_address(text)
+    except ParseError:
+        return wire.BY_NAME, check_name(text).encode()

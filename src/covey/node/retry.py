@@ -1,0 +1,40 @@
+"""Waiting before the next try: longer each time, shorter when there is a reason to hope."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+__all__ = ["Retry"]
+
+_FIRST: Final = 0.25
+_LONGEST: Final = 15.0
+
+
+class Retry:
+    """`await pause()` between tries; `hope()` ends a running pause; `reset()` after a success."""
+
+    def __init__(self, random: Callable[[int], bytes]) -> None:
+        self._random = random
+        self._delay = _FIRST
+        self._hope = asyncio.Event()
+
+    def hope(self) -> None:
+        self._hope.set()
+
+    def reset(self) -> None:
+        self._delay = _FIRST
+        self._hope.clear()
+
+    async def pause(self) -> None:
+        """The delay doubles up to 15 s, times 0.5 to 1 so that many who failed together do not return together."""
+        delay = self._delay * (0.5 + self._random(1)[0] / 510)
+        self._delay = min(2 * self._delay, _LONGEST)
+        try:
+            async with asyncio.timeout(delay):
+                await self._hope.wait()
+        except TimeoutError:
+            return
+        finally:
+            self._hope.clear()

@@ -1,0 +1,120 @@
+"""The node's inner values as the structures of `base.schema`."""
+
+from __future__ import annotations
+
+import base64
+import os
+from dataclasses import replace
+from functools import cache
+from importlib import metadata
+from typing import cast
+
+from covey.base.schema import MessageView, PathView, PeerView, SendResult, SendView
+from covey.base.types import Identity, address_text, endpoint_text, identity_text
+from covey.core.connection import Connection
+from covey.crypto.events import KeyLog
+from covey.crypto.safety import safety_number
+from covey.node.storage import InboxMessage, Peer
+
+__all__ = ["known_log", "message_view", "paths", "peer_view", "pid", "safety", "send_view", "version"]
+
+
+@cache
+def version() -> str:
+    return metadata.version("covey")
+
+
+def pid() -> int:
+    return os.getpid()
+
+
+def known_log(peer: Peer) -> KeyLog:
+    """A peer's log as we verified it before."""
+    return replace(KeyLog.parse(peer.log), forked=False)
+
+
+def safety(peer: Peer, own: Identity) -> str:
+    return safety_number(own, peer.identity)
+
+
+def paths(connection: Connection) -> list[PathView]:
+    """Every path of the session that carries the connection."""
+    session = connection.session
+    if session is None:
+        return []
+    found = []
+    for path in session.paths:
+        rtt = path.recovery.rtt
+        sent = max(path.sent_bytes, 1)
+        active = path is session.active
+        found.append(
+            PathView(
+                kind="relay" if path.route.relayed else "direct",
+                remote=endpoint_text(path.route.remote),
+                active=active,
+                rtt_ms=round(rtt.smoothed * 1000, 3) if rtt.sampled else None,
+                mtu=path.mtu,
+                loss=round(path.recovery.lost_bytes / sent, 4),
+                sent_bytes=path.sent_bytes,
+                received_bytes=path.received_bytes,
+                reason=_reason(connection, path.route.relayed, path.suspect),
+            )
+        )
+    return found
+
+
+def _reason(connection: Connection, relayed: bool, suspect: bool) -> str:
+    if suspect:
+        return "peer-silent"
+    if not relayed:
+        return "direct"
+    session = connection.session
+    if not connection.direct or session is None:
+        return "not-trusted"
+    return session.relay_reason()
+
+
+def peer_view(peer: Peer, own: Identity, connection: Connection | None, queued: int, warning: str) -> PeerView:
+    session = connection.session if connection is not None else None
+    return PeerView(
+        identity=identity_text(peer.identity),
+        address=address_text(peer.address) if peer.address else "",
+        name=peer.name,
+        trust=peer.trust,
+        safety_number=safety(peer, own),
+        connected=session is not None and session.verified and connection is not None and connection.stalled_at is None,
+        paths=paths(connection) if connection is not None else [],
+        reason=peer.reason,
+        since=peer.since_us / 1e6,
+        queued=queued,
+        witnesses=peer.witnesses,
+        warning=warning,
+    )
+
+
+def send_view(id: bytes, peer: Peer, outcome: str, elapsed_ms: float) -> SendView:
+    """`outcome` is the result, a space, and the reason (or nothing)."""
+    result, _, reason = outcome.partition(" ")
+    return SendView(
+        id=id.hex(),
+        peer=identity_text(peer.identity),
+        name=peer.name,
+        result=cast(SendResult, result),
+        reason=reason,
+        elapsed_ms=elapsed_ms,
+    )
+
+
+def message_view(row: InboxMessage, sender_name: str) -> MessageView:
+    body = base64.b64encode(row.body).decode() if row.type == "binary" else row.body.decode("utf-8", "replace")
+    return MessageView(
+        number=row.number,
+        id=row.id.hex(),
+        sender=identity_text(row.sender),
+        sender_name=sender_name,
+        type=row.type,
+        received=row.received_us / 1e6,
+        size=row.size,
+        body=body,
+        acknowledged=row.acknowledged,
+    )

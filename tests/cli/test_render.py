@@ -1,0 +1,55 @@
+from __future__ import annotations
+
+import pytest
+
+from covey.cli import render
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain h\u00e9 \u4f60", "plain h\u00e9 \u4f60"),
+        ("\x1b[31m", "\\x1b[31m"),
+        ("a\nb", "a\\nb"),
+        ("\u202egnp.exe", "\\u202egnp.exe"),
+        ("zero\u200bwidth", "zero\\u200bwidth"),
+        ("\x00", "\\x00"),
+        ("back\\slash", "back\\slash"),
+    ],
+)
+def test_safe_escapes_what_is_not_printable(text: str, shown: str) -> None:
+    assert render.safe(text) == shown
+
+
+def test_safe_may_keep_lines() -> None:
+    assert render.safe("a\n\tb\r\x1b", newlines=True) == "a\n\tb\\r\\x1b"
+
+
+def test_columns_are_aligned() -> None:
+    assert render.columns(("A", "LONG"), [("aaaa", "b"), ("", "ccccc")]) == [
+        "A     LONG",
+        "aaaa  b",
+        "      ccccc",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("passed", "text"),
+    [(-5, "0 s"), (0, "0 s"), (59, "59 s"), (300, "5 min"), (7200, "2 h"), (200_000, "2 d")],
+)
+def test_ago(passed: float, text: str) -> None:
+    assert render.ago(1000.0, 1000.0 + passed) == text
+
+
+def test_fields_leave_out_what_is_empty(capsys: pytest.CaptureFixture[str]) -> None:
+    render.fields([("name", "x"), ("nothing", ""), ("address", "y")])
+    assert capsys.readouterr().out == "  name     x\n  address  y\n"
+
+
+def test_table_on_a_terminal_is_rich_and_takes_text_literally(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    render.table(("NAME", "TRUST"), [("[bold]not markup", "trusted")], empty="")
+    assert "[bold]not markup" in capsys.readouterr().out

@@ -1,0 +1,260 @@
+"""Outbox and inbox together against a dictionary, over a network that repeats, reorders, delays and loses."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from covey.node.storage.database import Database
+from covey.node.storage.inbox import Inbox, Incoming
+from covey.node.storage.migrations import MIGRATIONS
+from covey.node.storage.outbox import Outbox
+
+SENDER, RECIPIENT = b"s" * 32, b"r" * 32
+PICK = st.integers(0, 1 << 16)
+
+
+class Packet(NamedTuple):
+    """One message, or (message None) a SKIP, on its way."""
+
+    incarnation: int
+    message: Incoming | None
+    skips: tuple[int, ...] = ()
+    lowest_alive: int = 1
+
+
+class Acknowledgement(NamedTuple):
+    incarnation: int
+    number: int
+    refused: bool = False
+
+
+class Model(NamedTuple):
+    """What the sender's user was told, per id in the order of sending."""
+
+    results: dict[bytes, str]
+
+    def copy(self) -> Model:
+        return Model(dict(self.results))
+
+
+class Messages(RuleBasedStateMachine):
+    """A crash is closing the database without a commit. A restore is the sender's file of long ago."""
+
+    @initialize()
+    def begin(self) -> None:
+        self.folder = Path(tempfile.mkdtemp(prefix="covey-messages-"))
+        self.seed = 0
+        self.now = 1
+        self.network: list[Packet] = []
+        self.answers: list[Acknowledgement] = []
+        self.model = Model({})
+        self.backup: Model | None = None
+        self.restored = False
+        self.given = 0
+        self.sender = self._open("sender")
+        self.recipient = self._open("recipient")
+        self.outbox = Outbox(self.sender, self._random)
+        self.inbox = Inbox(self.recipient, messages_limit=24)
+
+    def _open(self, name: str) -> Database:
+        return Database(self.folder / f"{name}.db", MIGRATIONS, synchronous="OFF")
+
+    def _random(self, size: int) -> bytes:
+        self.seed += 1
+        return self.seed.to_bytes(size, "big")
+
+    def _new_id(self) -> bytes:
+        self.given += 1
+        return self.given.to_bytes(16, "big")
+
+    # What the sender's user does.
+
+    @rule(count=st.integers(1, 4), ttl=st.none() | st.integers(1, 5))
+    def send(self, count: int, ttl: int | None) -> None:
+        for _ in range(count):
+            new = self._new_id()
+            self.outbox.append(RECIPIENT, new, "text", new, self.now, None if ttl is None else self.now + ttl)
+            self.model.results[new] = "queued"
+
+    @rule(pick=PICK)
+    @precondition(lambda self: self.model.results)
+    def send_again(self, pick: int) -> None:
+        known = list(self.model.results)[pick % len(self.model.results)]
+        self.outbox.append(RECIPIENT, known, "text", known, self.now)
+
+    @rule()
+    def send_and_crash(self) -> None:
+        self.sender.execute("BEGIN IMMEDIATE")
+        self.sender._depth = 1
+        self.outbox.append(RECIPIENT, self._new_id(), "text", b"never promised", self.now)
+        self._restart_sender()
+
+    @rule(pick=PICK)
+    @precondition(lambda self: self.model.results)
+    def cancel(self, pick: int) -> None:
+        known = list(self.model.results)[pick % len(self.model.results)]
+        if self.outbox.cancel(known, self.now):
+            assert self.model.results[known] == "queued"
+            self.model.results[known] = "cancelled"
+
+    @rule(seconds=st.integers(1, 3))
+    def wait(self, seconds: int) -> None:
+        self.now += seconds
+        for gone in self.outbox.expire(self.now):
+            assert self.model.results[gone] == "queued"
+            self.model.results[gone] = "expired"
+
+    # What the nodes and the network do.
+
+    @rule(after=st.integers(0, 8), size=st.integers(1, 100))
+    def transmit(self, after: int, size: int) -> None:
+        lowest = self.outbox.lowest_alive(RECIPIENT)
+        for message in self.outbox.next_batch(RECIPIENT, after, size):
+            incoming = Incoming(message.number, lowest, message.id, message.type, message.body)
+            self.network.append(Packet(self.outbox.incarnation, incoming))
+
+    @rule()
+    def transmit_skip(self) -> None:
+        lowest, skips = self.outbox.lowest_alive(RECIPIENT), tuple(self.outbox.skips(RECIPIENT))
+        self.network.append(Packet(self.outbox.incarnation, None, skips, lowest))
+
+    @rule(pick=PICK, keep=st.booleans(), crash=st.booleans())
+    @precondition(lambda self: self.network)
+    def arrive(self, pick: int, keep: bool, crash: bool) -> None:
+        index = pick % len(self.network)
+        packet = self.network[index] if keep else self.network.pop(index)
+        if crash:
+            self.recipient.execute("BEGIN IMMEDIATE")
+            self.recipient._depth = 1
+            self._take(packet)
+            self.recipient.close()
+            self.recipient = self._open("recipient")
+            self.inbox = Inbox(self.recipient, messages_limit=24)
+        else:
+            self.answers += self._take(packet)
+
+    def _take(self, packet: Packet) -> list[Acknowledgement]:
+        if packet.message is None:
+            self.inbox.skip(SENDER, packet.incarnation, packet.skips, self.now, packet.lowest_alive)
+            return []
+        stored = self.inbox.store_many(SENDER, packet.incarnation, [packet.message], self.now)[0]
+        if stored == "too-early":
+            return []
+        return [Acknowledgement(packet.incarnation, packet.message.number, stored == "inbox-full")]
+
+    @rule(pick=PICK, keep=st.booleans())
+    @precondition(lambda self: self.answers)
+    def answer(self, pick: int, keep: bool) -> None:
+        index = pick % len(self.answers)
+        answer = self.answers[index] if keep else self.answers.pop(index)
+        if answer.incarnation != self.outbox.incarnation:
+            return
+        if answer.refused:
+            if any(not a.refused and a.number == answer.number for a in self.answers):
+                return  # the ordered stream between real nodes cannot bring these two in the wrong order
+            gone = self.outbox.mark_refused(RECIPIENT, answer.number, "inbox-full", self.now)
+            done = [] if gone is None else [gone]
+        else:
+            done = self.outbox.mark_delivered(RECIPIENT, [answer.number], now_us=self.now)
+        for known in done:
+            assert self.model.results[known] == "queued"
+            self.model.results[known] = "refused" if answer.refused else "delivered"
+
+    @rule()
+    def restart(self) -> None:
+        self._restart_sender()
+        self.recipient.close()
+        self.recipient = self._open("recipient")
+        self.inbox = Inbox(self.recipient, messages_limit=24)
+
+    @rule()
+    @precondition(lambda self: self.backup is None)
+    def back_up(self) -> None:
+        self.sender.execute("VACUUM INTO ?", (str(self.folder / "backup.db"),))
+        self.backup = self.model.copy()
+
+    @rule()
+    @precondition(lambda self: self.backup is not None)
+    def restore(self) -> None:
+        """The store has noticed (test_store), so a new incarnation begins."""
+        self.sender.close()
+        for suffix in ("-wal", "-shm"):
+            (self.folder / f"sender.db{suffix}").unlink(missing_ok=True)
+        shutil.copy(self.folder / "backup.db", self.folder / "sender.db")
+        self.sender = self._open("sender")
+        self.outbox = Outbox(self.sender, self._random)
+        self.outbox.renumber()
+        assert self.backup is not None
+        self.model, self.restored = self.backup.copy(), True
+
+    def _restart_sender(self) -> None:
+        self.sender.close()
+        self.sender = self._open("sender")
+        self.outbox = Outbox(self.sender, self._random)
+
+    # What must hold at every moment.
+
+    @invariant()
+    def nothing_twice_and_in_order(self) -> None:
+        seen = [message.id for message in self.inbox.listing(limit=1 << 20)]
+        assert len(seen) == len(set(seen))
+        if not self.restored:
+            assert seen == sorted(seen)
+
+    @invariant()
+    def delivered_means_stored(self) -> None:
+        here = {message.id for message in self.inbox.listing(limit=1 << 20)}
+        here |= {id for (id,) in self.recipient.rows("SELECT id FROM inbox_gaps WHERE id IS NOT NULL")}
+        for known, result in self.model.results.items():
+            assert result != "delivered" or known in here
+        assert self.inbox.counts().total + self.inbox.counts().waiting == len(here)
+
+    @invariant()
+    def results_are_what_the_user_was_told(self) -> None:
+        for known, result in self.model.results.items():
+            outcome = self.outbox.state(known)
+            assert outcome is not None
+            assert outcome.result == result
+        queued = sum(result == "queued" for result in self.model.results.values())
+        assert self.outbox.counts(RECIPIENT).messages == queued == self.outbox.counts().messages
+
+    def teardown(self) -> None:
+        """Once the network works, everything queued arrives, in order, and nothing waits for the dead."""
+        if not hasattr(self, "folder"):
+            return
+        self.inbox = Inbox(self.recipient)  # and there is room
+        for _ in range(3):
+            self.transmit_skip()
+            self.transmit(0, 1 << 20)
+            for packet in self.network[-1 - len(self.model.results) :]:
+                self.answers += self._take(packet)
+            for answer in [answer for answer in self.answers if not answer.refused]:
+                self.answers = [answer]
+                self.answer(0, keep=False)
+        self.transmit_skip()
+        self._take(self.network[-1])
+        self.nothing_twice_and_in_order()
+        self.delivered_means_stored()
+        assert "queued" not in self.model.results.values()
+        last = self.outbox.incarnation.to_bytes(8, "big")
+        waiting = "SELECT count(*) FROM inbox_gaps WHERE id IS NOT NULL AND incarnation = ?"
+        assert self.recipient.row(waiting, (last,)) == (0,)
+        self.sender.close()
+        self.recipient.close()
+        shutil.rmtree(self.folder)
+
+
+TestMessages = Messages.TestCase
+TestMessages.settings = settings(
+    max_examples=40,
+    stateful_step_count=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
