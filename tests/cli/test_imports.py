@@ -17,7 +17,8 @@ SLOW = {"asyncio", "cryptography", "httpx", "rich", "starlette", "structlog", "u
     ],
 )
 def test_command_line_loads_nothing_slow(statement: str, capfd: pytest.CaptureFixture[str]) -> None:
-    statement = f"import contextlib, io\nwith contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO())): exec({statement!r})"
+    quiet = "contextlib.redirect_stdout(io.TextIOWrapper(io.BytesIO()))"
+    statement = f"import contextlib, io\nwith {quiet}: exec({statement!r})"
     assert loaded_after(statement) & SLOW == set()
 
 

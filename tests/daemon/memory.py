@@ -1,6 +1,6 @@
 """A node that lives in memory: what the daemon's own tests put behind the sockets, and a daemon in a thread.
 
-It keeps the contract of `NodeFacade` in the plainest way (one known peer, an inbox in a list, streams that
+It keeps the contract of `covey.Node` in the plainest way (one known peer, an inbox in a list, streams that
 echo), so that tests of HTTP, sockets and the command line say something about these and nothing about the
 overlay.
 """
@@ -45,13 +45,14 @@ class MemoryStream:
         self.held = bytearray()
         self.most_held = 0
         self.finished = False
+        self.ends_with_us = True  # our end is also the peer's, as with an echo service
         self.reset_code: int | None = None
         self.reset_seen = asyncio.Event()
         self._changed = asyncio.Condition()
 
     async def read(self, limit: int = -1, /) -> bytes:
         async with self._changed:
-            await self._changed.wait_for(lambda: self.held or self.finished or self.reset_code is not None)
+            await self._changed.wait_for(lambda: self.held or self._ended() or self.reset_code is not None)
             self._check()
             size = len(self.held) if limit < 0 else min(limit, len(self.held))
             data = bytes(self.held[:size])
@@ -83,6 +84,9 @@ class MemoryStream:
             self.reset_code = code
             self.reset_seen.set()
             self._changed.notify_all()
+
+    def _ended(self) -> bool:
+        return self.finished and self.ends_with_us
 
     def _check(self) -> None:
         if self.reset_code is not None:
@@ -238,10 +242,12 @@ class MemoryNode:
         self.streams.append(stream)
         return stream
 
-    async def subscribe(self) -> AsyncIterator[dict[str, Any]]:
+    def subscribe(self) -> AsyncIterator[dict[str, Any]]:
         queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         self.events.append(queue)
-        self.entered.set()
+        return self._follow(queue)
+
+    async def _follow(self, queue: asyncio.Queue[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
         try:
             while True:
                 yield await queue.get()

@@ -16,17 +16,16 @@ from covey.base.constants import MESSAGE_LIMIT
 from covey.base.errors import CoveyError, LimitError, NotFoundError, UsageError
 from covey.daemon import api, requests
 from covey.daemon.api import ROUTES
-from covey.daemon.facade import StreamFacade
-from tests.daemon.memory import PEER_IDENTITY, PEER_NAME, SAFETY_NUMBER, MemoryNode
+from tests.daemon.memory import PEER_IDENTITY, PEER_NAME, SAFETY_NUMBER, MemoryNode, MemoryStream
 
 
 class FakeService:
     def __init__(self) -> None:
         self.node = MemoryNode()
-        self.offered: list[StreamFacade] = []
+        self.offered: list[MemoryStream] = []
         self.stopped = False
 
-    def offer_stream(self, stream: StreamFacade) -> requests.StreamView:
+    def offer_stream(self, stream: MemoryStream) -> requests.StreamView:
         self.offered.append(stream)
         return requests.StreamView("token", "/stream.sock", 30.0)
 

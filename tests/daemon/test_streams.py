@@ -177,6 +177,7 @@ def test_peers_reset_drops_the_connection(daemon: RunningDaemon) -> None:
 
 def test_dropped_connection_resets_the_stream(daemon: RunningDaemon) -> None:
     token, stream = offer(daemon)
+    stream.ends_with_us = False
     connection = attach(daemon, token)
     connection.close()
     daemon.call(lambda: stream.write(b"for nobody"))

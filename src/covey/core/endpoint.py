@@ -185,10 +185,7 @@ class Endpoint:
             if attempt.retry_at <= now:
                 self._retry(now, attempt)
         for index in self._half_open.expire(now):
-            session = self._sessions.get(index)  # type: ignore[assignment]
-            if session is not None and not session.confirmed:
-                session.ended = True
-                del self._sessions[index]
+            self._drop_unconfirmed(index)
         if self._housekeeping_at is None or now >= self._housekeeping_at:
             self._housekeep(now)
         self._settle(now)
@@ -440,10 +437,7 @@ class Endpoint:
             index,
         )
         for gone in self._half_open.remember(now, raw, accepted):
-            evicted = self._sessions.get(gone)
-            if evicted is not None and not evicted.confirmed:
-                evicted.ended = True
-                del self._sessions[gone]
+            self._drop_unconfirmed(gone)
         self._new_session(now, accepted.established, accepted.local_half, accepted.verified, route, initiator=False)
         self._send(route, accepted.response)
 
@@ -590,6 +584,11 @@ class Endpoint:
 
     def _sessions_of(self, connection: Connection) -> list[Session]:
         return [session for session in self._sessions.values() if session.connection is connection]
+
+    def _drop_unconfirmed(self, index: int) -> None:
+        session = self._sessions.get(index)
+        if session is not None and not session.confirmed:
+            self._forget(session)
 
     def _forget(self, session: Session) -> None:
         session.ended = True

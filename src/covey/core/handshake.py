@@ -109,7 +109,7 @@ def check_payload(payload: HandshakePayload, static: bytes, log: KeyLog | None, 
 
 
 class _Try(NamedTuple):
-    index: int
+    receiver: int
     state: HandshakeState
 
 
@@ -155,8 +155,8 @@ class Attempt:
 
     def accept(self, response: Response) -> Established:
         """Reads message 2. CoveyError if it is none of ours or false; the attempt goes on."""
-        for index, state in self.tries:
-            if index == response.receiver_index:
+        for receiver, state in self.tries:
+            if receiver == response.receiver_index:
                 break
         else:
             raise ParseError("no such handshake")
@@ -171,7 +171,7 @@ class Attempt:
             state.handshake_hash,
             payload,
             self.target.transport_key,
-            index,
+            receiver,
             response.sender_index,
         )
 

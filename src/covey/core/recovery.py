@@ -249,6 +249,8 @@ class Recovery:
             if self._loss_time is None and run.first < largest:
                 self._loss_time = run.time + delay
         sent.extendleft(reversed(kept))
+        if not sent:
+            self.oldest_unacked_at = None
         if lost:
             size = sum(run.bytes for run in lost)
             self.lost_bytes += size

@@ -18,7 +18,7 @@ from covey.base.constants import MESSAGE_LIMIT
 from covey.base.errors import LimitError, NotFoundError, UsageError
 from covey.base.schema import MessageView, NodeView, PeerView, PingView, SendView
 from covey.daemon import openapi, requests
-from covey.daemon.facade import NodeFacade, StreamFacade
+from covey.node import Node, Stream
 
 __all__ = ["BATCH_BODY_LIMIT", "BODY_LIMIT", "ROUTES", "Route", "Service"]
 
@@ -32,9 +32,9 @@ BATCH_BODY_LIMIT = 16 * 1024 * 1024
 class Service(Protocol):
     """What the handlers may use of the running daemon."""
 
-    node: NodeFacade
+    node: Node
 
-    def offer_stream(self, stream: StreamFacade) -> requests.StreamView:
+    def offer_stream(self, stream: Stream) -> requests.StreamView:
         """Keep an open stream until somebody attaches to it on `stream.sock`."""
 
     def stop(self) -> None:

@@ -167,9 +167,9 @@ def _json(status: int, body: bytes) -> Response:
 async def _event_lines(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
     """Server-sent events: `event: NAME`, `data: JSON`; a comment first, so that the reader knows it is
     subscribed."""
-    yield b": subscribed\n\n"
     waiting = asyncio.ensure_future(anext(events, None))
     try:
+        yield b": subscribed\n\n"
         while True:
             done, _ = await asyncio.wait((waiting,), timeout=KEEPALIVE_SECONDS)
             if not done:

@@ -17,7 +17,6 @@ from typing import Any
 from covey.base.errors import CoveyError, StateError
 from covey.base.paths import Home
 from covey.daemon import logs, sockets
-from covey.daemon.facade import NodeFacade, StreamFacade
 from covey.daemon.http import application
 from covey.daemon.logs import get_logger
 from covey.daemon.options import Options, Settings, parse_options, read_config, settings
@@ -25,6 +24,7 @@ from covey.daemon.ready import Starter
 from covey.daemon.requests import StreamView
 from covey.daemon.server import ApiServer, api_server, serve
 from covey.daemon.streams import StreamOffers, StreamServer
+from covey.node import Node, Stream
 from covey.node.storage.paths import prepare
 
 __all__ = ["Daemon", "MakeNode", "main", "run"]
@@ -32,7 +32,7 @@ __all__ = ["Daemon", "MakeNode", "main", "run"]
 CLOSE_SECONDS = 8.0
 """The node has this long to close. Ours; with `server.DRAIN_SECONDS` less than `covey daemon stop` waits."""
 
-MakeNode = Callable[[Home, Settings], NodeFacade]
+MakeNode = Callable[[Home, Settings], Node]
 
 _log = get_logger("covey.daemon")
 
@@ -74,18 +74,15 @@ async def run(options: Options, environment: Any, starter: Starter, make_node: M
     return 0
 
 
-def _real_node(home: Home, chosen: Settings) -> NodeFacade:
-    from covey.node import Node
-
-    node: NodeFacade = Node(chosen.hostname, network=chosen.network, listen=chosen.listen, home=home)
-    return node
+def _real_node(home: Home, chosen: Settings) -> Node:
+    return Node(chosen.hostname, network=chosen.network, listen=chosen.listen, home=home)
 
 
 class Daemon:
     """One node and its two sockets. `serve` may be called once; `stop` at any time, from the loop's
     thread."""
 
-    def __init__(self, home: Home, node: NodeFacade) -> None:
+    def __init__(self, home: Home, node: Node) -> None:
         self.node = node
         self._home = home
         self._stopping = asyncio.Event()
@@ -99,12 +96,14 @@ class Daemon:
         self._streams.stop_accepting()
         self._api.begin_stop()
 
-    def offer_stream(self, stream: StreamFacade) -> StreamView:
+    def offer_stream(self, stream: Stream) -> StreamView:
         return self._offers.offer(stream)
 
-    async def events(self) -> AsyncIterator[dict[str, Any]]:
-        """The node's events, until the daemon stops."""
-        source = self.node.subscribe()
+    def events(self) -> AsyncIterator[dict[str, Any]]:
+        """The node's events from now on, until the daemon stops."""
+        return self._until_stopped(self.node.subscribe())
+
+    async def _until_stopped(self, source: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
         stopping = asyncio.ensure_future(self._stopping.wait())
         event: asyncio.Future[dict[str, Any] | None] | None = None
         try:

@@ -17,10 +17,10 @@ import socket
 from dataclasses import dataclass
 
 from covey.base.errors import CoveyError
-from covey.daemon.facade import StreamFacade
 from covey.daemon.logs import get_logger
 from covey.daemon.peercred import is_own_user
 from covey.daemon.requests import StreamView
+from covey.node import Stream
 
 __all__ = ["StreamOffers", "StreamServer"]
 
@@ -41,7 +41,7 @@ _log = get_logger("covey.daemon.streams")
 
 @dataclass
 class _Offer:
-    stream: StreamFacade
+    stream: Stream
     expiry: asyncio.TimerHandle
 
 
@@ -53,13 +53,13 @@ class StreamOffers:
         self._offers: dict[str, _Offer] = {}
         self._resets: set[asyncio.Task[None]] = set()
 
-    def offer(self, stream: StreamFacade) -> StreamView:
+    def offer(self, stream: Stream) -> StreamView:
         token = secrets.token_urlsafe(32)
         expiry = asyncio.get_running_loop().call_later(OFFER_SECONDS, self._expire, token)
         self._offers[token] = _Offer(stream, expiry)
         return StreamView(token, self._socket_path, OFFER_SECONDS)
 
-    def take(self, token: str) -> StreamFacade | None:
+    def take(self, token: str) -> Stream | None:
         """The stream of a token, once."""
         offer = self._offers.pop(token, None)
         if offer is None:
@@ -121,7 +121,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._buffer = bytearray(BUFFER_SIZE)
         self._view = memoryview(self._buffer)
         self._request = b""
-        self._stream: StreamFacade | None = None
+        self._stream: Stream | None = None
         self._copy: asyncio.Task[None] | None = None
         self._deadline: asyncio.TimerHandle | None = None
         self._chunk = b""
@@ -210,7 +210,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.pause_reading()
         self._arrived.set()
 
-    async def _copy_both(self, stream: StreamFacade) -> None:
+    async def _copy_both(self, stream: Stream) -> None:
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._copy_outward(stream))
@@ -224,7 +224,7 @@ class _Connection(asyncio.BufferedProtocol):
         else:
             self._transport.close()
 
-    async def _copy_outward(self, stream: StreamFacade) -> None:
+    async def _copy_outward(self, stream: Stream) -> None:
         """Socket to stream, until the program shuts down its writing side."""
         while True:
             await self._arrived.wait()
@@ -237,7 +237,7 @@ class _Connection(asyncio.BufferedProtocol):
                 await stream.finish()
                 return
 
-    async def _copy_inward(self, stream: StreamFacade) -> None:
+    async def _copy_inward(self, stream: Stream) -> None:
         """Stream to socket, until the peer finishes."""
         while data := await stream.read(BUFFER_SIZE):
             self._transport.write(data)
@@ -245,7 +245,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.write_eof()
 
 
-async def _reset(stream: StreamFacade) -> None:
+async def _reset(stream: Stream) -> None:
     try:
         await stream.reset()
     except CoveyError:

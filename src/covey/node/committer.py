@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Any, TypeVar
 
 from covey.net.host import Host
@@ -27,12 +28,15 @@ class Committer:
         self._database = database
         self._waiting: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
         self._flusher: asyncio.Task[None] | None = None
+        self._context = copy_context()
 
     async def run(self, job: Callable[[], T]) -> T:
         future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
         self._waiting.append((job, future))
         if self._flusher is None:
-            self._flusher = asyncio.get_running_loop().create_task(self._flush(), name="committer")
+            self._flusher = asyncio.get_running_loop().create_task(
+                self._flush(), name="committer", context=self._context
+            )
         # Shielded: a caller that gives up must not leave others of the same transaction without their results.
         return await asyncio.shield(future)
 

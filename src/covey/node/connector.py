@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from contextvars import copy_context
 from typing import Final
 
 from covey.base.errors import CoveyError, UnreachableError
@@ -39,6 +40,7 @@ class Connector:
         self._clients = clients
         self._bringing: dict[Identity, asyncio.Task[Connection]] = {}
         self._reviving: dict[Identity, Retry] = {}
+        self._context = copy_context()
 
     async def connect(self, identity: Identity) -> Connection:
         """A live, verified connection. UnreachableError says why there is none."""
@@ -47,7 +49,9 @@ class Connector:
             return connection
         task = self._bringing.get(identity)
         if task is None:
-            task = asyncio.get_running_loop().create_task(self._bring(identity), name="connect")
+            task = asyncio.get_running_loop().create_task(
+                self._bring(identity), name="connect", context=self._context
+            )
             self._bringing[identity] = task
             task.add_done_callback(lambda _: self._bringing.pop(identity, None))
         return await asyncio.shield(task)

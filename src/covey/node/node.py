@@ -204,6 +204,13 @@ class Node:
             event.set()
         self._release()
 
+    def abandon(self) -> None:
+        """Lets go of the files without a word, as a killed process does. For the simulator."""
+        self._closing = True
+        if hasattr(self, "transport"):
+            self.transport.driver.close()
+        self._release()
+
     def _release(self) -> None:
         if hasattr(self, "store"):
             self.store.close()

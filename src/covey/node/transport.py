@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine, Sequence
+from contextvars import copy_context
 from typing import Any, Final
 
 from covey.base.errors import CoveyError, LimitError, RefusedError, StateError, UnreachableError
@@ -35,6 +36,9 @@ POST_QUANTUM_SERVICES: Final = frozenset(("message", "file", "request", "trust")
 
 _WRITE_PIECE: Final = 256 * 1024
 """Bytes handed to the core at a time by one `write`."""
+
+_ROOM_SECONDS: Final = 0.02
+"""Pause before a stream is opened again when the peer allows no more of them."""
 
 _REASONS: Final = {
     StreamCode.CANCELLED: ("cancelled", "the peer gave the stream up"),
@@ -187,6 +191,7 @@ class Transport:
     ) -> None:
         self.host = host
         self._loop = asyncio.get_running_loop()
+        self._context = copy_context()
         self.endpoint = Endpoint(credentials, wall=wall or host.wall_us, random=host.random)
         self.driver: Driver[events.Event] = Driver(host, self.endpoint, self._on_event)
         self.ports: list[tuple[int, UdpPort]] = []
@@ -197,7 +202,6 @@ class Transport:
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: dict[Identity, list[asyncio.Future[Connection]]] = {}
         self._pings: dict[int, asyncio.Future[float]] = {}
-        self._room: list[asyncio.Future[None]] = []
         self._closed = False
 
     # --- ports ---------------------------------------------------------------------------------------------------
@@ -234,15 +238,13 @@ class Transport:
         while True:
             try:
                 core = connection.open(service, min_epoch=min_epoch)
-                break
             except LimitError:
-                waiter = self.future()
-                self._room.append(waiter)
-                self._loop.call_later(0.05, _settle, waiter)
-                await waiter
-        stream = self._streams[core] = Stream(self, core)
-        self.wake()
-        return stream
+                # The peer's limit rises as streams end; there is no event for it, and no hurry.
+                await asyncio.sleep(_ROOM_SECONDS)
+                continue
+            stream = self._streams[core] = Stream(self, core)
+            self.wake()
+            return stream
 
     # --- connections ---------------------------------------------------------------------------------------------
 
@@ -310,7 +312,8 @@ class Transport:
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A task that is cancelled by `close`; its failure is logged, not lost."""
-        task = self._loop.create_task(coroutine, name=name)
+        # In our own context, not that of whoever happened to cause it.
+        task = self._loop.create_task(coroutine, name=name, context=self._context)
         self._tasks.add(task)
         task.add_done_callback(self._task_done)
         return task
@@ -319,9 +322,11 @@ class Transport:
         """Says goodbye to every peer, cancels the tasks, closes the ports."""
         if self._closed:
             return
-        for task in list(self._tasks):
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        while self._tasks:
+            tasks = list(self._tasks)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
         now = self.host.now()
         for connection in list(self.endpoint.connections.values()):
             self.endpoint.close(now, connection, CloseCode.SHUTDOWN, reason)
@@ -398,11 +403,6 @@ class Transport:
             self._loop.call_exception_handler(
                 {"message": f"task {task.get_name()} failed", "exception": task.exception(), "task": task}
             )
-
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
 
 
 def _unreachable(identity: Identity, code: str) -> UnreachableError:

@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from random import Random
 from typing import Final, TypeVar
 
@@ -219,6 +220,7 @@ class SimPort:
         self._host = host
         self._luck = luck
         self._loop = host.network.loop
+        self._context = copy_context()
         self._open = True
         self._inbox: deque[tuple[Endpoint, int, bytes]] = deque()
         self._waiting = 0
@@ -285,7 +287,8 @@ class SimPort:
     def _notify(self) -> None:
         if self._inbox and self._readable is not None and not self._notified:
             self._notified = True
-            self._loop.call_soon(self._call_readable)
+            # In the context of whoever bound the port: what it starts belongs to this machine, not to the sender.
+            self._loop.call_soon(self._call_readable, context=self._context)
 
     def _call_readable(self) -> None:
         self._notified = False
@@ -305,7 +308,7 @@ class SimPort:
             self._unsent += size
             return False
         self._full = True
-        self._loop.call_later(pause, self._becomes_writable)
+        self._loop.call_later(pause, self._becomes_writable, context=self._context)
         return True
 
     def _becomes_writable(self) -> None:

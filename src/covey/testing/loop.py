@@ -18,12 +18,13 @@ import traceback
 import weakref
 from asyncio import base_events
 from collections.abc import Callable, Coroutine
-from contextvars import Context
+from contextvars import Context, ContextVar
 from pathlib import PurePath
 from random import Random
 from typing import Any, Final, NoReturn, TypeVar, TypeVarTuple
 
 __all__ = [
+    "OWNER",
     "SimDeadlock",
     "SimError",
     "SimLeak",
@@ -69,6 +70,10 @@ class SimUnhandled(SimError):
     """Something raised where nobody was to catch it; the first such error is the cause."""
 
 
+OWNER: ContextVar[object] = ContextVar("covey-sim-owner", default=None)
+"""Whose task it is: set it before a node starts, and every task the node makes (and those of these) is marked."""
+
+
 class _Numbered:
     """Hash by number in the run. Equality stays identity."""
 
@@ -81,6 +86,7 @@ class _Numbered:
 class _SimTask(_Numbered, asyncio.Task[T]):
     def __init__(self, coro: Coroutine[Any, Any, T], *, number: int, **options: Any) -> None:
         self.number = number
+        self.owner: object = None
         super().__init__(coro, **options)
 
 
@@ -169,6 +175,10 @@ class SimLoop(base_events.BaseEventLoop):
         tasks = [task for task in self._tasks if not task.done()]
         return [*sorted(tasks, key=lambda task: task.number)]
 
+    def tasks_of(self, owner: object) -> list[asyncio.Task[Any]]:
+        """The unfinished tasks that were made while `OWNER` was `owner`, oldest first: what dies with it."""
+        return [task for task in self.pending() if getattr(task, "owner", None) is owner]
+
     def unretrieved(self) -> list[BaseException]:
         """Errors of finished tasks that nobody has looked at, oldest first."""
         lost = [task for task in self._tasks if task.done() and getattr(task, "_log_traceback", False)]
@@ -183,6 +193,7 @@ class SimLoop(base_events.BaseEventLoop):
         number = self._number()
         name = f"task-{number}" if name is None else str(name)
         task = _SimTask(coro, number=number, loop=self, name=name, context=context, **options)
+        task.owner = OWNER.get() if context is None else context.get(OWNER)
         self._tasks.add(task)
         return task
 

@@ -57,6 +57,7 @@ class Messages(RuleBasedStateMachine):
         self.model = Model({})
         self.backup: Model | None = None
         self.restored = False
+        self.read: list[bytes] = []
         self.given = 0
         self.sender = self._open("sender")
         self.recipient = self._open("recipient")
@@ -110,6 +111,14 @@ class Messages(RuleBasedStateMachine):
         for gone in self.outbox.expire(self.now):
             assert self.model.results[gone] == "queued"
             self.model.results[gone] = "expired"
+
+    @rule(upto=st.integers(0, 20))
+    def read_and_clear(self, upto: int) -> None:
+        """From now on only the numbers can tell a repetition, not the ids."""
+        visible = self.inbox.listing(limit=upto)
+        self.inbox.acknowledge(message.number for message in visible)
+        assert self.inbox.clear() == len(visible)
+        self.read += [message.id for message in visible]
 
     # What the nodes and the network do.
 
@@ -206,14 +215,15 @@ class Messages(RuleBasedStateMachine):
         seen = [message.id for message in self.inbox.listing(limit=1 << 20)]
         assert len(seen) == len(set(seen))
         if not self.restored:
-            assert seen == sorted(seen)
+            seen = self.read + seen
+            assert seen == sorted(set(seen))
 
     @invariant()
     def delivered_means_stored(self) -> None:
         here = {message.id for message in self.inbox.listing(limit=1 << 20)}
         here |= {id for (id,) in self.recipient.rows("SELECT id FROM inbox_gaps WHERE id IS NOT NULL")}
         for known, result in self.model.results.items():
-            assert result != "delivered" or known in here
+            assert result != "delivered" or known in here or known in self.read
         assert self.inbox.counts().total + self.inbox.counts().waiting == len(here)
 
     @invariant()

@@ -203,17 +203,6 @@ class Inbox:
             )
         return _message(row)
 
-    def by_id(self, id: bytes) -> InboxMessage:
-        """The newest message with this id (of whichever sender). `NotFoundError` ``no-such-message``."""
-        row = self._database.row(
-            f"SELECT {_COLUMNS}, body FROM inbox WHERE id = ? ORDER BY number DESC LIMIT 1", (id,)
-        )
-        if row is None:
-            raise NotFoundError(
-                f"there is no message {id.hex()}", code="no-such-message", next_step="covey inbox"
-            )
-        return _message(row)
-
     def last(self) -> int:
         """The highest number ever given, 0 if none: where a follower of new messages starts."""
         row = self._database.row("SELECT seq FROM sqlite_sequence WHERE name = 'inbox'")
@@ -399,7 +388,7 @@ def _show_waiting(database: Database, where: str, arguments: tuple[object, ...])
     shown = database.execute(
         "INSERT INTO inbox (sender, id, type, size, body, received_us)"
         " SELECT sender, id, type, length(body), body, received_us FROM inbox_gaps"
-        f" WHERE id IS NOT NULL AND {where} ORDER BY sender, incarnation, number",
+        f" WHERE id IS NOT NULL AND {where} ORDER BY number DESC",
         arguments,
     )
     if shown:

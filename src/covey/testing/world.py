@@ -1,0 +1,209 @@
+"""Whole nodes and rendezvous in one simulated network: start, crash, restart, look.
+
+::
+
+    async def scenario() -> None:
+        async with World(directory, seed=7) as world:
+            await world.start_rendezvous("rv")
+            a, b = await world.start_node("a"), await world.start_node("b")
+            await world.befriend("a", "b")
+            ...
+            await world.crash("b")
+            await world.restart("b")
+
+    run(scenario(), seed=7)
+
+A node here is the real one: its asyncio code, its SQLite files (without fsync: a crash loses the process, not the
+machine). A crash cancels its tasks without letting them say anything and drops every uncommitted transaction.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any, TypeVar
+
+from covey.base.errors import CoveyError
+from covey.base.paths import Home
+from covey.node import Node
+from covey.node.storage import load_or_create, prepare
+from covey.rendezvous.server import Rendezvous
+from covey.rendezvous.store import RendezvousStore
+from covey.testing.host import SimHost
+from covey.testing.link import Link
+from covey.testing.loop import OWNER, SimLoop
+from covey.testing.network import SimNetwork
+
+__all__ = ["SimNode", "SimRendezvous", "World"]
+
+T = TypeVar("T")
+
+RENDEZVOUS_PORT = 4040
+
+
+class _Machine:
+    """What nodes and rendezvous share: a host, and tasks that die with it."""
+
+    def __init__(self, world: World, name: str, ip: str) -> None:
+        self.world = world
+        self.name = name
+        self.host = SimHost(world.network, ip)
+        self.running = False
+
+    async def run_as(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Runs a coroutine whose tasks belong to this machine."""
+        context = copy_context()
+        context.run(OWNER.set, self)
+        return await asyncio.get_running_loop().create_task(coroutine, context=context)
+
+    async def kill(self, close: Callable[[], None]) -> None:
+        """The process is gone at once: nothing is sent, nothing is committed."""
+        self.running = False
+        self.host.crash()
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        close()
+        while tasks := loop.tasks_of(self):
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class SimNode(_Machine):
+    """One agent. `node` is the running `Node`, another object after every restart."""
+
+    node: Node
+
+    @property
+    def home(self) -> Home:
+        return Home.locate(self.name, {"COVEY_HOME": str(self.world.directory)}, uid=0)
+
+    async def start(self) -> None:
+        self.node = Node(
+            self.name,
+            network=self.world.ticket,
+            home=self.home,
+            host=self.host,
+            listen=f"{self.host.ip}:0",
+            durable=False,
+        )
+        await self.run_as(self.node.start())
+        self.running = True
+
+    async def stop(self) -> None:
+        self.running = False
+        await self.run_as(self.node.close())
+
+    async def crash(self) -> None:
+        def close() -> None:
+            self.node.abandon()
+
+        await self.kill(close)
+
+
+class SimRendezvous(_Machine):
+    """One rendezvous at port 4040 of its host."""
+
+    server: Rendezvous
+    ticket: str
+
+    async def start(self) -> None:
+        home = Home.locate(self.name, {"COVEY_HOME": str(self.world.directory)}, uid=0)
+        prepare(home)
+        credentials = load_or_create(home, self.host.random, self.host.wall_us())
+        self.store = RendezvousStore(home.state_dir / "cache.db", synchronous="OFF")
+        self.server = Rendezvous(
+            self.host, credentials, self.store, listen=(self.host.ip, RENDEZVOUS_PORT), advertise=None
+        )
+        self.ticket = str(await self.run_as(self.server.start()))
+        self.running = True
+
+    async def stop(self) -> None:
+        self.running = False
+        await self.run_as(self.server.close(1.0))
+        self.store.close()
+
+    async def crash(self) -> None:
+        def close() -> None:
+            self.server.abandon()
+            self.store.close()
+
+        await self.kill(close)
+
+
+class World:
+    """Machines by name. `directory` holds their files; everything random comes from `seed`."""
+
+    def __init__(self, directory: Path, *, seed: int, link: Link | None = None) -> None:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        self.directory = directory
+        self.network = SimNetwork(loop, seed)
+        if link is not None:
+            self.network.default = link
+        self.machines: dict[str, SimNode | SimRendezvous] = {}
+        self.ticket: str | None = None
+
+    async def __aenter__(self) -> World:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for machine in list(self.machines.values()):
+            if machine.running:
+                await machine.stop()
+
+    def node(self, name: str) -> Node:
+        machine = self.machines[name]
+        assert isinstance(machine, SimNode)
+        return machine.node
+
+    def nodes(self) -> list[SimNode]:
+        return [machine for machine in self.machines.values() if isinstance(machine, SimNode)]
+
+    async def start_rendezvous(self, name: str = "rendezvous") -> SimRendezvous:
+        machine = SimRendezvous(self, name, f"10.0.1.{len(self.machines) + 1}")
+        self.machines[name] = machine
+        await machine.start()
+        self.ticket = machine.ticket
+        return machine
+
+    async def start_node(self, name: str) -> SimNode:
+        machine = SimNode(self, name, f"10.0.2.{len(self.machines) + 1}")
+        self.machines[name] = machine
+        await machine.start()
+        return machine
+
+    async def crash(self, name: str) -> None:
+        await self.machines[name].crash()
+
+    async def restart(self, name: str) -> None:
+        """Starts a crashed (or stopped) machine again, with the same address and files."""
+        machine = self.machines[name]
+        machine.host = machine.host.restart()
+        await machine.start()
+
+    async def befriend(self, *names: str) -> None:
+        """Every pair of these nodes trusts each other, by asking from both sides."""
+        for first in names:
+            for second in names:
+                if first != second:
+                    await self.patiently(lambda first=first, second=second: self.node(first).handshake(second))  # type: ignore[misc]
+        for first in names:
+            await self.until(
+                lambda first=first: sum(peer.trust == "trusted" for peer in self.node(first).peers()) >= len(names) - 1  # type: ignore[misc]
+            )
+
+    async def until(self, condition: Callable[[], bool], *, step: float = 0.05) -> None:
+        """Virtual time passes until `condition()` holds; the simulation's time limit ends a vain wait."""
+        while not condition():
+            await asyncio.sleep(step)
+
+    async def patiently(self, action: Callable[[], Awaitable[T]], *, pause: float = 0.5) -> T:
+        """Repeats a command that fails for a passing reason, as a user or a script would."""
+        while True:
+            try:
+                return await action()
+            except CoveyError:
+                await asyncio.sleep(pause)
