@@ -26,9 +26,11 @@ class Epochs:
     """Which keys seal and open now.
 
     The initiator calls `offer` and, with the reply, `on_answer`; the responder calls `on_offer`. Both call `opened`
-    for every epoch a packet was opened in, and `expire`. The initiator sends in the next epoch as soon as it has the
-    answer; the responder once a packet of that epoch has arrived, which proves the initiator has its keys. After
-    `ParseError`, `VerifyError` or `CryptoError` the present epoch goes on unchanged.
+    when a packet of the epoch `unproven` was opened, and `expire`. The initiator sends in the next epoch as soon as it
+    has the answer; the responder once a packet of that epoch has arrived, which proves the initiator has its keys. Old
+    packets open until the peer is known to have switched, and for an overlap after that: a side that forgot them
+    sooner could never hear again from a peer whose proof was lost. After `ParseError`, `VerifyError` or `CryptoError`
+    the present epoch goes on unchanged.
     """
 
     def __init__(
@@ -54,6 +56,9 @@ class Epochs:
         self._receive: dict[int, PacketKey] = {0: PacketKey(receiving)}
         self._retire: list[tuple[float, int]] = []
         self._latest = 0
+        self.unproven = -1
+        """Wire epoch whose first packet says that the peer has switched to it; -1 for none."""
+        self._previous = 0
         self._next_send: PacketKey | None = None
         self._secret: OfferSecret | None = None
         self._offer = b""
@@ -75,21 +80,21 @@ class Epochs:
         return self._receive.get(wire_epoch)
 
     def due(self, now: float) -> bool:
-        """Whether the initiator should start the next ratchet."""
+        """Whether it is time for the next ratchet."""
         return (
             self._secret is None
-            and self._next_send is None
-            and (
-                now - self.since >= limits.REKEY_SECONDS
-                or self.packets >= limits.REKEY_PACKETS
-                or self.bytes >= limits.REKEY_BYTES
-            )
+            and self.unproven < 0
+            and (now >= self.since + limits.REKEY_SECONDS or self.worn)
         )
 
     @property
-    def exhausted(self) -> bool:
-        """The key may seal no more packets (PROTOCOL: the AES-GCM limit)."""
-        return self.packets >= limits.HARD_PACKETS
+    def worn(self) -> bool:
+        """The key has sealed as much as one key should."""
+        return self.packets >= limits.REKEY_PACKETS or self.bytes >= limits.REKEY_BYTES
+
+    def exhausted(self, now: float) -> bool:
+        """The key may seal no more packets: the AES-GCM limit, or the hard stop in time (DESIGN 4)."""
+        return self.packets >= limits.HARD_PACKETS or now >= self.since + limits.HARD_SECONDS
 
     def offer(self) -> bytes:
         """Starts the ratchet to the next epoch: the body of an OFFER."""
@@ -99,25 +104,29 @@ class Epochs:
     def on_offer(self, body: bytes) -> bytes:
         """The body of the ANSWER. From now on packets of the next epoch open. ParseError for another epoch."""
         epoch = self._latest + 1
-        if self._initiator or offer_epoch(body) != epoch or self._next_send is not None:
+        if self._initiator or offer_epoch(body) != epoch or self.unproven >= 0:
             raise ParseError("an offer out of turn")
         answer, dh, ss = answer_offer(body, self._random(32), self._encapsulate)
         self._advance(dh, ss, epoch, body, answer)
         return answer
 
-    def on_answer(self, body: bytes, now: float, overlap: float) -> None:
-        """Switches to the next epoch; old packets open for `overlap` seconds more. ParseError without an offer."""
+    def on_answer(self, body: bytes, now: float) -> None:
+        """Switches to the next epoch. ParseError without an offer."""
         if self._secret is None:
             raise ParseError("an answer to no offer")
         secret, self._secret = self._secret, None
         dh, ss = accept_answer(secret, body)
         self._advance(dh, ss, secret.epoch, self._offer, body)
-        self._switch(now, overlap)
+        self._switch(now)
 
     def opened(self, wire_epoch: int, now: float, overlap: float) -> None:
-        """A packet of this epoch authenticated."""
-        if self._next_send is not None and wire_epoch == self._latest & 0xFFFF:
-            self._switch(now, overlap)
+        """A packet of this epoch authenticated: if it is `unproven`, old packets open for `overlap` seconds more."""
+        if wire_epoch != self.unproven:
+            return
+        self.unproven = -1
+        if self._next_send is not None:
+            self._switch(now)
+        self._retire.append((now + min(overlap, limits.OLD_KEY_SECONDS), self._previous))
 
     def expire(self, now: float) -> None:
         """Forgets the receive keys whose time is over."""
@@ -134,10 +143,11 @@ class Epochs:
         self._receive[epoch & 0xFFFF] = PacketKey(receiving)
         self._next_send = PacketKey(sending)
         self._latest = epoch
+        self.unproven = epoch & 0xFFFF
+        self._previous = self.epoch & 0xFFFF
 
-    def _switch(self, now: float, overlap: float) -> None:
+    def _switch(self, now: float) -> None:
         assert self._next_send is not None
-        self._retire.append((now + min(overlap, limits.OLD_KEY_SECONDS), self.epoch & 0xFFFF))
         self.key, self._next_send = self._next_send, None
         self.epoch = self._latest
         self.since = now

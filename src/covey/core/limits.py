@@ -46,7 +46,10 @@ STRANGER_CONNECTIONS: Final = 256
 REKEY_SECONDS: Final = 120.0
 REKEY_PACKETS: Final = 1 << 22
 REKEY_BYTES: Final = 1 << 30
+HARD_SECONDS: Final = 180.0
 HARD_PACKETS: Final = 1 << 23
+REKEY_GAP_SECONDS: Final = 1.0
+"""A peer may ask for a ratchet this often at most."""
 OLD_KEY_SECONDS: Final = 10.0
 
 SUSPECT_SECONDS: Final = 0.2

@@ -187,6 +187,8 @@ class Session:
         self._early: list[tuple[frames.Frame, int]] = []
         self._remote_candidates: list[control.Candidate] = []
         self._candidates_sent: tuple[control.Candidate, ...] = ()
+        self._rekey_wanted = False
+        self._rekey_asked = -1
         self._ping_due = False
         self._stalled = False
         self._send_at: float | None = None
@@ -204,7 +206,16 @@ class Session:
 
     def start_ratchet(self) -> None:
         """The initiator offers the next epoch's keys."""
+        self._rekey_wanted = False
         self.send_control(control.OFFER, self.epochs.offer())
+
+    def _rekey(self) -> None:
+        """This key has sealed enough: the initiator starts the ratchet, the responder asks for it, once per epoch."""
+        if self.initiator:
+            self.start_ratchet()
+        elif self._rekey_asked != self.epochs.epoch and self.epochs.worn:
+            self._rekey_asked = self.epochs.epoch
+            self.send_control(control.WANT_REKEY)
 
     def request_log(self) -> None:
         """Asks for the peer's key-event log, once."""
@@ -308,7 +319,7 @@ class Session:
                 if self.ended:
                     return
                 connection = self.connection
-            if epoch != epochs.wire_epoch:
+            if epoch == epochs.unproven:
                 epochs.opened(epoch, now, self._overlap())
             if received is None:
                 received = self._counters(path_id)
@@ -507,11 +518,10 @@ class Session:
         if kind == control.OFFER:
             self.send_control(control.ANSWER, self.epochs.on_offer(body))
         elif kind == control.ANSWER:
-            self.epochs.on_answer(body, now, self._overlap())
+            self.epochs.on_answer(body, now)
             self.wake()
         elif kind == control.WANT_REKEY:
-            if self.initiator and not self.epochs.offering:
-                self.start_ratchet()
+            self._rekey_wanted = self.initiator
         elif kind == control.LOG_REQUEST:
             if not self._log_served:
                 self._log_served = True
@@ -655,7 +665,10 @@ class Session:
         if self._probes:
             return self._transmit_probe(now, out)
         connection = self.connection
-        if connection is None or self.epochs.exhausted:
+        if connection is None:
+            return None
+        if self.epochs.exhausted(now):
+            self._owner.session_ended(self, now, CloseCode.IDLE, "keys used up", by_peer=False)
             return None
         path = self.active
         recovery = path.recovery
@@ -719,6 +732,8 @@ class Session:
         sent = path.counter - first
         self.epochs.packets += sent
         self.epochs.bytes += position
+        if self.epochs.due(now):
+            self._rekey()
         return Train(path.route.local, path.route.remote, position, min(segment, position))
 
     def _first_is_mixed(self, now: float, may_send: bool, connection: Connection) -> bool:
@@ -991,12 +1006,18 @@ class Session:
             if connection.keepalive is None:
                 times.append(max(connection.last_used, self._idle_since) + limits.IDLE_SECONDS)
             if self.initiator and self.epochs.due(self.epochs.since + limits.REKEY_SECONDS):
-                times.append(self.epochs.since + limits.REKEY_SECONDS)
+                wait = limits.REKEY_GAP_SECONDS if self._rekey_wanted else limits.REKEY_SECONDS
+                times.append(self.epochs.since + wait)
+        if self.confirmed:
+            times.append(self.epochs.since + limits.HARD_SECONDS)
         return min([time for time in times if time is not None], default=None)
 
     def expire(self, now: float) -> None:
         """Acts on every deadline that has passed."""
         self.epochs.expire(now)
+        if self.confirmed and self.epochs.exhausted(now):
+            self._owner.session_ended(self, now, CloseCode.IDLE, "keys used up", by_peer=False)
+            return
         if self.retire_at is not None and now >= self.retire_at:
             self._owner.session_ended(self, now, CloseCode.SUPERSEDED, "", by_peer=False)
             return
@@ -1015,7 +1036,8 @@ class Session:
             if connection.keepalive is None and now >= idle_since + limits.IDLE_SECONDS:
                 self._owner.session_ended(self, now, CloseCode.IDLE, "idle", by_peer=False)
                 return
-            if self.initiator and self.epochs.due(now):
+            wanted = self._rekey_wanted and now >= self.epochs.since + limits.REKEY_GAP_SECONDS
+            if self.initiator and self.epochs.due(self.epochs.since + limits.REKEY_SECONDS if wanted else now):
                 self.start_ratchet()
         self.wake()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from contextvars import copy_context
-from typing import Final
+from typing import Final, NoReturn
 
 from covey.base.errors import CoveyError, UnreachableError
 from covey.base.types import Identity
@@ -22,6 +22,8 @@ from covey.node.transport import Transport
 __all__ = ["Connector"]
 
 _CONNECT_SECONDS: Final = 10.0
+_SEEK_AGAIN_SECONDS: Final = 0.8
+"""First pause between two searches for ways to a peer that does not answer; doubles."""
 
 
 class Connector:
@@ -89,12 +91,12 @@ class Connector:
     async def _bring(self, identity: Identity) -> Connection:
         transport = self._transport
         live = asyncio.ensure_future(transport.wait_live(identity))
-        seeking = asyncio.ensure_future(self._seek(identity))
+        seeking = asyncio.ensure_future(self._keep_seeking(identity))
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 await asyncio.wait((live, seeking), return_when=asyncio.FIRST_COMPLETED)
-                if not live.done() and seeking.exception() is not None:
-                    raise seeking.exception() or AssertionError
+                if not live.done():
+                    await seeking  # it only ends by an error
                 return await live
         except TimeoutError:
             raise UnreachableError(
@@ -104,6 +106,14 @@ class Connector:
             for task in (live, seeking):
                 task.cancel()
             await asyncio.gather(live, seeking, return_exceptions=True)
+
+    async def _keep_seeking(self, identity: Identity) -> NoReturn:
+        """Seeks again while nothing answers: a rendezvous may have introduced us to where the peer was until now."""
+        pause = _SEEK_AGAIN_SECONDS
+        while True:
+            await self._seek(identity)
+            await asyncio.sleep(pause)
+            pause *= 2
 
     async def _seek(self, identity: Identity) -> None:
         """Starts handshakes over every way there is. UnreachableError if there is none at all."""

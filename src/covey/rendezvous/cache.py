@@ -18,13 +18,13 @@ from covey.wire import rendezvous as wire
 __all__ = ["Cache"]
 
 _FOUND_BYTES: Final = wire.FRAME_LIMIT - 16
-"""What fits a FOUND. Sixteen claims with ordinary logs are 20 kB; only logs of hundreds of events need the bound."""
+"""What fits a FOUND. Sixteen claims with ordinary logs are 20 kB; logs of hundreds of events need the bound."""
 
 _NAMES: Final = {"none": wire.NAME_NONE, "held": wire.NAME_HELD, "taken": wire.NAME_TAKEN}
 
 
 class Cache:
-    """A `RendezvousStore` on the host's writer thread. Errors: `StorageError`, and `LimitError` when it is full."""
+    """A `RendezvousStore` on the host's writer thread. Raises `StorageError`, and `LimitError` when full."""
 
     def __init__(self, host: Host, store: RendezvousStore) -> None:
         self._host = host
@@ -32,8 +32,10 @@ class Cache:
         self._committer = Committer(host, store.database)
 
     async def publish(self, publication: Publication) -> int:
-        """Holds it; the outcome for its name, as on the wire, once it is committed. `StateError` ``stale-record`` if
-        a newer one is held."""
+        """Holds it; once that is committed, the outcome for its name, as on the wire.
+
+        `StateError` ``stale-record`` if a newer one is held.
+        """
         published = await self._committer.run(partial(self._put, publication, self._host.wall_us()))
         if not published.stored:
             raise StateError("a newer record of this agent is known here", code="stale-record")

@@ -1,7 +1,7 @@
 """How much one client, and all of them, may have of a rendezvous. Every number is our choice.
 
-A client is an identity, and identities cost nothing to make: these limits keep one broken client from hurting the
-others and put a bound on memory. They do not stop somebody who makes ten thousand of them.
+A client is an identity, and identities cost nothing to make: these limits keep one broken client from hurting
+the others and put a bound on memory. They do not stop somebody who makes ten thousand of them.
 """
 
 from __future__ import annotations
@@ -11,13 +11,19 @@ from typing import Final
 
 from covey.base.constants import LOG_LIMIT, RECORD_LIMIT
 
-__all__ = ["LOG_BYTES_PER_TOKEN", "REQUEST_BYTES", "Limits"]
+__all__ = ["ERROR_TEXT_LIMIT", "LOG_BYTES_PER_TOKEN", "LOOK_SECONDS", "REQUEST_BYTES", "Limits"]
 
 REQUEST_BYTES: Final = RECORD_LIMIT + LOG_LIMIT + 16
 """Largest body of a request: a PUBLISH with the longest record and log."""
 
 LOG_BYTES_PER_TOKEN: Final = 700
-"""A log that must be verified costs a request's token for so many bytes: four events, or 0.3 ms of Ed25519."""
+"""A log that must be verified costs one token for so many bytes: four events, or 0.3 ms of Ed25519."""
+
+LOOK_SECONDS: Final = 0.05
+"""How often a client that is behind is looked at; one timer, and only while it is behind."""
+
+ERROR_TEXT_LIMIT: Final = 200
+"""Characters of a FAILED's message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +34,7 @@ class Limits:
     """Clients served at a time; further ones hear `busy`."""
     requests_per_second: float = 50.0
     requests_burst: float = 200.0
-    """A client's token bucket. Who is faster is read more slowly: nothing is refused, nothing is queued here."""
+    """A client's token bucket. Who asks faster is read more slowly: nothing is refused or queued here."""
     watches: int = 1024
     """Agents that one client may wait for."""
     untaken_bytes: int = 64 * 1024
@@ -38,8 +44,8 @@ class Limits:
     turned_away_seconds: float = 10.0
     """How long we listen to a client that we have no room for, in order to say so."""
     keepalive_seconds: float = 60.0
-    """A silent client is pinged after so long, so that a dead one is not introduced for hours. Clients ping more
-    often because of their NATs, so this costs nothing as long as they live."""
+    """A silent client is pinged after so long, so that a dead one is not introduced for hours. Clients ping
+    more often because of their NATs, so this costs nothing as long as they live."""
     absent_seconds: float = 120.0
-    """A client that stopped answering, or has no stream for the service, keeps its place and circuits so long."""
+    """A client that stopped answering, or has no stream for the service, keeps its place so long."""
     sweep_seconds: float = 30.0

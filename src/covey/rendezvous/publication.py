@@ -1,7 +1,7 @@
 """What an agent may publish: its own words, whole, current and signed (PROTOCOL 2 to 4).
 
-A client verifies again whatever it gets from here, so nothing rests on this check but the cache's usefulness: without
-it anybody could fill the place of an agent with rubbish.
+A client verifies again whatever it gets from here, so nothing rests on this check but the cache's usefulness:
+without it anybody could fill the place of an agent with rubbish.
 """
 
 from __future__ import annotations

@@ -388,7 +388,7 @@ def _show_waiting(database: Database, where: str, arguments: tuple[object, ...])
     shown = database.execute(
         "INSERT INTO inbox (sender, id, type, size, body, received_us)"
         " SELECT sender, id, type, length(body), body, received_us FROM inbox_gaps"
-        f" WHERE id IS NOT NULL AND {where} ORDER BY number DESC",
+        f" WHERE id IS NOT NULL AND {where} ORDER BY sender, incarnation, number",
         arguments,
     )
     if shown:
