@@ -82,6 +82,8 @@ def test_daemon_that_was_killed_is_started_again(started: Covey, environment: Pa
 def test_profiles_are_separate_daemons(started: Covey) -> None:
     for name in ("aws", "azure"):
         assert started("up", "--profile", name, "--hostname", name).code == 0
+    result = started("up", "--profile", "aws")
+    assert result.err == "next: covey --profile aws status\n"
     names = [started("id", "--profile", name, "--json").document["data"]["name"] for name in ("aws", "azure")]
     assert names == ["aws", "azure"]
     for name in ("aws", "azure"):

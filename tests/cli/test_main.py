@@ -118,7 +118,7 @@ def test_usage_error_exits_with_2_and_says_what_is_wrong(
 def test_common_options_may_come_before_the_command(covey: Covey) -> None:
     result = covey("--json", "--profile", "other", "status")
     assert "'other'" in result.document["error"]["message"]
-    assert result.document["error"]["next_step"] == "covey daemon start --profile other"
+    assert result.document["error"]["next_step"] == "covey --profile other daemon start"
 
 
 def test_groups_options_hold_for_its_commands(covey: Covey) -> None:
@@ -199,7 +199,10 @@ def test_interrupt_while_following_is_quiet(environment: Path) -> None:
     log = environment / "default" / "state" / "daemon.log"
     log.parent.mkdir(parents=True)
     log.write_text('{"event": "first", "level": "info", "time": "t"}\n')
-    command = [sys.executable, "-m", "covey.cli", "daemon", "logs", "--follow"]
+    # a shell that runs the tests in the background makes its children ignore SIGINT
+    restored = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{restored}; from covey.cli.main import main; main()"
+    command = [sys.executable, "-c", code, "daemon", "logs", "--follow"]
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     ) as process:

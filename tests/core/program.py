@@ -78,7 +78,7 @@ class Program:
         self.wire: Wire = side.wire
         self.admit = True
         self.direct = False
-        self.may_lose = False
+        self.live = False
         self.closed: list[ConnectionClosed] = []
         self.datagrams: list[bytes] = []
         self.reconnects = 0
@@ -107,6 +107,7 @@ class Program:
     def on_event(self, event: Event) -> None:
         match event:
             case ConnectionLive(connection, _):
+                self.live = True
                 if self.admit:
                     connection.admit(direct=self.direct)
             case ConnectionStalled(connection):
@@ -299,14 +300,51 @@ class Scenario:
             for plan in self.plans.values()
         )
 
+    # --- faults --------------------------------------------------------------------------------------------------
+
+    def _block(self, seconds: float, *, both: bool = True) -> None:
+        deaf = self.random.choice([self.a, self.b])
+
+        def begin() -> None:
+            self.wire.blocked = lambda source, target: both or target == deaf.address
+            self.wire.after(seconds, end)
+
+        def end() -> None:
+            self.wire.blocked = lambda source, target: False
+
+        self.wire.after(self.random.choice([0.0, 0.02, 0.3, 2.0, 20.0]) * self.random.random(), begin)
+
+    def fault_short(self) -> None:
+        self._block(1.0)
+
+    def fault_block(self) -> None:
+        self._block(10.0)
+
+    def fault_deaf(self) -> None:
+        self._block(10.0, both=False)
+
+    def fault_long(self) -> None:
+        self._block(240.0)
+
+    def fault_move(self) -> None:
+        """A NAT forgets its mappings: the same side appears at other addresses."""
+        side = self.random.choice([self.a, self.b])
+        at = self.random.random()
+        for number in range(self.random.choice([1, 1, 3])):
+            at += 3 * self.random.random() ** 2
+            self.wire.after(at, lambda number=number: side.move((side.address[0], 5000 + number)))
+
     def run(self, limit: float = 2000.0) -> None:
         for plan in self.plans.values():
             self.wire.after(plan.at, lambda plan=plan: self.program(plan.opener).open(plan))
         starts = self.random.choice(["a", "b", "ab"])
         for name in starts:
             self.program(name).connect()
-        for fault in self.faults:
-            getattr(self, f"fault_{fault}")()
+        if self.faults:
+            # Not before: a connection that was never there is given up after 15 seconds, with its streams.
+            assert self.wire.run(60.0, until=lambda: all(program.live for program in self.programs)), f"{self!r}"
+            for fault in self.faults:
+                getattr(self, f"fault_{fault}")()
         done = self.wire.run(limit, until=lambda: self.over)
         self.check()
         assert done, f"{self!r} hangs: {self.state()}"

@@ -78,7 +78,7 @@ def execute(arguments: Sequence[str]) -> int:
             code="internal",
             next_step="this is a defect of covey; COVEY_DEBUG=1 shows where it happened",
         )
-    return report_error(problem, as_json=_wants_json(arguments))
+    return report_error(problem, Call(json=_wants_json(arguments)))
 
 
 def _help_command(error: typer.TyperException) -> str:

@@ -28,7 +28,6 @@ __all__ = [
     "error_from",
     "not_running",
     "path_with",
-    "profile_option",
 ]
 
 STATUS: dict[int, type[CoveyError]] = {
@@ -181,15 +180,8 @@ def not_running(home: Home) -> errors.UnreachableError:
     return errors.UnreachableError(
         f"no daemon is running for profile {home.profile!r}",
         code="not-running",
-        next_step="covey daemon start" + profile_option(home),
+        next_step="covey daemon start",
     )
-
-
-def profile_option(home: Home) -> str:
-    """` --profile NAME` where it must be said, for the commands we suggest."""
-    if home.profile == os.environ.get("COVEY_PROFILE", "default"):
-        return ""
-    return f" --profile {home.profile}"
 
 
 def check_run_directory(home: Home) -> None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import inspect
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Concatenate, ParamSpec
@@ -29,6 +30,8 @@ __all__ = ["COMMON_OPTIONS", "Call", "Outcome", "OutputGone", "command", "group"
 
 DEFAULT_TIMEOUT = 30.0
 """Seconds a command waits for the daemon unless told otherwise. Ours."""
+
+_COVEY = re.compile(r"(^|&& )covey ")
 
 P = ParamSpec("P")
 
@@ -59,6 +62,13 @@ class Call:
     def within(self, wait: float) -> float:
         """`wait`, cut so that the daemon's truthful answer arrives before `--timeout` is over."""
         return wait if self.timeout is None else min(wait, self.timeout * 0.9)
+
+    def suggestion(self, text: str) -> str:
+        """A suggested command, or several joined by `&&`, said for the profile that was named on this
+        line."""
+        if self.profile is None or "--profile" in text:
+            return text
+        return _COVEY.sub(rf"\1covey --profile {self.profile} ", text)
 
 
 @dataclass(frozen=True)
@@ -120,9 +130,10 @@ def group(app: typer.Typer) -> Callable[[Function[P]], Function[P]]:
     return register
 
 
-def report_error(error: CoveyError, *, as_json: bool, data: Any = None) -> int:
+def report_error(error: CoveyError, call: Call, *, data: Any = None) -> int:
     """Print an error for its reader and return the exit code."""
-    if as_json:
+    error.next_step = call.suggestion(error.next_step)
+    if call.json:
         document = {"schema": SCHEMA_VERSION, "ok": False, "error": _view(error)}
         if data is not None:
             document["data"] = data
@@ -177,17 +188,17 @@ def _carry_out(call: Call, function: Callable[[], Outcome]) -> int:
     try:
         outcome = function()
     except CoveyError as error:
-        return report_error(error, as_json=call.json)
+        return report_error(error, call)
     if outcome.error is not None:
         if not call.json:
             outcome.show()
-        return report_error(outcome.error, as_json=call.json, data=outcome.data)
+        return report_error(outcome.error, call, data=outcome.data)
     if call.json:
         render.document({"schema": SCHEMA_VERSION, "ok": True, "data": outcome.data})
         return 0
     outcome.show()
     if outcome.next_step:
-        render.next_step(outcome.next_step)
+        render.next_step(call.suggestion(outcome.next_step))
     return 0
 
 

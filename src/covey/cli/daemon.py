@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from functools import partial
 from typing import Annotated, Any
@@ -13,7 +14,6 @@ from covey.base import errors
 from covey.base.errors import CoveyError, StateError, UsageError
 from covey.base.schema import NodeView
 from covey.cli import launch, logs, render
-from covey.cli.client import profile_option
 from covey.cli.command import Call, Outcome, command, group
 from covey.cli.node import show_status
 
@@ -153,9 +153,7 @@ def show_logs(
     lines = logs.tail(path, number)
     if follow:
         write = render.line if call.json else lambda line: render.line(logs.for_people(line))
-        for line in lines:
-            write(line)
-        for line in logs.follow(path):
+        for line in itertools.chain(lines, logs.follow(path)):
             write(line)
             render.flush()
     data = LogLines(os.fspath(path), [_decoded(line) for line in lines])
@@ -181,23 +179,16 @@ def _already_running(call: Call, view: NodeView, hostname: str | None, network: 
             next_step=f"covey daemon start --profile {hostname[:32]} --hostname {hostname}",
         )
     if network is not None and network != view.network:
-        option = profile_option(call.home)
         raise StateError(
             f"{view.name!r} is already up, in another network",
             code="already-running",
-            next_step=f"covey daemon stop{option} && covey up{option} --network {network}",
+            next_step=f"covey daemon stop && covey up --network {network}",
         )
-    next_step = "covey status" + profile_option(call.home)
-    return Outcome(view, partial(_show_started, view, "was already up"), next_step)
+    return Outcome(view, partial(_show_started, view, "was already up"), "covey status")
 
 
 def _after_start(view: NodeView) -> str:
-    option = (
-        "" if view.profile == os.environ.get("COVEY_PROFILE", "default") else f" --profile {view.profile}"
-    )
-    if not view.network:
-        return f"covey daemon stop{option} && covey up{option} --network covey1..."
-    return f"covey handshake PEER{option}"
+    return "covey handshake PEER" if view.network else "covey daemon stop && covey up --network covey1..."
 
 
 def _show_started(view: NodeView, what: str) -> None:

@@ -18,7 +18,7 @@ from covey.base import errors
 from covey.base.errors import CoveyError
 from covey.base.paths import Home
 from covey.base.schema import ErrorView, NodeView
-from covey.cli.client import STATUS, profile_option
+from covey.cli.client import STATUS
 
 __all__ = ["become", "start", "wait_for_exit"]
 
@@ -58,7 +58,7 @@ def start(home: Home, options: dict[str, Any], *, timeout: float) -> NodeView:
             _let_go(process)
             raise errors.TimeoutError(
                 f"the daemon (process {process.pid}) is not ready after {timeout:g} s; it goes on starting",
-                next_step="covey daemon logs" + profile_option(home),
+                next_step="covey daemon logs",
             )
     finally:
         os.close(reading)
@@ -67,7 +67,7 @@ def start(home: Home, options: dict[str, Any], *, timeout: float) -> NodeView:
         raise CoveyError(
             f"the daemon ended with code {code} before it was ready",
             code="start-failed",
-            next_step="covey daemon logs" + profile_option(home),
+            next_step="covey daemon logs",
         )
     status = msgspec.json.decode(line, type=_Status)
     if status.ok and status.data is not None:

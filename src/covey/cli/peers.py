@@ -68,6 +68,7 @@ def ping(
             if not call.json:
                 path = f"{view.path.kind} {view.path.remote}".strip()
                 render.line(f"{view.name}: {view.rtt_ms:.2f} ms  {path}")
+                render.flush()
     times = [view.rtt_ms for view in results]
     summary = PingSummary(results, min(times), sum(times) / len(times), max(times))
     text = f"min {summary.min_ms:.2f}  avg {summary.avg_ms:.2f}  max {summary.max_ms:.2f} ms"

@@ -64,9 +64,11 @@ class Connection:
         self._next_stream = 0
         self._streams_allowed = limits.STRANGER_STREAMS
         self._streams_granted = limits.STRANGER_STREAMS
+        self._streams_told = limits.STRANGER_STREAMS
+        self._streams_seen = 0
         self._closed_remote = RangeSet()
         self._ready: deque[Stream] = deque()
-        self._datagrams: deque[tuple[int, bytes]] = deque()
+        self._datagrams: deque[tuple[Stream, bytes]] = deque()
         # connection-level flow control, bytes
         self._max_send = limits.STRANGER_CONNECTION_WINDOW
         self._sent = 0
@@ -104,7 +106,7 @@ class Connection:
             raise LimitError("a datagram has at most 1136 bytes", code="datagram-too-large")
         if len(self._datagrams) >= _DATAGRAM_QUEUE:
             self._datagrams.popleft()
-        self._datagrams.append((stream.id, data))
+        self._datagrams.append((stream, data))
         self.wake()
 
     def ping(self, token: int) -> None:
@@ -239,9 +241,15 @@ class Connection:
     def has_control(self) -> bool:
         return bool(self._limit_dirty) or self._control_pending
 
-    def take_datagram(self, room: int) -> tuple[int, bytes] | None:
-        if self._datagrams and len(self._datagrams[0][1]) <= room:
-            return self._datagrams.popleft()
+    def take_datagram(self, room: int, epoch: int) -> tuple[int, bytes] | None:
+        """(stream id, bytes) of the next one, if it fits and its stream may send in this epoch."""
+        while self._datagrams:
+            stream, data = self._datagrams[0]
+            if len(data) > room or epoch < stream.min_epoch:
+                break
+            self._datagrams.popleft()
+            if not stream.closed and stream.reset_code is None:
+                return stream.id, data
         return None
 
     @property
@@ -400,6 +408,8 @@ class Connection:
             raise ParseError("more streams than allowed")
         stream = Stream(self, number, opener=False)
         self.streams[number] = stream
+        self._streams_seen = max(self._streams_seen, index + 1)
+        self._tell_streams()
         self._widen(stream)
         return stream
 
@@ -425,6 +435,7 @@ class Connection:
         if kind == frames.MAX_DATA:
             return frames.encode_limit(kind, 0, self._max_receive)
         if kind == frames.MAX_STREAMS:
+            self._streams_told = self._streams_granted
             return frames.encode_limit(kind, 0, self._streams_granted)
         stream = self.streams.get(number)
         if stream is None or stream.final_size is not None:
@@ -445,6 +456,10 @@ class Connection:
             index = stream.id >> 1
             self._closed_remote.add(index, index + 1)
             self._streams_granted += 1
-            # One frame per quarter of the streams, not one per stream.
-            if self._streams_granted % (limits.STREAMS // 4) == 0 or self._streams_granted < limits.STREAMS:
-                self._dirty(frames.MAX_STREAMS, 0)
+            self._tell_streams()
+
+    def _tell_streams(self) -> None:
+        """Says how many streams the peer may open: before it runs out of them, not for every one that closed."""
+        few = (limits.STREAMS if self.admitted else limits.STRANGER_STREAMS) // 2
+        if self._streams_granted > self._streams_told and self._streams_told - self._streams_seen < few:
+            self._dirty(frames.MAX_STREAMS, 0)

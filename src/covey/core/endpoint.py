@@ -106,6 +106,8 @@ class Endpoint:
         self._encapsulate = encapsulate
         self._secret = random(32)
         self._closes = 0
+        self._generations: OrderedDict[Identity, int] = OrderedDict()
+        self._generation_floor = 0
         self._logs: OrderedDict[Identity, KeyLog] = OrderedDict()
         self._pinned: set[Identity] = set()
         self._sessions: dict[int, Session] = {}
@@ -152,7 +154,8 @@ class Endpoint:
             session.in_ready = False
             self._touched[session] = None
         self._settle(now)
-        return None
+        # A session that ended in the loop has left a last word.
+        return self._transmit_queued(out) if self._queue else None
 
     def deadline(self) -> float | None:
         """When `expire` is due, seconds; None for never."""
@@ -303,8 +306,10 @@ class Endpoint:
 
     def session_confirmed(self, session: Session, now: float) -> None:
         if session.peer in self._pinned:
-            self.timestamps[(session.peer, session.certified_key)] = session.payload.timestamp
-            self.emit(HandshakeConfirmed(session.peer, session.certified_key, session.payload.timestamp))
+            key = (session.peer, session.certified_key)
+            timestamp = max(session.payload.timestamp, self.timestamps.get(key, 0))
+            self.timestamps[key] = timestamp
+            self.emit(HandshakeConfirmed(session.peer, session.certified_key, timestamp))
         self._bind(now, session)
 
     def session_log(self, session: Session, raw: bytes, now: float) -> None:
@@ -327,7 +332,8 @@ class Endpoint:
             self.emit(ConnectionStalled(connection))
 
     def session_ended(self, session: Session, now: float, code: int, reason: str, *, by_peer: bool) -> None:
-        if not by_peer and code in (CloseCode.PROTOCOL, CloseCode.NOT_VERIFIED, CloseCode.IDLE):
+        if not by_peer:
+            # Also for a superseded session: if the peer still sends on it, it moves to the other one now.
             self._say_close(now, session, code, reason)
         self._forget(session)
         connection = session.connection
@@ -337,7 +343,9 @@ class Endpoint:
             others = self._sessions_of(connection)
             connection.session = None
             if others:
-                connection.rebind(others[0])
+                newest = max(others, key=lambda other: other.created)
+                newest.retire_at = None
+                connection.rebind(newest)
         session.abandon()
         if connection.session is not None or code in (CloseCode.IDLE, CloseCode.SUPERSEDED):
             return
@@ -533,8 +541,12 @@ class Endpoint:
         self._attempts.pop(identity, None)
         old_session = connection.session
         if old_session is None or old_session.ended or not self._keep_sending_on(now, old_session, session):
+            stalled = connection.stalled_at is not None
             connection.rebind(session)
             if old_session is not None and not old_session.ended:
+                if stalled:
+                    # Nothing of what it has in flight will be acknowledged.
+                    old_session.abandon()
                 old_session.retire(now)
                 self._touched[old_session] = None
         else:
@@ -580,7 +592,8 @@ class Endpoint:
         connection = self.connections.get(identity)
         if connection is not None:
             return connection.local_half
-        return hashlib.sha256(self._secret + identity + self._closes.to_bytes(8, "big")).digest()[:8]
+        generation = self._generations.get(identity, self._generation_floor)
+        return hashlib.sha256(self._secret + identity + generation.to_bytes(8, "big")).digest()[:8]
 
     def _sessions_of(self, connection: Connection) -> list[Session]:
         return [session for session in self._sessions.values() if session.connection is connection]
@@ -599,6 +612,10 @@ class Endpoint:
         if connection.closed:
             return
         self._closes += 1
+        self._generations[connection.peer] = self._closes
+        self._generations.move_to_end(connection.peer)
+        if len(self._generations) > _LOGS_LIMIT:
+            self._generation_floor = max(self._generation_floor, self._generations.popitem(last=False)[1])
         if self.connections.get(connection.peer) is connection:
             del self.connections[connection.peer]
         connection.lose(stream_code)
@@ -667,6 +684,10 @@ class Endpoint:
                 session.scheduled = due
                 heapq.heappush(self._heap, (due, next(self._sequence), session))
         self._touched.clear()
+        if len(self._heap) > 64 + 4 * len(self._sessions):
+            # Deadlines that were overtaken by earlier ones, far in the future.
+            self._heap = [entry for entry in self._heap if not entry[2].ended and entry[2].scheduled == entry[0]]
+            heapq.heapify(self._heap)
         if self._housekeeping_at is None:
             self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
 

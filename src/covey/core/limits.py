@@ -54,11 +54,17 @@ OLD_KEY_SECONDS: Final = 10.0
 
 SUSPECT_SECONDS: Final = 0.2
 DEAD_SECONDS: Final = 1.0
+PATH_FAILURES: Final = 3
+"""After this many times without an answer to data, an answer to a probe no longer counts (DESIGN 6)."""
+MTU_RETRY_SECONDS: Final = 60.0
+"""After a path had to go back to the initial size, larger ones are tried again this much later."""
 PROBE_SCHEDULE: Final = (0.0, 0.033, 0.1, 0.233, 0.5, 1.033, 2.1, 4.1, 6.1)
 """Seconds after the start of a round at which a pair is probed (DESIGN 6)."""
 PROBE_PAIRS: Final = 64
 """Pairs of (local port, remote candidate) probed in one round."""
 PROBE_ROUND_SECONDS: Final = 60.0
+PROBE_ROUND_LIMIT_SECONDS: Final = 3600.0
+"""Between two rounds of the same probes, while the path is relayed: at first, and at most."""
 ACTIVE_SECONDS: Final = 45.0
 """After this long without application data a path is no longer kept open."""
 PATH_KEEPALIVE_SECONDS: Final = 15.0

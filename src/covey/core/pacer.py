@@ -18,11 +18,12 @@ _GAIN: Final = 1.25
 class Pacer:
     """`credit(now, ...)` says how many bytes may leave now, `spend(size)` takes them, `ready_at(now)` when to look again."""
 
-    __slots__ = ("_credit", "_rate", "_updated")
+    __slots__ = ("_credit", "_datagram", "_rate", "_updated")
 
     def __init__(self) -> None:
         self._credit = float(_BURST_MAX)
         self._rate = 0.0
+        self._datagram = 0
         self._updated = 0.0
 
     def credit(self, now: float, window: int, smoothed_rtt: float, datagram: int) -> int:
@@ -31,11 +32,12 @@ class Pacer:
         most = min(max(rate * _BURST_SECONDS, _BURST_MIN_DATAGRAMS * datagram), _BURST_MAX)
         self._credit = min(self._credit + (now - self._updated) * rate, most)
         self._updated = now
+        self._datagram = datagram
         return int(self._credit)
 
     def spend(self, size: int) -> None:
         self._credit -= size
 
     def ready_at(self, now: float) -> float:
-        """When a millisecond's worth of credit will be there. Call after `credit` said too little."""
-        return now + max(-self._credit / self._rate if self._credit < 0 else 0.0, _SHORTEST_SLEEP)
+        """When there will be credit for a datagram, in a millisecond at the soonest. Call after `credit` said too little."""
+        return now + max((self._datagram - self._credit) / self._rate, _SHORTEST_SLEEP)

@@ -38,6 +38,7 @@ class Path:
 
     __slots__ = (
         "counter",
+        "failures",
         "id",
         "last_received",
         "last_sent",
@@ -50,6 +51,7 @@ class Path:
         "route",
         "sent_bytes",
         "suspect",
+        "suspect_since",
     )
 
     def __init__(self, number: int, route: Route, now: float) -> None:
@@ -64,6 +66,9 @@ class Path:
         self.sent_bytes = 0
         self.received_bytes = 0
         self.suspect = False
+        self.suspect_since = now
+        self.failures = 0
+        """How often it became suspect since data was last acknowledged on it."""
         self.mtu_probe = 0
         """Size of the probe in flight, 0 for none."""
         self.mtu_probe_at = now
@@ -77,6 +82,12 @@ class Path:
             if size > self.mtu:
                 return size
         return None
+
+    def shrink(self, now: float) -> None:
+        """Back to the size every path must carry: what got lost may have been too large."""
+        if self.mtu > limits.INITIAL_MTU:
+            self.mtu = self.recovery.cubic.datagram = limits.INITIAL_MTU
+            self.mtu_probe_at = now + limits.MTU_RETRY_SECONDS
 
     def on_mtu_probe(self, size: int, arrived: bool) -> None:
         """The fate of a probe: larger datagrams from now on, or one more try less."""

@@ -18,19 +18,27 @@ _EXPECTED_LIMIT: Final = 9 * limits.PROBE_PAIRS
 class PunchRound:
     """The schedule of one round, and the challenges that wait for their answers."""
 
-    __slots__ = ("_expected", "_next", "_routes", "_start", "_wanted")
+    __slots__ = ("_expected", "_next", "_start", "_wait", "_wanted", "retry_at")
 
     def __init__(self) -> None:
-        self._routes: list[Route] = []
         self._start: float | None = None
         self._next = 0
         self._wanted = False
+        self._wait = limits.PROBE_ROUND_SECONDS
+        self.retry_at: float | None = None
+        """When another round may be worth its probes, seconds; None before the first."""
         self._expected: dict[bytes, tuple[Route, float]] = {}
 
     def start_soon(self, routes: list[Route]) -> None:
-        """A new round, with the next `due`; a round that runs goes on with the new routes."""
-        self._routes = routes
+        """Something changed: a new round as soon as the last one is five seconds old."""
         self._wanted = bool(routes)
+        self._wait = limits.PROBE_ROUND_SECONDS
+
+    def start_again(self, now: float, routes: list[Route]) -> None:
+        """Nothing changed: a new round, and longer until the next one."""
+        self._wanted = bool(routes)
+        self._wait = min(2 * self._wait, limits.PROBE_ROUND_LIMIT_SECONDS)
+        self.retry_at = now + self._wait
 
     def expect(self, data: bytes, route: Route, now: float) -> None:
         """A challenge with these 8 bytes goes out on `route`."""
@@ -48,13 +56,12 @@ class PunchRound:
         return self._wanted or (self._start is not None and self._next < len(limits.PROBE_SCHEDULE))
 
     def deadline(self) -> float | None:
-        if self._wanted:
-            if self._start is None:
-                return 0.0
-            return self._start + _SHORTEST_GAP
-        if self._start is None or self._next >= len(limits.PROBE_SCHEDULE):
-            return None
-        return self._start + limits.PROBE_SCHEDULE[self._next]
+        if self._start is None:
+            return 0.0 if self._wanted else None
+        times = [self._start + _SHORTEST_GAP] if self._wanted else []
+        if self._next < len(limits.PROBE_SCHEDULE):
+            times.append(self._start + limits.PROBE_SCHEDULE[self._next])
+        return min(times, default=None)
 
     def due(self, now: float, routes: Callable[[], list[Route]]) -> list[Route]:
         """The routes to challenge now. `routes` gives those that are still unproven."""
@@ -62,10 +69,10 @@ class PunchRound:
             self._wanted = False
             self._start = now
             self._next = 0
+            self.retry_at = now + self._wait
         if self._start is None or self._next >= len(limits.PROBE_SCHEDULE):
             return []
         if now < self._start + limits.PROBE_SCHEDULE[self._next]:
             return []
         self._next += 1
-        self._routes = routes()
-        return self._routes
+        return routes()

@@ -64,6 +64,10 @@ class Sent:
         self.fin = fin
 
     @property
+    def is_mtu_probe(self) -> bool:
+        return self.items is not None and self.items[0][0] == "mtu"
+
+    @property
     def bytes(self) -> int:
         """UDP payload of all its datagrams."""
         return self.size * (self.count - 1) + self.last_size
@@ -251,8 +255,15 @@ class Recovery:
         sent.extendleft(reversed(kept))
         if not sent:
             self.oldest_unacked_at = None
-        if lost:
-            size = sum(run.bytes for run in lost)
+        size, newest = 0, 0.0
+        for run in lost:
+            if run.is_mtu_probe:
+                # A datagram too large for the path says nothing about congestion (RFC 8899, 3).
+                self.cubic.on_discarded(run.bytes)
+            else:
+                size += run.bytes
+                newest = run.time
+        if size:
             self.lost_bytes += size
-            self.cubic.on_lost(now, size, lost[-1].time)
+            self.cubic.on_lost(now, size, newest)
         return lost

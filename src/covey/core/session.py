@@ -170,6 +170,10 @@ class Session:
         self.dead_routes: deque[Route] = deque(maxlen=_RETIRED_ROUTES)
         self._next_path = 1
         self._probe_counter = 0
+        self._arrivals: dict[int, Route] = {}
+        """Where the newest packet of each of the peer's paths came from."""
+        self._left: deque[Route] = deque(maxlen=_RETIRED_ROUTES)
+        """Where one of them came from before."""
         self._received: dict[int, ReceivedCounters] = {}
         self._ack_due: dict[int, None] = {}
         self._ack_at: float | None = None
@@ -251,9 +255,8 @@ class Session:
         if own and own != self._candidates_sent:
             self._candidates_sent = own
             self.send_control(control.CANDIDATES, control.encode_candidates(list(own)))
-        if self._remote_candidates:
-            self._round.start_soon(self._pairs())
-            self.wake()
+        self._punch()
+        self.wake()
 
     def ping(self, token: int) -> None:
         """Challenges the active path; the answer is a `Ponged` event."""
@@ -315,7 +318,8 @@ class Session:
                 continue
             if not opened:
                 opened = True
-                self._alive(now, route, path_id, end - start)
+                newest = received is None or counter > received.highest
+                self._alive(now, route, path_id, end - start, newest=newest)
                 if self.ended:
                     return
                 connection = self.connection
@@ -332,6 +336,8 @@ class Session:
                         in_order = received.add(counter, now)
                         self._eliciting += 1
                         self._ack_due[path_id] = None
+                        if self.retire_at is not None:
+                            self.retire(now)
                         if not in_order or self._eliciting >= 2:
                             self._ack_at = now
                         elif self._ack_at is None:
@@ -424,8 +430,11 @@ class Session:
                 connection.last_used = now
                 connection.receive_datagram(number, data)
 
-    def _alive(self, now: float, route: Route, path_id: int, size: int) -> None:
-        """The first packet of a train authenticated: its route is known to carry the peer's packets to us."""
+    def _alive(self, now: float, route: Route, path_id: int, size: int, *, newest: bool) -> None:
+        """The first packet of a train authenticated: its route is known to carry the peer's packets to us.
+
+        `newest`: no later packet of the same path arrived before it.
+        """
         if not self.confirmed:
             self.confirmed = True
             self._owner.session_confirmed(self, now)
@@ -435,14 +444,36 @@ class Session:
             self._stalled = False
             if self.connection is not None:
                 self.connection.stalled_at = None
+        if newest and path_id != limits.PROBE_PATH:
+            before = self._arrivals.get(path_id, route)
+            self._arrivals[path_id] = route
+            if before != route:
+                self._left.append(before)
         for path in self.paths:
             if path.route == route:
                 path.last_received = now
                 path.received_bytes += size
+                if path is not self.active and self._moved_to(route):
+                    self._follow(path)
                 return
         # A route we do not send on: the peer moved, or probes us. Anything but a probe calls for a challenge.
         if path_id != limits.PROBE_PATH and now - self._challenged.get(route, -1.0) > 0.25:
             self._challenge(now, route)
+
+    def _moved_to(self, route: Route) -> bool:
+        """Whether the peer's packets come by `route` now, and by our active route no more.
+
+        A path of the peer's is bound to its route. If it comes by another one, the peer or its NAT changed, and what
+        we send to where it came from before leads nowhere.
+        """
+        routes = self._arrivals.values()
+        active = self.active.route
+        return active in self._left and active not in routes and route in routes
+
+    def _follow(self, path: Path) -> None:
+        left = self.active
+        self._activate(path)
+        self._remove(left)
 
     def _counters(self, path_id: int) -> ReceivedCounters:
         received = self._received.get(path_id)
@@ -461,6 +492,7 @@ class Session:
         acked, lost = path.recovery.on_ack(now, ranges, delay)
         if acked:
             path.suspect = False
+            path.failures = 0
             path.last_received = now
         connection = self.connection
         for run in acked:
@@ -541,8 +573,7 @@ class Session:
                 self._owner.session_log(self, raw, now)
         elif kind == control.CANDIDATES:
             self._remote_candidates = control.parse_candidates(body)
-            if self.verified and self.connection is not None and self.connection.direct:
-                self._round.start_soon(self._pairs())
+            self._punch()
         else:
             raise ParseError("unknown control message")
 
@@ -559,6 +590,30 @@ class Session:
                 if own_family == family and route not in have:
                     routes.append(route)
         return routes[: limits.PROBE_PAIRS]
+
+    @property
+    def _may_punch(self) -> bool:
+        connection = self.connection
+        return (
+            self.verified
+            and connection is not None
+            and connection.direct
+            and connection.session is self
+            and bool(self._remote_candidates)
+        )
+
+    def _punch(self) -> None:
+        """Something changed: a new round of probes towards the peer's candidates."""
+        if self._may_punch:
+            self._round.start_soon(self._pairs())
+
+    def _upgrade_at(self) -> float | None:
+        """When to look once more for a way around the relay, while there is something to carry."""
+        connection = self.connection
+        if not self.active.route.relayed or not self._may_punch or connection is None or self._round.running:
+            return None
+        at = self._round.retry_at
+        return at if at is not None and at <= connection.last_used + limits.ACTIVE_SECONDS else None
 
     def _challenge(self, now: float, route: Route) -> None:
         """Probes a route with fresh random bytes, padded to the size a path must carry."""
@@ -598,7 +653,11 @@ class Session:
         for path in self.paths:
             if path.route == target:
                 path.last_received = now
-                path.suspect = False
+                if path.suspect and path.failures < limits.PATH_FAILURES:
+                    path.suspect = False
+                    if path is not self.active and self._better(path, self.active):
+                        self._activate(path)
+                        self._changed()
                 return
         self._add_path(now, target, now - asked)
 
@@ -609,13 +668,13 @@ class Session:
         self._next_path += 1
         path.recovery.rtt.sample(rtt, 0.0)
         self.paths.append(path)
-        moved = route.relayed == self.active.route.relayed and self.active.last_received < now - 1.0
-        if moved or self._better(path, self.active):
+        if self._moved_to(route):
+            self._follow(path)
+        elif self._better(path, self.active):
             self._activate(path)
         elif self.active.suspect:
             self._leave(now, self.active)
-        if self.connection is not None:
-            self._owner.emit(PathsChanged(self.connection))
+        self._changed()
 
     def _better(self, path: Path, other: Path) -> bool:
         """Direct before relayed; then a round trip shorter by 5 ms or 10 % (DESIGN 6)."""
@@ -632,7 +691,11 @@ class Session:
 
     def _leave(self, now: float, path: Path) -> None:
         """Data on `path` gets no answer: it goes on over the best other path, if there is one."""
-        path.suspect = True
+        if not path.suspect:
+            path.suspect = True
+            path.suspect_since = now
+            path.failures += 1
+            path.shrink(now)
         others = [other for other in self.paths if other is not path and not other.suspect]
         self._challenge(now, path.route)
         if not others:
@@ -643,13 +706,16 @@ class Session:
                 best = other
         self._lost(path, path.recovery.abandon())
         self._activate(best)
-        if self.connection is not None:
-            self._owner.emit(PathsChanged(self.connection))
+        self._changed()
 
     def _remove(self, path: Path) -> None:
         self._lost(path, path.recovery.abandon())
         self.paths.remove(path)
         self.dead_routes.append(path.route)
+        self._punch()
+        self._changed()
+
+    def _changed(self) -> None:
         if self.connection is not None:
             self._owner.emit(PathsChanged(self.connection))
 
@@ -685,9 +751,15 @@ class Session:
             budget = 0
         if recovery.probes:
             recovery.probes -= 1
-            self._prepare_probe(path)
+            self._repeat_oldest(path)
             budget = max(budget, segment)
-        train = self._fill(now, out, path, connection, budget)
+            eliciting = cubic.sent_total
+            train = self._fill(now, out, path, connection, budget)
+            if cubic.sent_total == eliciting:
+                self._ping_due = True
+                train = train or self._fill(now, out, path, connection, budget)
+        else:
+            train = self._fill(now, out, path, connection, budget)
         if train is not None:
             path.last_sent = now
             path.sent_bytes += train.size
@@ -745,7 +817,7 @@ class Session:
         return (
             (self._ack_at is not None and (now >= self._ack_at or (may_send and connection.has_stream_data)))
             or bool(crypto.lost)
-            or crypto.end > crypto.sent
+            or min(crypto.end, crypto.acked + limits.CRYPTO_BUFFER) > crypto.sent
             or self._ping_due
             or connection.has_datagrams
         )
@@ -875,7 +947,8 @@ class Session:
     def _compose_crypto(self, scratch: bytearray, at: int, capacity: int, items: list[Item]) -> int:
         crypto = self._crypto_out
         while capacity - at > frames.CRYPTO_HEAD.size:
-            offset, size = crypto.next_range(crypto.end)
+            # Never more than the peer must keep behind a gap (PROTOCOL 17): the rest follows acknowledgements.
+            offset, size = crypto.next_range(crypto.acked + limits.CRYPTO_BUFFER)
             size = min(size, capacity - at - frames.CRYPTO_HEAD.size)
             if size <= 0:
                 break
@@ -891,7 +964,7 @@ class Session:
         self, scratch: bytearray, at: int, capacity: int, connection: Connection, items: list[Item]
     ) -> int:
         head = frames.DATAGRAM_HEAD
-        while (taken := connection.take_datagram(capacity - at - head.size)) is not None:
+        while (taken := connection.take_datagram(capacity - at - head.size, self.epochs.epoch)) is not None:
             number, data = taken
             head.pack_into(scratch, at, frames.DATAGRAM, number, len(data))
             at += head.size
@@ -974,21 +1047,11 @@ class Session:
         self.epochs.packets += 1
         return Train(path.route.local, path.route.remote, size, size)
 
-    def _prepare_probe(self, path: Path) -> None:
-        """Something worth an acknowledgement for a probe timeout: the oldest data again, else a PING."""
+    def _repeat_oldest(self, path: Path) -> None:
+        """What a probe timeout is worth sending: the oldest data again."""
         oldest = path.recovery.oldest()
-        if oldest is None:
-            self._ping_due = True
-            return
-        if oldest.items and oldest.items[0][0] == "mtu":
-            self._ping_due = True
-            return
-        self._lost(path, [oldest])
-        connection = self.connection
-        if not self._crypto_out.lost and (
-            connection is None or not (connection.has_stream_data or connection.has_control)
-        ):
-            self._ping_due = True
+        if oldest is not None and not oldest.is_mtu_probe:
+            self._lost(path, [oldest])
 
     # --- time ------------------------------------------------------------------------------------------------------
 
@@ -1001,8 +1064,10 @@ class Session:
             since = path.recovery.oldest_unacked_at
             if since is not None and path.recovery.outstanding:
                 times.append(since + self._patience(path))
+            elif path.suspect and path is not self.active:
+                times.append(path.suspect_since + self._patience(path))
         if connection is not None and connection.session is self:
-            times.append(self._keepalive_at(connection))
+            times += (self._keepalive_at(connection), self._upgrade_at())
             if connection.keepalive is None:
                 times.append(max(connection.last_used, self._idle_since) + limits.IDLE_SECONDS)
             if self.initiator and self.epochs.due(self.epochs.since + limits.REKEY_SECONDS):
@@ -1025,7 +1090,10 @@ class Session:
             self._expire_path(now, path)
             if self.ended:
                 return
-        for route in self._round.due(now, lambda: self._pairs()):
+        upgrade_at = self._upgrade_at()
+        if upgrade_at is not None and now >= upgrade_at:
+            self._round.start_again(now, self._pairs())
+        for route in self._round.due(now, self._pairs):
             self._challenge(now, route)
         connection = self.connection
         if connection is not None and connection.session is self:
@@ -1050,7 +1118,11 @@ class Session:
                 recovery.probes = 0
                 self._challenge(now, path.route)
         since = recovery.oldest_unacked_at
-        if since is None or not recovery.outstanding or now < since + self._patience(path):
+        if since is None or not recovery.outstanding:
+            if path.suspect and path is not self.active and now >= path.suspect_since + self._patience(path):
+                self._remove(path)
+            return
+        if now < since + self._patience(path):
             return
         if not path.suspect:
             self._leave(now, path)

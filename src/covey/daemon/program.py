@@ -12,8 +12,9 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, Final
 
+from covey.base import errors
 from covey.base.errors import CoveyError, StateError
 from covey.base.paths import Home
 from covey.daemon import logs, sockets
@@ -27,10 +28,22 @@ from covey.daemon.streams import StreamOffers, StreamServer
 from covey.node import Node, Stream
 from covey.node.storage.paths import prepare
 
-__all__ = ["Daemon", "MakeNode", "main", "run"]
+__all__ = ["EXIT_CODES", "Daemon", "MakeNode", "main", "run"]
 
 CLOSE_SECONDS = 8.0
 """The node has this long to close. Ours; with `server.DRAIN_SECONDS` less than `covey daemon stop` waits."""
+
+EXIT_CODES: Final[tuple[tuple[type[CoveyError], int], ...]] = (
+    (errors.ParseError, 2),
+    (errors.UsageError, 2),
+    (errors.NotFoundError, 4),
+    (errors.RefusedError, 5),
+    (errors.UnreachableError, 6),
+    (errors.TimeoutError, 7),
+    (errors.StorageError, 9),
+    (errors.LimitError, 10),
+)
+"""As the command line's, which becomes this process with `--foreground`; a test holds the two together."""
 
 MakeNode = Callable[[Home, Settings], Node]
 
@@ -38,7 +51,7 @@ _log = get_logger("covey.daemon")
 
 
 def main(arguments: list[str]) -> int:
-    """The process: 0 after a clean stop, 1 if it could not start or failed."""
+    """The process' exit code: 0 after a clean stop, else what `EXIT_CODES` says of the error, or 1."""
     logs.configure(None)
     starter = Starter(None, foreground=True)
     try:
@@ -57,6 +70,10 @@ def main(arguments: list[str]) -> int:
         _log.exception("the daemon failed")
         starter.failed(error)
     return 1
+
+
+def exit_code(error: CoveyError) -> int:
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
 async def run(options: Options, environment: Any, starter: Starter, make_node: MakeNode | None = None) -> int:
@@ -122,15 +139,18 @@ class Daemon:
     async def serve(self, starter: Starter) -> None:
         """Run until `stop`. `starter` hears of it when both sockets accept; an error before that is
         raised."""
+        await self._start_node()
         try:
-            await self._start_node()
             await self._serve_sockets(starter)
         finally:
             await self._close_node()
             _log.info("daemon stopped")
 
     async def _start_node(self) -> None:
-        """Start the node, unless we are told to stop meanwhile."""
+        """Start the node, unless we are told to stop meanwhile.
+
+        A node that did not start, or was cancelled while it did, has cleaned up by itself.
+        """
         starting = asyncio.ensure_future(self.node.start())
         stopping = asyncio.ensure_future(self._stopping.wait())
         await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)

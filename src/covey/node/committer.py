@@ -46,6 +46,7 @@ class Committer:
             await asyncio.wait((self._flusher,))
 
     async def _flush(self) -> None:
+        batch: list[tuple[Callable[[], Any], asyncio.Future[Any]]] = []
         try:
             while self._waiting:
                 batch, self._waiting = self._waiting, []
@@ -64,5 +65,5 @@ class Committer:
                         future.set_result(result)
         finally:
             self._flusher = None
-            for _, future in self._waiting:
+            for _, future in (*batch, *self._waiting):
                 future.cancel()

@@ -18,7 +18,7 @@ from covey.wire import rendezvous as wire
 __all__ = ["Cache"]
 
 _FOUND_BYTES: Final = wire.FRAME_LIMIT - 16
-"""What fits a FOUND. Sixteen claims with ordinary logs are 20 kB; logs of hundreds of events need the bound."""
+"""What fits a FOUND. Sixteen claims with ordinary logs are 20 kB; only huge logs need the bound."""
 
 _NAMES: Final = {"none": wire.NAME_NONE, "held": wire.NAME_HELD, "taken": wire.NAME_TAKEN}
 

@@ -86,7 +86,8 @@ class Clients:
         if connection.closed or len(self._clients) >= self._limits.clients:
             return None
         # Not `connection.admit()`: a stranger's 256 KiB of window are plenty for this service, and the 64 MiB
-        # of a trusted peer, times ten thousand clients, are not. Being admitted keeps its place from strangers.
+        # of a trusted peer, times ten thousand clients, are too much. Being admitted keeps strangers from
+        # taking its place.
         connection.admitted = True
         connection.keepalive = self._limits.keepalive_seconds
         client = self._clients[connection.peer] = Client(connection, self._limits, self._transport.host.now())

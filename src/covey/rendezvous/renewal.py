@@ -21,8 +21,8 @@ DELEGATE_US: Final = DELEGATION_LIFE_US // 3
 def renewed(credentials: Credentials, random: Random, now_us: int) -> Credentials:
     """With whatever is due at `now_us`; the same object if nothing is.
 
-    A new operational key where the delegation nears its end and the root is at hand, a new transport key where
-    the newest is 16 hours old, and without those whose 48 hours are over. Write it to its file before using it.
+    A new operational key if the delegation nears its end and the root is at hand, a new transport key if the
+    newest is 16 hours old, and none whose 48 hours are over. Write it to its file before using it.
     """
     fresh = credentials.live(now_us)
     if fresh.root is not None and now_us >= fresh.delegation.until_us - DELEGATE_US:

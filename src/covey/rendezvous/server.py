@@ -15,7 +15,7 @@ from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
 from covey.base.constants import RECORD_LIFE_SECONDS
-from covey.base.errors import CoveyError, StateError
+from covey.base.errors import CoveyError
 from covey.base.types import Endpoint, Identity, endpoint_text
 from covey.core import events
 from covey.core.connection import Connection
@@ -152,7 +152,7 @@ class Rendezvous:
         )
 
     async def close(self, drain: float = 2.0) -> None:
-        """Tell every client to go elsewhere, answer what was asked, and end; at most `drain` seconds for that.
+        """Tell every client to go elsewhere, answer what was asked, and end, within `drain` seconds or so.
 
         What was answered is on the disk. Calling it twice is fine.
         """

@@ -114,10 +114,14 @@ class SimRendezvous(_Machine):
         prepare(home)
         credentials = load_or_create(home, self.host.random, self.host.wall_us())
         self.store = RendezvousStore(home.state_dir / "cache.db", synchronous="OFF")
-        self.server = Rendezvous(
-            self.host, credentials, self.store, listen=(self.host.ip, RENDEZVOUS_PORT), advertise=None
-        )
-        self.ticket = str(await self.run_as(self.server.start()))
+
+        async def begin() -> str:
+            self.server = Rendezvous(
+                self.host, credentials, self.store, listen=(self.host.ip, RENDEZVOUS_PORT), advertise=None
+            )
+            return str(await self.server.start())
+
+        self.ticket = await self.run_as(begin())
         self.running = True
 
     async def stop(self) -> None:
@@ -127,7 +131,7 @@ class SimRendezvous(_Machine):
 
     async def crash(self) -> None:
         def close() -> None:
-            self.server.abandon()
+            self.server._transport.driver.close()  # noqa: SLF001 - a killed process says nothing
             self.store.close()
 
         await self.kill(close)

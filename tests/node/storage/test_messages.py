@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -17,7 +18,11 @@ from covey.node.storage.migrations import MIGRATIONS
 from covey.node.storage.outbox import Outbox
 
 SENDER, RECIPIENT = b"s" * 32, b"r" * 32
+T = TypeVar("T")
+
 PICK = st.integers(0, 1 << 16)
+PICKS = st.lists(st.tuples(st.integers(0, 7), st.booleans()), min_size=1, max_size=8)
+"""Which of what is on its way comes next, and whether a copy of it stays on its way."""
 
 
 class Packet(NamedTuple):
@@ -33,6 +38,13 @@ class Acknowledgement(NamedTuple):
     incarnation: int
     number: int
     refused: bool = False
+
+
+def draw(things: list[T], picks: list[tuple[int, bool]]) -> Iterator[T]:
+    for pick, keep in picks:
+        if things:
+            index = pick % len(things)
+            yield things[index] if keep else things.pop(index)
 
 
 class Model(NamedTuple):
@@ -122,7 +134,7 @@ class Messages(RuleBasedStateMachine):
 
     # What the nodes and the network do.
 
-    @rule(after=st.integers(0, 8), size=st.integers(1, 100))
+    @rule(after=st.sampled_from([0, 0, 0, 1, 2, 5]), size=st.sampled_from([16, 64, 1000]))
     def transmit(self, after: int, size: int) -> None:
         lowest = self.outbox.lowest_alive(RECIPIENT)
         for message in self.outbox.next_batch(RECIPIENT, after, size):
@@ -134,20 +146,19 @@ class Messages(RuleBasedStateMachine):
         lowest, skips = self.outbox.lowest_alive(RECIPIENT), tuple(self.outbox.skips(RECIPIENT))
         self.network.append(Packet(self.outbox.incarnation, None, skips, lowest))
 
-    @rule(pick=PICK, keep=st.booleans(), crash=st.booleans())
+    @rule(picks=PICKS, crash=st.sampled_from([False, False, False, True]))
     @precondition(lambda self: self.network)
-    def arrive(self, pick: int, keep: bool, crash: bool) -> None:
-        index = pick % len(self.network)
-        packet = self.network[index] if keep else self.network.pop(index)
+    def arrive(self, picks: list[tuple[int, bool]], crash: bool) -> None:
         if crash:
             self.recipient.execute("BEGIN IMMEDIATE")
             self.recipient._depth = 1
-            self._take(packet)
-            self.recipient.close()
-            self.recipient = self._open("recipient")
-            self.inbox = Inbox(self.recipient, messages_limit=24)
+        answers: list[Acknowledgement] = []
+        for packet in draw(self.network, picks):
+            answers += self._take(packet)
+        if crash:
+            self._restart_recipient()
         else:
-            self.answers += self._take(packet)
+            self.answers += answers
 
     def _take(self, packet: Packet) -> list[Acknowledgement]:
         if packet.message is None:
@@ -158,11 +169,13 @@ class Messages(RuleBasedStateMachine):
             return []
         return [Acknowledgement(packet.incarnation, packet.message.number, stored == "inbox-full")]
 
-    @rule(pick=PICK, keep=st.booleans())
+    @rule(picks=PICKS)
     @precondition(lambda self: self.answers)
-    def answer(self, pick: int, keep: bool) -> None:
-        index = pick % len(self.answers)
-        answer = self.answers[index] if keep else self.answers.pop(index)
+    def answer(self, picks: list[tuple[int, bool]]) -> None:
+        for answer in draw(self.answers, picks):
+            self._hear(answer)
+
+    def _hear(self, answer: Acknowledgement) -> None:
         if answer.incarnation != self.outbox.incarnation:
             return
         if answer.refused:
@@ -179,9 +192,7 @@ class Messages(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self._restart_sender()
-        self.recipient.close()
-        self.recipient = self._open("recipient")
-        self.inbox = Inbox(self.recipient, messages_limit=24)
+        self._restart_recipient()
 
     @rule()
     @precondition(lambda self: self.backup is None)
@@ -207,6 +218,11 @@ class Messages(RuleBasedStateMachine):
         self.sender.close()
         self.sender = self._open("sender")
         self.outbox = Outbox(self.sender, self._random)
+
+    def _restart_recipient(self) -> None:
+        self.recipient.close()
+        self.recipient = self._open("recipient")
+        self.inbox = Inbox(self.recipient, messages_limit=24)
 
     # What must hold at every moment.
 
@@ -245,9 +261,10 @@ class Messages(RuleBasedStateMachine):
             self.transmit(0, 1 << 20)
             for packet in self.network[-1 - len(self.model.results) :]:
                 self.answers += self._take(packet)
-            for answer in [answer for answer in self.answers if not answer.refused]:
-                self.answers = [answer]
-                self.answer(0, keep=False)
+            for answer in self.answers:
+                if not answer.refused:
+                    self._hear(answer)
+            self.answers.clear()
         self.transmit_skip()
         self._take(self.network[-1])
         self.nothing_twice_and_in_order()
@@ -263,8 +280,8 @@ class Messages(RuleBasedStateMachine):
 
 TestMessages = Messages.TestCase
 TestMessages.settings = settings(
-    max_examples=40,
-    stateful_step_count=40,
+    max_examples=60,
+    stateful_step_count=30,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

@@ -1,0 +1,121 @@
+"""What a rendezvous keeps on disk: identity, cache, and where it listened, so that its ticket stays good.
+
+One directory, `--home` or the place of a profile called `rendezvous`, 0700. Its lock keeps a second process
+out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from covey.base.errors import StateError, StorageError
+from covey.base.paths import Home
+from covey.crypto.credentials import Credentials
+from covey.node.storage.files import Lock, read_private, write_private
+from covey.node.storage.identity import load_or_create, save
+from covey.node.storage.paths import locate, prepare
+from covey.rendezvous.store import RendezvousStore
+
+__all__ = ["Place", "Remembered", "place"]
+
+PROFILE: Final = "rendezvous"
+
+
+class Remembered(msgspec.Struct, frozen=True):
+    """Where the last run of this home listened, and what its ticket said."""
+
+    host: str
+    port: int
+    advertise: tuple[str, ...] = ()
+
+
+class Place:
+    """The files of one rendezvous. Use `held()` around everything else."""
+
+    def __init__(self, home: Home) -> None:
+        self.home = home
+        self.database = home.state_dir / "rendezvous.db"
+        self._listen_file = home.state_dir / "listen.json"
+
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """Make the directories and hold the lock. `StateError` ``rendezvous-in-use``."""
+        prepare(self.home)
+        lock = Lock(self.home.lock_file)
+        try:
+            lock.acquire()
+        except StateError as error:
+            holder = f", process {lock.holder()}" if lock.holder() else ""
+            raise StateError(
+                f"a rendezvous already runs in {self.home.state_dir}{holder}",
+                code="rendezvous-in-use",
+                next_step="stop it, or give this one a directory of its own: covey rendezvous --home DIR",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def credentials(self, random: Callable[[int], bytes], now_us: int) -> Credentials:
+        """The identity of this home, made at the first start. `StorageError` as of `load_or_create`."""
+        if self.database.exists() and not self.home.identity_file.exists():
+            raise self._identity_missing()
+        try:
+            return load_or_create(self.home, random, now_us)
+        except StorageError as error:
+            if error.code != "identity-missing":
+                raise
+            raise self._identity_missing() from error
+
+    def save(self, credentials: Credentials) -> None:
+        save(self.home, credentials)
+
+    def open_store(self) -> RendezvousStore:
+        """The cache. `StorageError`; a damaged one may be thrown away."""
+        try:
+            return RendezvousStore(self.database)
+        except StorageError as error:
+            if error.code != "store-corrupt":
+                raise
+            raise StorageError(
+                error.message,
+                code=error.code,
+                next_step="it is only a cache, agents publish again; names may change hands: "
+                f"rm {self.database}*",
+            ) from error
+
+    def remembered(self) -> Remembered | None:
+        """Of the last run; None if there was none, or nobody can read what it wrote."""
+        raw = read_private(self._listen_file)
+        try:
+            return None if raw is None else msgspec.json.decode(raw, type=Remembered)
+        except msgspec.DecodeError:
+            return None
+
+    def remember(self, what: Remembered) -> None:
+        if what != self.remembered():
+            write_private(self._listen_file, msgspec.json.encode(what) + b"\n")
+
+    def _identity_missing(self) -> StorageError:
+        return StorageError(
+            f"the identity file {self.home.identity_file} is missing, although a rendezvous ran here before",
+            code="identity-missing",
+            next_step="restore it from a backup, or start another network: covey rendezvous --home DIR",
+        )
+
+
+def place(directory: str | None, environment: Mapping[str, str]) -> Place:
+    """The files below `directory`, or in the user's state directory. Touches nothing. `UsageError`."""
+    if directory is not None:
+        state = Path(directory).absolute()
+        recovery = state / "recovery"
+    else:
+        profile = locate(PROFILE, environment)
+        state, recovery = profile.state_dir, profile.recovery_dir
+    # No sockets and no configuration file: these two of a profile's directories are the same here.
+    return Place(Home(PROFILE, config_dir=state, state_dir=state, recovery_dir=recovery, run_dir=state))

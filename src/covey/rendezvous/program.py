@@ -1,0 +1,233 @@
+"""The process: `python -m covey.rendezvous`, or `covey rendezvous`, which becomes it.
+
+    --listen HOST:PORT  --advertise HOST:PORT ...  --home DIR  --json  --log-level LEVEL
+
+What is not said is what the last run of the same home was told: without `--listen` it listens where it did
+before (at first 0.0.0.0:4040) and advertises what it did, and port 0 takes the port it had before if that is
+free. So a ticket outlives restarts. SIGTERM and SIGINT drain and exit with 0; a second one ends it at once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Final, NamedTuple, NoReturn
+
+from covey.base import errors
+from covey.base.constants import DEFAULT_PORT
+from covey.base.errors import CoveyError, ParseError, StateError, UsageError
+from covey.base.types import Endpoint, parse_endpoint
+from covey.crypto.credentials import Credentials
+from covey.net.real import RealHost
+from covey.rendezvous import logs, ready
+from covey.rendezvous.home import Place, Remembered, place
+from covey.rendezvous.server import Rendezvous
+from covey.wire.ticket import Ticket
+
+__all__ = ["EXIT_CODES", "Options", "exit_code", "main", "parse_options", "run"]
+
+_log = logging.getLogger(__name__)
+
+DEFAULT_LISTEN: Final = ("0.0.0.0", DEFAULT_PORT)  # noqa: S104 - a server's purpose
+ADVERTISE_LIMIT: Final = 4
+"""Endpoints of one rendezvous in a ticket (`wire/ticket.py`)."""
+DRAIN_SECONDS: Final = 2.0
+COUNTS_SECONDS: Final = 60.0
+"""Between log lines with figures; there is none when nothing changed."""
+
+EXIT_CODES: Final[tuple[tuple[type[CoveyError], int], ...]] = (
+    (errors.ParseError, 2),
+    (errors.UsageError, 2),
+    (errors.NotFoundError, 4),
+    (errors.RefusedError, 5),
+    (errors.UnreachableError, 6),
+    (errors.TimeoutError, 7),
+    (errors.StorageError, 9),
+    (errors.LimitError, 10),
+)
+"""As the CLI's, which becomes this process; a test holds the two together. Anything else is 1."""
+
+
+class Options(NamedTuple):
+    """What the process is told."""
+
+    listen: Endpoint | None
+    """None: as the last time. The host may be a name."""
+    advertise: tuple[str, ...]
+    home: str | None
+    json: bool
+    log_level: str
+
+
+def main(arguments: Sequence[str]) -> int:
+    """The process' exit code: 0 after a signal, else what `exit_code` says of the error."""
+    as_json = "--json" in arguments
+    try:
+        options = parse_options(arguments, os.environ)
+        logs.configure(options.log_level, json=options.json)
+        os.umask(0o077)
+        return asyncio.run(run(options, place(options.home, os.environ)))
+    except KeyboardInterrupt:
+        return 0  # before the signals were handled there was nothing to drain
+    except CoveyError as error:
+        ready.failed(error, json=as_json)
+        return exit_code(error)
+
+
+def exit_code(error: CoveyError) -> int:
+    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
+
+
+async def run(options: Options, where: Place) -> int:
+    """Serve until a signal. Raises what prevented the start."""
+    stopping, now = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop() -> None:
+        (now if stopping.is_set() else stopping).set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop)
+    with where.held(), contextlib.closing(RealHost()) as host:
+        credentials = where.credentials(host.random, host.wall_us())
+        with contextlib.closing(where.open_store()) as store:
+            listens, advertise = await _places(options, where.remembered(), host)
+            make = partial(Rendezvous, host, store=store, advertise=advertise, save=where.save)
+            server, ticket = await _start(make, credentials, listens)
+            where.remember(Remembered(server.listening[0], server.listening[1], advertise))
+            ready.serving(ticket, server.listening, json=options.json)
+            counting = loop.create_task(_log_counts(server))
+            await stopping.wait()
+            _log.info("draining")
+            counting.cancel()
+            closing = loop.create_task(server.close(DRAIN_SECONDS))
+            impatient = loop.create_task(now.wait())
+            await asyncio.wait((closing, impatient), return_when=asyncio.FIRST_COMPLETED)
+            impatient.cancel()
+            if not closing.done():
+                closing.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await closing
+            _log.info("stopped")
+    return 0
+
+
+async def _start(
+    make: Callable[..., Rendezvous], credentials: Credentials, listens: Sequence[Endpoint]
+) -> tuple[Rendezvous, Ticket]:
+    """A rendezvous at the first of `listens` that is free."""
+    for listen in listens[:-1]:
+        server = make(credentials, listen=listen)
+        try:
+            return server, await server.start()
+        except StateError as error:
+            await server.close()
+            if error.code != "address-in-use":
+                raise
+            credentials = server.credentials  # a key that was due is renewed and saved by now
+    server = make(credentials, listen=listens[-1])
+    try:
+        return server, await server.start()
+    except CoveyError as error:
+        await server.close()
+        if error.code == "address-in-use":
+            raise _busy(error, listens[-1]) from error
+        raise
+
+
+async def _places(
+    options: Options, before: Remembered | None, host: RealHost
+) -> tuple[list[Endpoint], tuple[str, ...]]:
+    """Where to listen, the best place first, and what to advertise (nothing: what follows from that)."""
+    if options.listen is None:
+        listen = DEFAULT_LISTEN if before is None else (before.host, before.port)
+        advertise = options.advertise or (() if before is None else before.advertise)
+        return [listen], advertise
+    name, port = options.listen
+    address = (await host.resolve(name, port))[0][0]
+    listens = [(address, port)]
+    if port == 0 and before is not None and before.host == address:
+        listens.insert(0, (address, before.port))
+    return listens, options.advertise
+
+
+async def _log_counts(server: Rendezvous) -> NoReturn:
+    last = None
+    while True:
+        await asyncio.sleep(COUNTS_SECONDS)
+        try:
+            counts = await server.counts()
+        except CoveyError as error:
+            _log.error("no figures", extra={"fields": {"code": error.code, "reason": error.message}})
+            continue
+        if counts != last:
+            last = counts
+            _log.info("serving", extra={"fields": counts._asdict()})
+
+
+def _busy(error: CoveyError, listen: Endpoint) -> StateError:
+    return StateError(
+        error.message,
+        code=error.code,
+        next_step=f"stop what uses UDP port {listen[1]}, or choose another: "
+        f"covey rendezvous --listen {listen[0]}:0",
+    )
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message, next_step="covey rendezvous --help")
+
+
+def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> Options:
+    """`UsageError` for a command line that makes no sense: ``usage``, ``bad-listen``, ``bad-advertise``."""
+    parser = _Parser(
+        prog="covey rendezvous",
+        description="Help agents find each other. Prints the network's ticket as soon as it serves.",
+        epilog="Without --listen it does what its last run did. Log lines go to standard error.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--listen", metavar="HOST:PORT", help="where to serve; port 0 picks one")
+    parser.add_argument(
+        "--advertise",
+        metavar="HOST:PORT",
+        action="append",
+        default=[],
+        help="the address seen from outside, for the ticket; up to four times",
+    )
+    parser.add_argument("--home", metavar="DIR", help="where it keeps its identity and cache")
+    parser.add_argument("--json", action="store_true", help="print and log JSON, one object a line")
+    parser.add_argument("--log-level", metavar="LEVEL", help=f"{', '.join(logs.LEVELS)} (COVEY_LOG_LEVEL)")
+    given = parser.parse_args(arguments)
+    level = (given.log_level or environment.get("COVEY_LOG_LEVEL") or "info").lower()
+    if level not in logs.LEVELS:
+        raise UsageError(f"{level!r} is not a log level", next_step=f"use one of {', '.join(logs.LEVELS)}")
+    listen = None if given.listen is None else _endpoint(given.listen, "listen", "0.0.0.0:4040")
+    advertise = tuple(dict.fromkeys(given.advertise))
+    for each in advertise:
+        if _endpoint(each, "advertise", "rendezvous.example.com:4040")[1] == 0:
+            raise UsageError(
+                f"--advertise {each}: port 0 is nowhere",
+                code="bad-advertise",
+                next_step="give the port that agents can reach",
+            )
+    if len(advertise) > ADVERTISE_LIMIT:
+        raise UsageError(f"a ticket holds at most {ADVERTISE_LIMIT} addresses", code="bad-advertise")
+    return Options(listen, advertise, given.home, given.json, level)
+
+
+def _endpoint(text: str, option: str, example: str) -> Endpoint:
+    try:
+        return parse_endpoint(text)
+    except ParseError as error:
+        raise UsageError(
+            f"--{option}: {error}",
+            code=f"bad-{option}",
+            next_step=f"for example: covey rendezvous --{option} {example}",
+        ) from error
