@@ -16,7 +16,7 @@ from typer.main import get_command
 
 from covey.cli.app import app
 from covey.cli.command import COMMON_OPTIONS
-from covey.cli.exit_codes import EXIT_CODES
+from covey.base.exit_codes import EXIT_CODES
 
 HEAD = """\
 # The command line

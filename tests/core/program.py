@@ -234,6 +234,7 @@ class Scenario:
         )
         self.total = total
         self.faults = list(faults)
+        self.settling = False
         self.a = self.wire.side("a", ("10.0.0.1", 4000))
         self.b = self.wire.side("b", ("10.0.0.2", 4000))
         self.plans: dict[int, Plan] = {}
@@ -270,7 +271,8 @@ class Scenario:
         rnd = self.random
         opener = rnd.choice("ab")
         halves = {name: self.half(rnd.choice([0, 1, size // 10, size])) for name in "ab"}
-        plan = Plan(number, opener, rnd.choice([0.0, 0.0, rnd.random(), 5 * rnd.random()]), halves)
+        spread = 300.0 if "long" in self.faults else 30.0 if self.faults else 5.0
+        plan = Plan(number, opener, rnd.choice([0.0, 0.0, rnd.random(), spread * rnd.random()]), halves)
         plan.min_epoch = rnd.choice([0, 1, 1])
         if abrupt:
             plan.abrupt = True
@@ -306,6 +308,8 @@ class Scenario:
         deaf = self.random.choice([self.a, self.b])
 
         def begin() -> None:
+            if self.settling:
+                return
             self.wire.blocked = lambda source, target: both or target == deaf.address
             self.wire.after(seconds, end)
 
@@ -332,7 +336,7 @@ class Scenario:
         at = self.random.random()
         for number in range(self.random.choice([1, 1, 3])):
             at += 3 * self.random.random() ** 2
-            self.wire.after(at, lambda number=number: side.move((side.address[0], 5000 + number)))
+            self.wire.after(at, lambda number=number: self.settling or side.move((side.address[0], 5000 + number)))
 
     def run(self, limit: float = 2000.0) -> None:
         for plan in self.plans.values():
@@ -382,6 +386,7 @@ class Scenario:
 
     def settle(self) -> None:
         """Nothing is left: not while connected, not after closing."""
+        self.settling = True
         self.wire.blocked = lambda source, target: False
         self.wire.loss = self.wire.corrupt = 0.0
         self.wire.run(30.0)

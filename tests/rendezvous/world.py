@@ -93,7 +93,11 @@ class Agent:
         self.transport.endpoint.add_log(log)
         self.transport.connect(Target(entry.identity, record.certificate.public), [route])
         self.connection = await self.transport.wait_live(entry.identity)
-        return await self.open() if service else None
+        if not service:
+            return None
+        stream = await self.open()
+        await self.lookup(wire.BY_IDENTITY, self.identity)  # now the rendezvous knows us too
+        return stream
 
     async def open(self) -> Stream:
         """A stream of the service, read from now on."""
@@ -117,6 +121,9 @@ class Agent:
                     else:
                         self.pushes.put_nowait(message)
         ended.set()
+        if stream is self.stream:
+            while self._calls:
+                self._calls.popitem()[1].cancel()
 
     async def ask(self, kind: type[wire.Message], *fields: object) -> asyncio.Future[wire.Message]:
         """Sends a request; its answer later."""

@@ -6,13 +6,15 @@ when the name ends in `_ms`. Identities are 52 base32 characters, addresses `7f3
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import msgspec
 
 __all__ = [
     "SCHEMA_VERSION",
+    "CountView",
     "ErrorView",
+    "Items",
     "MessageType",
     "MessageView",
     "NodeView",
@@ -34,6 +36,21 @@ MessageType = Literal["text", "json", "binary"]
 
 SendResult = Literal["delivered", "queued", "expired", "refused", "cancelled"]
 """`delivered`: the recipient has it on disk and said so. `queued`: it is on our disk and will be retried."""
+
+
+Item = TypeVar("Item")
+
+
+class Items(msgspec.Struct, Generic[Item], frozen=True):
+    """A list, wrapped so that it can grow fields."""
+
+    items: list[Item]
+
+
+class CountView(msgspec.Struct, frozen=True):
+    """How many things a command changed."""
+
+    count: int
 
 
 class ErrorView(msgspec.Struct, frozen=True):
@@ -113,6 +130,8 @@ class NodeView(msgspec.Struct, frozen=True):
     outbox_queued: int = 0
     problems: list[str] = []
     """What is degraded, each with what to do."""
+    notes: list[str] = []
+    """What works, but with less protection or reach than it could have."""
 
 
 class MessageView(msgspec.Struct, frozen=True):

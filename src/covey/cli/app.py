@@ -11,9 +11,9 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from covey.base.errors import CoveyError, UsageError
+from covey.base.exit_codes import INTERRUPTED
 from covey.cli import daemon, inbox, messages, node, peers, rendezvous, trust
 from covey.cli.command import Call, Outcome, OutputGone, group, report_error
-from covey.cli.exit_codes import INTERRUPTED
 
 __all__ = ["app", "execute"]
 

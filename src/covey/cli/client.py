@@ -10,7 +10,7 @@ import http.client
 import os
 import socket
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import msgspec
@@ -23,8 +23,6 @@ from covey.base.schema import ErrorView
 __all__ = [
     "STATUS",
     "Client",
-    "CountView",
-    "Items",
     "error_from",
     "not_running",
     "path_with",
@@ -51,18 +49,6 @@ CONNECT_SECONDS = 5.0
 """A daemon that does not even accept in this time hangs."""
 
 T = TypeVar("T")
-
-
-class Items(msgspec.Struct, Generic[T], frozen=True):
-    """How the API wraps a list."""
-
-    items: list[T]
-
-
-class CountView(msgspec.Struct, frozen=True):
-    """How many were changed."""
-
-    count: int
 
 
 class Client:

@@ -20,11 +20,11 @@ from typing import Annotated, Any, Concatenate, ParamSpec
 import typer
 
 from covey.base.errors import CoveyError
+from covey.base.exit_codes import exit_code
 from covey.base.paths import Home
 from covey.base.schema import SCHEMA_VERSION, ErrorView
 from covey.cli import render
 from covey.cli.client import Client
-from covey.cli.exit_codes import exit_code
 
 __all__ = ["COMMON_OPTIONS", "Call", "Outcome", "OutputGone", "command", "group", "report_error"]
 

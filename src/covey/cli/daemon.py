@@ -201,8 +201,7 @@ def _show_started(view: NodeView, what: str) -> None:
             ("network", view.network or "none: give one with --network"),
         ]
     )
-    for problem in view.problems:
-        render.line(f"problem: {render.safe(problem)}")
+    # problems are for `covey status`: a moment after the start it is not yet connected to anything
 
 
 def _show_daemon(data: DaemonStatus) -> None:

@@ -8,9 +8,9 @@ from typing import Annotated
 
 import typer
 
-from covey.base.schema import MessageView
+from covey.base.schema import CountView, Items, MessageView
 from covey.cli import bodies, render
-from covey.cli.client import CountView, Items, path_with
+from covey.cli.client import path_with
 from covey.cli.command import Call, Outcome, command, group
 
 __all__ = ["acknowledge", "clear", "list_messages", "register", "show"]

@@ -13,9 +13,9 @@ import msgspec
 
 from covey.base import errors
 from covey.base.errors import CoveyError, LimitError, RefusedError, UsageError
-from covey.base.schema import MessageType, SendView
+from covey.base.schema import Items, MessageType, SendView
 from covey.cli import bodies, render
-from covey.cli.client import Client, Items
+from covey.cli.client import Client
 from covey.cli.command import Call, Outcome
 
 __all__ = ["BATCH_BYTES", "BATCH_MESSAGES", "LineSender", "Summary", "line_id"]

@@ -24,9 +24,9 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     """Carry out one command line and return its exit code."""
     try:
+        from covey.base.exit_codes import INTERRUPTED, OUTPUT_GONE
         from covey.cli.app import execute
         from covey.cli.command import OutputGone
-        from covey.cli.exit_codes import INTERRUPTED, OUTPUT_GONE
     except KeyboardInterrupt:
         return 130
     try:

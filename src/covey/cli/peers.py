@@ -9,9 +9,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from covey.base.schema import PeerView, PingView
+from covey.base.schema import Items, PeerView, PingView
 from covey.cli import render
-from covey.cli.client import Items, path_with
+from covey.cli.client import path_with
 from covey.cli.command import Call, Outcome, command
 from covey.cli.node import milliseconds
 
@@ -98,10 +98,11 @@ def show_peer(peer: PeerView) -> None:
     """One peer, all of it."""
     render.line(f"{render.safe(peer.name)}  {peer.address}")
     kind, rtt = _active_path(peer)
+    known = peer.since is not None and peer.trust != "unknown"
     render.fields(
         [
             ("identity", peer.identity),
-            ("trust", peer.trust + (f" since {render.when(peer.since)}" if peer.since else "")),
+            ("trust", peer.trust + (f" since {render.when(peer.since)}" if known else "")),
             ("reason", render.safe(peer.reason)),
             ("safety number", peer.safety_number),
             ("connected", f"yes, {kind}, {rtt} ms" if peer.connected else "no"),

@@ -9,9 +9,9 @@ import typer
 
 from covey.base import errors
 from covey.base.errors import RefusedError
-from covey.base.schema import PeerView
+from covey.base.schema import Items, PeerView
 from covey.cli import render
-from covey.cli.client import Items, path_with
+from covey.cli.client import path_with
 from covey.cli.command import Call, Outcome, command
 from covey.cli.peers import PeerArgument, show_peer
 

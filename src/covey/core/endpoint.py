@@ -112,6 +112,7 @@ class Endpoint:
         self._pinned: set[Identity] = set()
         self._sessions: dict[int, Session] = {}
         self._half_open = HalfOpenTable()
+        self._unverified: OrderedDict[int, Session] = OrderedDict()
         self._attempts: dict[Identity, Attempt] = {}
         self._ready: deque[Session] = deque()
         self._queue: deque[tuple[Route, bytes]] = deque()
@@ -305,12 +306,13 @@ class Endpoint:
         self._ready.append(session)
 
     def session_confirmed(self, session: Session, now: float) -> None:
-        if session.peer in self._pinned:
-            key = (session.peer, session.certified_key)
-            timestamp = max(session.payload.timestamp, self.timestamps.get(key, 0))
-            self.timestamps[key] = timestamp
-            self.emit(HandshakeConfirmed(session.peer, session.certified_key, timestamp))
-        self._bind(now, session)
+        if session.claims_verified:
+            self._verified(now, session)
+            return
+        self._unverified[session.local_index] = session
+        while len(self._unverified) > limits.UNVERIFIED_LIMIT:
+            self._forget(next(iter(self._unverified.values())))
+        session.request_log()
 
     def session_log(self, session: Session, raw: bytes, now: float) -> None:
         log = KeyLog.parse(raw)
@@ -323,7 +325,8 @@ class Endpoint:
             log, Delegation.parse(payload.delegation), TransportCertificate.parse(payload.certificate), self._wall()
         )
         self.emit(LogLearnt(log))
-        self._verified(now, session)
+        if not session.verified:
+            self._verified(now, session)
 
     def session_stalled(self, session: Session, now: float) -> None:
         connection = session.connection
@@ -337,7 +340,12 @@ class Endpoint:
             self._say_close(now, session, code, reason)
         self._forget(session)
         connection = session.connection
-        if connection is None or connection.closed:
+        if connection is None:
+            attempt = self._attempts.get(session.peer)
+            if attempt is not None and attempt.session is session and code == CloseCode.NOT_VERIFIED:
+                self._fail(session.peer, reason or "not-verified")
+            return
+        if connection.closed:
             return
         if connection.session is session:
             others = self._sessions_of(connection)
@@ -463,13 +471,12 @@ class Endpoint:
             )
         except CoveyError as error:
             # It proved the key we looked for and still contradicts itself: trying again would not help.
-            del self._attempts[identity]
-            self.emit(HandshakeFailed(identity, error.code))
+            self._fail(identity, error.code)
             return
-        del self._attempts[identity]
         session = self._new_session(now, established, attempt.half, verified, route, initiator=True)
+        attempt.answered(now, session)
         session.start_ratchet()
-        self._bind(now, session)
+        self.session_confirmed(session, now)
 
     def _on_record_request(self, request: RecordRequest, route: Route) -> None:
         identity = self.credentials.identity
@@ -523,7 +530,7 @@ class Endpoint:
         return session
 
     def _bind(self, now: float, session: Session) -> None:
-        """A session with proven keys meets its connection (PROTOCOL 12, 19)."""
+        """A session with a verified peer meets its connection (PROTOCOL 12, 19)."""
         identity = session.peer
         connection = self.connections.get(identity)
         if connection is not None and connection.remote_half not in (None, session.payload.half):
@@ -534,6 +541,8 @@ class Endpoint:
         if connection is None:
             connection = self._new_connection(now, identity, session.local_half)
         elif connection.local_half != session.local_half:
+            # Accepted before the connection began: the peer may send on another session.
+            self._say_close(now, session, CloseCode.SUPERSEDED, "")
             self._forget(session)
             return
         connection.remote_half = session.payload.half
@@ -551,10 +560,6 @@ class Endpoint:
                 self._touched[old_session] = None
         else:
             session.retire(now)
-        if session.claims_verified:
-            self._verified(now, session)
-        else:
-            session.request_log()
 
     def _keep_sending_on(self, now: float, old: Session, new: Session) -> bool:
         """When two opens cross, both sides send on the one that the lower identity initiated."""
@@ -567,8 +572,16 @@ class Endpoint:
         return crossing and old.initiator == (self.credentials.identity < new.peer)
 
     def _verified(self, now: float, session: Session) -> None:
+        """The peer is who it says: from here on it counts, not before."""
+        self._unverified.pop(session.local_index, None)
+        if session.peer in self._pinned and not session.initiator:
+            key = (session.peer, session.certified_key)
+            timestamp = max(session.payload.timestamp, self.timestamps.get(key, 0))
+            self.timestamps[key] = timestamp
+            self.emit(HandshakeConfirmed(session.peer, session.certified_key, timestamp))
+        self._bind(now, session)
         connection = session.connection
-        if connection is None or session.verified:
+        if connection is None:
             return
         resumed, connection.live = connection.live, True
         self.emit(ConnectionLive(connection, resumed))
@@ -606,6 +619,7 @@ class Endpoint:
     def _forget(self, session: Session) -> None:
         session.ended = True
         self._sessions.pop(session.local_index, None)
+        self._unverified.pop(session.local_index, None)
 
     def _lose(self, connection: Connection, stream_code: int, code: int = 0, reason: str = "") -> None:
         """The connection is over: its streams end, and its half of the id is never used again."""
@@ -629,12 +643,7 @@ class Endpoint:
 
     def _retry(self, now: float, attempt: Attempt) -> None:
         if now - attempt.started >= limits.HANDSHAKE_GIVE_UP:
-            identity = attempt.target.identity
-            del self._attempts[identity]
-            connection = self.connections.get(identity)
-            if connection is not None and not connection.live:
-                self._lose(connection, StreamCode.CANCELLED, CloseCode.IDLE, "no answer")
-            self.emit(HandshakeFailed(identity, "no-answer"))
+            self._fail(attempt.target.identity, "no-answer")
             return
         self.last_timestamp = max(self._wall(), self.last_timestamp + 1)
         datagram = attempt.initiate(
@@ -642,6 +651,14 @@ class Endpoint:
         )
         for route in attempt.routes:
             self._send(route, datagram)
+
+    def _fail(self, identity: Identity, code: str) -> None:
+        """The attempt is over. A connection that waited for it in vain is, too."""
+        del self._attempts[identity]
+        connection = self.connections.get(identity)
+        if connection is not None and not connection.live:
+            self._lose(connection, StreamCode.CANCELLED, CloseCode.IDLE, code)
+        self.emit(HandshakeFailed(identity, code))
 
     def _housekeep(self, now: float) -> None:
         self._housekeeping_at = now + _HOUSEKEEPING_SECONDS

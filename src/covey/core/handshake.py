@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from covey.base.errors import ParseError, VerifyError
 from covey.base.types import Identity
@@ -23,6 +23,9 @@ from covey.crypto.mac import mac1, mac1_key, same
 from covey.crypto.noise import HandshakeState
 from covey.wire.datagram import Initiation, Response
 from covey.wire.handshake import HandshakePayload
+
+if TYPE_CHECKING:
+    from covey.core.session import Session
 
 __all__ = [
     "Accepted",
@@ -123,6 +126,8 @@ class Attempt:
     started: float
     retry_at: float
     tries: list[_Try] = field(default_factory=list)
+    session: Session | None = None
+    """What came of it, until the peer is verified."""
     delay: float = limits.HANDSHAKE_RETRY
     datagram: bytes = b""
 
@@ -152,6 +157,13 @@ class Attempt:
         self.delay = min(2 * self.delay, limits.HANDSHAKE_RETRY_LIMIT)
         self.datagram = Initiation.complete(prefix, mac1(mac1_key(self.target.transport_key), prefix))
         return self.datagram
+
+    def answered(self, now: float, session: Session) -> None:
+        """A session is there. If its peer is not verified soon, the attempt goes on."""
+        self.session = session
+        self.tries = []
+        self.delay = limits.HANDSHAKE_RETRY_LIMIT
+        self.retry_at = now + self.delay
 
     def accept(self, response: Response) -> Established:
         """Reads message 2. CoveyError if it is none of ours or false; the attempt goes on."""

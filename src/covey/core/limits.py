@@ -40,6 +40,10 @@ HANDSHAKE_GIVE_UP: Final = 15.0
 HALF_OPEN_LIFE: Final = 5.0
 """Seconds a byte-identical message 1 gets the same answer (PROTOCOL 11), and the life of an unconfirmed session."""
 HALF_OPEN_LIMIT: Final = 256
+VERIFY_SECONDS: Final = 15.0
+"""How long a peer whose log we lack may take to send it."""
+UNVERIFIED_LIMIT: Final = 256
+"""Sessions whose peers' logs are awaited; the oldest goes first."""
 STRANGER_CONNECTIONS: Final = 256
 """Connections with peers that nobody admitted; the oldest goes first."""
 

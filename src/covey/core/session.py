@@ -4,8 +4,9 @@ States::
 
     unconfirmed --first packet opens--> confirmed --the peer's log verifies--> verified --> closed
 
-The initiator is born confirmed. Until `verified` only the session's own frames (CRYPTO, ACK, PING, paths) count;
-streams wait. Frames arriving are handed to the connection, what the connection wants to send is asked for when there
+The initiator is born confirmed. Until `verified` the session has no connection: who the peer is, is a claim. Only the
+session's own frames (CRYPTO, ACK, PING, paths) count; a packet with others stays unacknowledged, so that the peer
+sends them again. Frames arriving are handed to the connection, what the connection wants to send is asked for when there
 is room: a session keeps no queue of application data.
 
 Calls, all from the endpoint: `receive` for a train, `transmit` until None, `deadline` and `expire`. Anything foreign
@@ -19,8 +20,6 @@ import struct
 from collections import deque
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
-
-from cryptography.exceptions import InvalidTag
 
 from covey.base.constants import LOG_LIMIT
 from covey.base.errors import ParseError, VerifyError
@@ -36,7 +35,7 @@ from covey.core.recovery import Item, Sent
 from covey.core.rtt import MAX_ACK_DELAY
 from covey.core.send_buffer import SendBuffer
 from covey.core.stream import Stream
-from covey.crypto.packet import NONCE
+from covey.crypto.packet import NONCE, InvalidTag
 from covey.wire import control, frames
 from covey.wire.datagram import (
     HEADER,
@@ -66,17 +65,8 @@ _unpack_stream = STREAM_HEAD.unpack_from
 _U64 = struct.Struct(">Q")
 _STREAM_HEAD_SIZE: Final = STREAM_HEAD.size
 _SCRATCH: Final = 65_536
-_EARLY_FRAMES: Final = 64
-"""Stream frames kept until the peer's log has arrived; more are left to retransmission."""
 _PROBE_QUEUE: Final = 64
 _RETIRED_ROUTES: Final = 8
-_STREAM_FRAMES: Final = (
-    frames.StreamFrame,
-    frames.ResetFrame,
-    frames.StopFrame,
-    frames.LimitFrame,
-    frames.DatagramFrame,
-)
 
 
 class CloseCode:
@@ -188,7 +178,6 @@ class Session:
         self._log = bytearray()
         self._log_requested = False
         self._log_served = False
-        self._early: list[tuple[frames.Frame, int]] = []
         self._remote_candidates: list[control.Candidate] = []
         self._candidates_sent: tuple[control.Candidate, ...] = ()
         self._rekey_wanted = False
@@ -234,9 +223,6 @@ class Session:
     def set_verified(self, now: float) -> None:
         """The peer's identity is proven: streams flow."""
         self.verified = True
-        early, self._early = self._early, []
-        for frame, epoch in early:
-            self._handle_stream_frame(now, frame, epoch)
         self.exchange_candidates()
         self.wake()
 
@@ -361,13 +347,10 @@ class Session:
     ) -> None:
         """Everything but bulk: any mixture of frames."""
         parsed = list(frames.parse_frames(plain))
-        if not self.verified and not self._hold_back(parsed, epoch):
-            # No room to keep its stream frames: act on the rest, which does no harm twice, and leave it
-            # unacknowledged, so that the peer sends it again.
-            self._handle(now, route, [frame for frame in parsed if not isinstance(frame, _STREAM_FRAMES)], len(plain), epoch)
+        eliciting = self._handle(now, route, parsed, len(plain), epoch)
+        if eliciting < 0:
             return
         in_order = received.add(counter, now)
-        eliciting = self._handle(now, route, parsed, len(plain), epoch)
         if eliciting and self.retire_at is not None:
             self.retire(now)
         if eliciting and path_id != limits.PROBE_PATH:
@@ -378,20 +361,13 @@ class Session:
             elif self._ack_at is None:
                 self._ack_at = now + MAX_ACK_DELAY
 
-    def _hold_back(self, parsed: list[frames.Frame], epoch: int) -> bool:
-        """Keeps the stream frames of a packet until the peer's log has arrived. False if there is no room."""
-        held = [(frame, epoch) for frame in parsed if isinstance(frame, _STREAM_FRAMES)]
-        if len(self._early) + len(held) > _EARLY_FRAMES:
-            return False
-        self._early += held
-        return True
-
     def _handle(self, now: float, route: Route, parsed: Iterable[frames.Frame], size: int, epoch: int) -> int:
-        """Acts on frames. 0: nothing to acknowledge, 1: acknowledge soon, 2: at once.
+        """Acts on frames. 0: nothing to acknowledge, 1: acknowledge soon, 2: at once, -1: not at all.
 
         Frames of streams are for `_handle_stream_frame`, and only once the peer is verified.
         """
         eliciting = 0
+        left_out = False
         for frame in parsed:
             match frame:
                 case frames.AckFrame(path=number, delay=delay, ranges=ranges):
@@ -410,9 +386,11 @@ class Session:
                     eliciting = max(eliciting, 1)
                     if self.verified:
                         self._handle_stream_frame(now, frame, epoch)
+                    else:
+                        left_out = True
             if self.ended:
                 return 0
-        return eliciting
+        return -1 if left_out else eliciting
 
     def _handle_stream_frame(self, now: float, frame: frames.Frame, epoch: int) -> None:
         connection = self.connection
@@ -730,8 +708,7 @@ class Session:
         self._send_at = None
         if self._probes:
             return self._transmit_probe(now, out)
-        connection = self.connection
-        if connection is None:
+        if not self.confirmed:
             return None
         if self.epochs.exhausted(now):
             self._owner.session_ended(self, now, CloseCode.IDLE, "keys used up", by_peer=False)
@@ -754,12 +731,12 @@ class Session:
             self._repeat_oldest(path)
             budget = max(budget, segment)
             eliciting = cubic.sent_total
-            train = self._fill(now, out, path, connection, budget)
+            train = self._fill(now, out, path, budget)
             if cubic.sent_total == eliciting:
                 self._ping_due = True
-                train = train or self._fill(now, out, path, connection, budget)
+                train = train or self._fill(now, out, path, budget)
         else:
-            train = self._fill(now, out, path, connection, budget)
+            train = self._fill(now, out, path, budget)
         if train is not None:
             path.last_sent = now
             path.sent_bytes += train.size
@@ -768,30 +745,32 @@ class Session:
             return self._transmit_mtu_probe(now, out, path)
         return None
 
-    def _fill(self, now: float, out: memoryview, path: Path, connection: Connection, budget: int) -> Train | None:
+    def _fill(self, now: float, out: memoryview, path: Path, budget: int) -> Train | None:
         """Datagrams of one size until the budget, the train or the data ends. The last may be shorter."""
+        # Streams only for the session that the connection sends on.
+        connection = self.connection if self.connection is not None and self.connection.session is self else None
         segment = path.mtu
         outer = path.route.outer
         capacity = segment - outer - PACKET_OVERHEAD
         room = min(limits.TRAIN_DATAGRAMS, limits.TRAIN_BYTES // segment)
-        may_stream = self.verified and connection.session is self
         first = path.counter
         position = 0
         while room > 0:
-            if (position == 0 and self._first_is_mixed(now, budget > 0, connection)) or connection.has_control:
-                size = self._compose(now, out, position, path, connection, capacity, budget, may_stream)
+            mixed = position == 0 and self._first_is_mixed(now, budget > 0, connection)
+            if mixed or (connection is not None and connection.has_control):
+                size = self._compose(now, out, position, path, connection, capacity, budget)
             else:
                 count = 0
-                if may_stream and budget >= segment:
+                if connection is not None and budget >= segment:
                     count = self._bulk(now, out, position, path, connection, capacity, min(room, budget // segment))
                 if count:
                     position += count * segment
                     budget -= count * segment
                     room -= count
                     continue
-                if position == 0 and not connection.has_stream_data:
+                if position == 0 and (connection is None or not connection.has_stream_data):
                     break
-                size = self._compose(now, out, position, path, connection, capacity, budget, may_stream)
+                size = self._compose(now, out, position, path, connection, capacity, budget)
             if size == 0:
                 break
             position += size
@@ -808,18 +787,24 @@ class Session:
             self._rekey()
         return Train(path.route.local, path.route.remote, position, min(segment, position))
 
-    def _first_is_mixed(self, now: float, may_send: bool, connection: Connection) -> bool:
+    def _first_is_mixed(self, now: float, may_send: bool, connection: Connection | None) -> bool:
         """Whether something other than stream data wants the first datagram of a train.
 
         An acknowledgement that may still wait comes along with data, but does not travel alone.
         """
         crypto = self._crypto_out
         return (
-            (self._ack_at is not None and (now >= self._ack_at or (may_send and connection.has_stream_data)))
+            (self._ack_at is not None and now >= self._ack_at)
             or bool(crypto.lost)
             or min(crypto.end, crypto.acked + limits.CRYPTO_BUFFER) > crypto.sent
             or self._ping_due
-            or connection.has_datagrams
+            or (
+                connection is not None
+                and (
+                    connection.has_datagrams
+                    or (self._ack_at is not None and may_send and connection.has_stream_data)
+                )
+            )
         )
 
     def _bulk(
@@ -893,10 +878,9 @@ class Session:
         out: memoryview,
         position: int,
         path: Path,
-        connection: Connection,
+        connection: Connection | None,
         capacity: int,
         budget: int,
-        may_stream: bool,
     ) -> int:
         """One datagram of whatever is due, in order of urgency. Its size on the wire, 0 if nothing is due."""
         scratch = self._owner.scratch
@@ -920,7 +904,7 @@ class Session:
             scratch[at] = frames.PING
             at += 1
             items.append(("ping",))
-        if may_stream:
+        if connection is not None:
             for encoded, (kind, number) in connection.take_control(capacity - at):
                 scratch[at : at + len(encoded)] = encoded
                 at += len(encoded)
@@ -930,7 +914,7 @@ class Session:
                 at = self._compose_streams(now, scratch, at, capacity, connection, items)
         if at == 0:
             return 0
-        if items and connection.has_stream_data and capacity - at <= _STREAM_HEAD_SIZE:
+        if items and connection is not None and connection.has_stream_data and capacity - at <= _STREAM_HEAD_SIZE:
             # So full that only padding fits: make it a whole datagram, so that the train can go on.
             scratch[at:capacity] = bytes(capacity - at)
             at = capacity
@@ -1075,6 +1059,8 @@ class Session:
                 times.append(self.epochs.since + wait)
         if self.confirmed:
             times.append(self.epochs.since + limits.HARD_SECONDS)
+            if not self.verified:
+                times.append(self.created + limits.VERIFY_SECONDS)
         return min([time for time in times if time is not None], default=None)
 
     def expire(self, now: float) -> None:
@@ -1082,6 +1068,9 @@ class Session:
         self.epochs.expire(now)
         if self.confirmed and self.epochs.exhausted(now):
             self._owner.session_ended(self, now, CloseCode.IDLE, "keys used up", by_peer=False)
+            return
+        if self.confirmed and not self.verified and now >= self.created + limits.VERIFY_SECONDS:
+            self._owner.session_ended(self, now, CloseCode.NOT_VERIFIED, "no log", by_peer=False)
             return
         if self.retire_at is not None and now >= self.retire_at:
             self._owner.session_ended(self, now, CloseCode.SUPERSEDED, "", by_peer=False)

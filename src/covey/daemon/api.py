@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from covey.base.constants import MESSAGE_LIMIT
 from covey.base.errors import LimitError, NotFoundError, UsageError
-from covey.base.schema import MessageView, NodeView, PeerView, PingView, SendView
+from covey.base.schema import CountView, Items, MessageView, NodeView, PeerView, PingView, SendView
 from covey.daemon import openapi, requests
 from covey.node import Node, Stream
 
@@ -63,12 +63,12 @@ async def status(service: Service, request: requests.Nothing) -> NodeView:
     return service.node.view()
 
 
-async def list_peers(service: Service, request: requests.Nothing) -> requests.Items[PeerView]:
-    return requests.Items(service.node.peers())
+async def list_peers(service: Service, request: requests.Nothing) -> Items[PeerView]:
+    return Items(service.node.peers())
 
 
-async def list_pending(service: Service, request: requests.Nothing) -> requests.Items[PeerView]:
-    return requests.Items(service.node.pending())
+async def list_pending(service: Service, request: requests.Nothing) -> Items[PeerView]:
+    return Items(service.node.pending())
 
 
 async def show_peer(service: Service, request: requests.PeerRequest) -> PeerView:
@@ -122,22 +122,22 @@ async def send(service: Service, request: requests.SendRequest) -> SendView:
     )
 
 
-async def send_batch(service: Service, request: requests.BatchRequest) -> requests.Items[SendView]:
+async def send_batch(service: Service, request: requests.BatchRequest) -> Items[SendView]:
     bodies = [_body_bytes(message.body, message.body_b64) for message in request.messages]
     ids = [message.id for message in request.messages if message.id is not None]
     if ids and len(ids) != len(bodies):
         raise UsageError("either every message of a batch has an id, or none")
     if len(set(ids)) != len(ids):
         raise UsageError("two messages of a batch have the same id")
-    return requests.Items(
+    return Items(
         await service.node.send_many(
             request.peer, bodies, request.type, ids or None, request.ttl, request.wait
         )
     )
 
 
-async def inbox_list(service: Service, request: requests.InboxRequest) -> requests.Items[MessageView]:
-    return requests.Items(
+async def inbox_list(service: Service, request: requests.InboxRequest) -> Items[MessageView]:
+    return Items(
         await service.node.inbox_list(
             all=request.all, limit=request.limit, after=request.after, bodies=request.bodies
         )
@@ -148,12 +148,12 @@ async def inbox_show(service: Service, request: requests.MessageRequest) -> Mess
     return await service.node.inbox_get(request.id)
 
 
-async def inbox_acknowledge(service: Service, request: requests.AcknowledgeRequest) -> requests.CountView:
-    return requests.CountView(await service.node.inbox_acknowledge(request.numbers))
+async def inbox_acknowledge(service: Service, request: requests.AcknowledgeRequest) -> CountView:
+    return CountView(await service.node.inbox_acknowledge(request.numbers))
 
 
-async def inbox_clear(service: Service, request: requests.ClearRequest) -> requests.CountView:
-    return requests.CountView(await service.node.inbox_clear(all=request.all))
+async def inbox_clear(service: Service, request: requests.ClearRequest) -> CountView:
+    return CountView(await service.node.inbox_clear(all=request.all))
 
 
 async def open_stream(service: Service, request: requests.StreamRequest) -> requests.StreamView:
@@ -173,9 +173,9 @@ async def describe(service: Service, request: requests.Nothing) -> dict[str, Any
     return openapi.document(ROUTES, version=service.node.view().version)
 
 
-_Peers = requests.Items[PeerView]
-_Sent = requests.Items[SendView]
-_Messages = requests.Items[MessageView]
+_Peers = Items[PeerView]
+_Sent = Items[SendView]
+_Messages = Items[MessageView]
 
 ROUTES: tuple[Route, ...] = (
     Route(
@@ -233,7 +233,7 @@ ROUTES: tuple[Route, ...] = (
         "/v1/inbox/acknowledge",
         inbox_acknowledge,
         requests.AcknowledgeRequest,
-        requests.CountView,
+        CountView,
         "Mark messages as handled.",
     ),
     Route(
@@ -241,7 +241,7 @@ ROUTES: tuple[Route, ...] = (
         "/v1/inbox/clear",
         inbox_clear,
         requests.ClearRequest,
-        requests.CountView,
+        CountView,
         "Remove the acknowledged messages, or all.",
     ),
     Route(

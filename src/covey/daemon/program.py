@@ -12,10 +12,10 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any, Final
+from typing import Any
 
-from covey.base import errors
 from covey.base.errors import CoveyError, StateError
+from covey.base.exit_codes import exit_code
 from covey.base.paths import Home
 from covey.daemon import logs, sockets
 from covey.daemon.http import application
@@ -28,22 +28,10 @@ from covey.daemon.streams import StreamOffers, StreamServer
 from covey.node import Node, Stream
 from covey.node.storage.paths import prepare
 
-__all__ = ["EXIT_CODES", "Daemon", "MakeNode", "main", "run"]
+__all__ = ["Daemon", "MakeNode", "main", "run"]
 
 CLOSE_SECONDS = 8.0
 """The node has this long to close. Ours; with `server.DRAIN_SECONDS` less than `covey daemon stop` waits."""
-
-EXIT_CODES: Final[tuple[tuple[type[CoveyError], int], ...]] = (
-    (errors.ParseError, 2),
-    (errors.UsageError, 2),
-    (errors.NotFoundError, 4),
-    (errors.RefusedError, 5),
-    (errors.UnreachableError, 6),
-    (errors.TimeoutError, 7),
-    (errors.StorageError, 9),
-    (errors.LimitError, 10),
-)
-"""As the command line's, which becomes this process with `--foreground`; a test holds the two together."""
 
 MakeNode = Callable[[Home, Settings], Node]
 
@@ -51,7 +39,7 @@ _log = get_logger("covey.daemon")
 
 
 def main(arguments: list[str]) -> int:
-    """The process' exit code: 0 after a clean stop, else what `EXIT_CODES` says of the error, or 1."""
+    """The process' exit code: 0 after a clean stop, else that of the error (`base.exit_codes`)."""
     logs.configure(None)
     starter = Starter(None, foreground=True)
     try:
@@ -66,14 +54,11 @@ def main(arguments: list[str]) -> int:
     except CoveyError as error:
         _log.error("the daemon ends", code=error.code, reason=error.message)
         starter.failed(error)
+        return exit_code(error)
     except Exception as error:
         _log.exception("the daemon failed")
         starter.failed(error)
     return 1
-
-
-def exit_code(error: CoveyError) -> int:
-    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
 async def run(options: Options, environment: Any, starter: Starter, make_node: MakeNode | None = None) -> int:

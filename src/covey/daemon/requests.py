@@ -7,7 +7,7 @@ that they can grow fields.
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated
 
 import msgspec
 from msgspec import Meta
@@ -20,10 +20,8 @@ __all__ = [
     "BatchMessage",
     "BatchRequest",
     "ClearRequest",
-    "CountView",
     "HandshakeRequest",
     "InboxRequest",
-    "Items",
     "MessageRequest",
     "Nothing",
     "PeerRequest",
@@ -43,8 +41,6 @@ PeerText = Annotated[
 MessageId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="32 hex digits, made by the sender.")]
 Seconds = Annotated[float, Meta(ge=0)]
 ReasonText = Annotated[str, Meta(max_length=1000)]
-
-Item = TypeVar("Item")
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -142,18 +138,6 @@ class StreamRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     peer: PeerText
     service: Annotated[str, Meta(min_length=1, max_length=200)]
-
-
-class Items(msgspec.Struct, Generic[Item], frozen=True):
-    """A list, wrapped so that it can grow fields."""
-
-    items: list[Item]
-
-
-class CountView(msgspec.Struct, frozen=True):
-    """How many messages were changed."""
-
-    count: int
 
 
 class StreamView(msgspec.Struct, frozen=True):

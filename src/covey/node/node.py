@@ -269,6 +269,7 @@ class Node:
             inbox_unread=self._unread,
             outbox_queued=sum(self._queued.values()),
             problems=self._problems(),
+            notes=self._notes(),
         )
 
     def _problems(self) -> list[str]:
@@ -284,12 +285,15 @@ class Node:
                     f"the name {self.name} belongs to another agent of this network: others find us by address or "
                     "identity only; choose another with: covey up --hostname NAME"
                 )
-        if len(self._clients) == 1:
-            problems.append(
-                "one rendezvous: first contacts are protected by the safety number alone, and without it no new "
-                "peers are found"
-            )
         return problems
+
+    def _notes(self) -> list[str]:
+        if len(self._clients) != 1:
+            return []
+        return [
+            "one rendezvous: a first contact is protected by the safety number alone, and while it is away only peers "
+            "that were met before are reached"
+        ]
 
     # --- peers -----------------------------------------------------------------------------------------------------
 

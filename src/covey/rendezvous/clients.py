@@ -143,7 +143,7 @@ class Clients:
         for client in self:
             since = client.absent_since
             if since is not None and now - since >= self._limits.absent_seconds:
-                self._transport.close_connection(client.connection, CloseCode.IDLE, "absent")
+                self._transport.close_connection(client.connection, CloseCode.LOST_STATE, "absent")
 
     def _observe(self, client: Client) -> None:
         endpoint = client.endpoint

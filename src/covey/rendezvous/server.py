@@ -48,6 +48,9 @@ HOUSEKEEPING_SECONDS: Final = 3600.0
 CLOSE_BATCH: Final = 32
 """Connections closed between two turns of the driver, which sends at most 64 trains in one."""
 
+FULL_SECONDS: Final = 0.05
+"""How long a full socket is waited for at the end."""
+
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 _ELSEWHERE: Final = {4: ("192.0.2.1", 9), 6: ("2001:db8::1", 9)}
 """Documentation addresses (RFC 5737, RFC 3849): the way to them is the default route."""
@@ -170,7 +173,8 @@ class Rendezvous:
         for number, connection in enumerate(list(self._transport.endpoint.connections.values()), 1):
             self._transport.close_connection(connection, CloseCode.SHUTDOWN, "the rendezvous stops")
             if number % CLOSE_BATCH == 0:
-                await asyncio.sleep(0)
+                await self._sent()
+        await self._sent()
         await self._transport.close()
         await self._cache.drain()
 
@@ -181,6 +185,15 @@ class Rendezvous:
             if self._host.now() >= until:
                 return
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def _sent(self) -> None:
+        """Let one turn of the driver pass, and a full socket drain for a moment."""
+        await asyncio.sleep(0)
+        until = self._host.now() + FULL_SECONDS
+        while self._transport.driver.blocked:
+            if self._host.now() >= until:
+                return
+            await asyncio.sleep(FULL_SECONDS / 10)
 
     def _allow(self, connection: Connection, service: str) -> bool:
         return self._serving and service == wire.SERVICE

@@ -4,8 +4,7 @@ import pytest
 
 from covey.base import errors
 from covey.base.errors import CoveyError
-from covey.cli.exit_codes import EXIT_CODES, exit_code
-from covey.daemon import program
+from covey.base.exit_codes import EXIT_CODES, exit_code
 
 
 @pytest.mark.parametrize(
@@ -30,10 +29,3 @@ from covey.daemon import program
 def test_exit_code(error: CoveyError, code: int) -> None:
     assert exit_code(error) == code
     assert code in EXIT_CODES
-
-
-@pytest.mark.parametrize(
-    "cls", [getattr(errors, name) for name in errors.__all__], ids=lambda cls: cls.__name__
-)
-def test_exit_code_in_the_foreground_is_the_same(cls: type[CoveyError]) -> None:
-    assert program.exit_code(cls("x")) == exit_code(cls("x"))

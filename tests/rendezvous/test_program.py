@@ -1,0 +1,320 @@
+"""The process, as a user or a script starts it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from covey.base import errors
+from covey.base.errors import CoveyError, UsageError
+from covey.base.types import identity_text
+from covey.base.exit_codes import exit_code as cli_exit_code
+from covey.net.real import RealHost
+from covey.rendezvous import ready
+from covey.rendezvous.program import Options, exit_code, parse_options
+from covey.wire import rendezvous as wire
+from covey.wire.ticket import Ticket
+from tests.rendezvous.world import Agent
+
+LOOPBACK = ("--listen", "127.0.0.1:0")
+
+
+class Process:
+    """A rendezvous that has said it serves."""
+
+    def __init__(self, home: Path, *arguments: str) -> None:
+        self.popen = subprocess.Popen(
+            [sys.executable, "-m", "covey.rendezvous", "--home", str(home), *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.popen.stdout is not None
+        self.line = self.popen.stdout.readline()
+
+    @property
+    def ticket(self) -> Ticket:
+        return Ticket.parse(self.line)
+
+    def stop(self, number: int = signal.SIGTERM) -> tuple[int, str, str]:
+        """Exit code, the rest of standard output, standard error."""
+        self.popen.send_signal(number)
+        out, err = self.popen.communicate(timeout=20)
+        return self.popen.returncode, out, err
+
+
+@contextlib.contextmanager
+def running(home: Path, *arguments: str) -> Iterator[Process]:
+    process = Process(home, *arguments)
+    try:
+        yield process
+    finally:
+        if process.popen.poll() is None:
+            process.stop(signal.SIGKILL)
+        for stream in (process.popen.stdout, process.popen.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def attempt(home: Path, *arguments: str) -> tuple[int, str, str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "covey.rendezvous", "--home", str(home), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def test_the_ticket_is_all_of_standard_output_and_a_signal_ends_it_with_0(tmp_path: Path) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        with running(tmp_path / "home", *LOOPBACK) as process:
+            ticket = process.ticket
+            code, out, err = process.stop(number)
+        assert (code, out) == (0, "")
+        assert f"covey up --network {ticket}" in err
+        assert identity_text(ticket.entries[0].identity) in err
+        assert "only agents on this machine" in err
+
+
+def test_json_says_the_same_in_one_line_and_logs_in_lines(tmp_path: Path) -> None:
+    with running(tmp_path / "home", *LOOPBACK, "--json") as process:
+        said = json.loads(process.line)
+        code, out, err = process.stop()
+    assert (code, out) == (0, "")
+    entry = Ticket.parse(said["ticket"]).entries[0]
+    assert said == {
+        "schema": 1,
+        "event": "serving",
+        "ticket": said["ticket"],
+        "identity": identity_text(entry.identity),
+        "listen": list(entry.endpoints),
+        "endpoints": list(entry.endpoints),
+    }
+    logged = [json.loads(line) for line in err.splitlines()]
+    assert [line["event"] for line in logged] == ["draining", "stopped"]
+
+
+def test_a_restart_without_a_word_gives_the_same_ticket(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running(home, *LOOPBACK, "--advertise", "rv.example.com:7") as process:
+        first = process.ticket
+        process.stop()
+    assert first.entries[0].endpoints == ("rv.example.com:7",)
+    with running(home, "--json") as process:
+        again = json.loads(process.line)
+        process.stop(signal.SIGKILL)
+    assert Ticket.parse(again["ticket"]) == first
+    with running(home, *LOOPBACK) as process:  # port 0: the same one, but nothing is advertised
+        assert process.ticket.entries[0].endpoints == tuple(again["listen"])
+        process.stop()
+
+
+def test_a_port_that_is_taken_is_given_up_only_for_port_0(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running(home, *LOOPBACK) as process:
+        port = int(process.ticket.entries[0].endpoints[0].rpartition(":")[2])
+        process.stop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", port))
+        code, out, err = attempt(home)
+        assert (code, out) == (1, "")
+        assert "(address-in-use)" in err
+        assert "next: " in err
+        with running(home, *LOOPBACK) as process:
+            assert not process.ticket.entries[0].endpoints[0].endswith(f":{port}")
+            process.stop()
+
+
+def test_one_home_has_one_process(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running(home, *LOOPBACK) as process:
+        code, out, _ = attempt(home, *LOOPBACK, "--json")
+        assert code == 1
+        error = json.loads(out)["error"]
+        assert error["code"] == "rendezvous-in-use"
+        assert str(process.popen.pid) in error["message"]
+        process.stop()
+
+
+def test_its_files_are_private_and_a_lost_identity_is_an_error(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running(home, *LOOPBACK) as process:
+        process.stop()
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (home, *home.iterdir())}
+    assert all(mode & 0o077 == 0 for mode in modes.values()), modes
+    (home / "identity").unlink()
+    code, _, err = attempt(home, *LOOPBACK)
+    assert code == 9
+    assert "(identity-missing)" in err
+    (home / "recovery" / "next-root-key").unlink()
+    assert "(identity-missing)" in attempt(home, *LOOPBACK)[2]
+    assert not (home / "identity").exists()
+
+
+def test_a_damaged_cache_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    with running(home, *LOOPBACK) as process:
+        process.stop()
+    (home / "rendezvous.db").write_bytes(b"not a database" * 1000)
+    code, _, err = attempt(home, *LOOPBACK)
+    assert code == 9
+    assert "(store-corrupt)" in err
+    assert f"rm {home}/rendezvous.db*" in err
+    (home / "listen.json").write_bytes(b"{")  # only a convenience: unreadable is as good as absent
+    (home / "rendezvous.db").unlink()
+    with running(home, *LOOPBACK) as process:
+        assert process.ticket
+        process.stop()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "status"),
+    [
+        (["--listen", "nonsense"], "bad-listen", 2),
+        (["--listen", "127.0.0.1:99999"], "bad-listen", 2),
+        (["--advertise", "example.com"], "bad-advertise", 2),
+        (["--advertise", "example.com:0"], "bad-advertise", 2),
+        ([word for port in "12345" for word in ("--advertise", f"x:{port}")], "bad-advertise", 2),
+        (["--lissten", "127.0.0.1:0"], "usage", 2),
+        (["--log-level", "loud"], "usage", 2),
+        (["--listen", "192.0.2.77:0"], "address-not-local", 2),
+        (["--listen", "no-such-host.invalid:0"], "host-not-found", 6),
+    ],
+)
+def test_a_command_line_that_cannot_be_is_one_clear_error(
+    arguments: list[str], code: str, status: int, tmp_path: Path
+) -> None:
+    got, out, err = attempt(tmp_path / "home", *arguments)
+    assert (got, out) == (status, "")
+    assert f"({code})\n" in err
+    assert "Traceback" not in err
+
+
+def test_options_are_read() -> None:
+    environment = {"COVEY_LOG_LEVEL": "DEBUG"}
+    assert parse_options([], {}) == Options(None, (), None, False, "info")
+    given = ["--listen", "[::1]:5", "--advertise", "a:1", "--advertise", "a:1", "--json", "--home", "x"]
+    assert parse_options(given, environment) == Options(("::1", 5), ("a:1",), "x", True, "debug")
+    with pytest.raises(UsageError):
+        parse_options(["--lis", "127.0.0.1:0"], {})
+
+
+def test_exit_codes_are_those_of_the_command_line() -> None:
+    for name in errors.__all__:
+        error: CoveyError = getattr(errors, name)("x")
+        assert exit_code(error) == cli_exit_code(error), name
+
+
+@pytest.mark.parametrize(
+    ("endpoints", "where"),
+    [
+        (["127.0.0.1:1"], "this machine"),
+        (["[::1]:1"], "this machine"),
+        (["127.0.0.1:1", "192.168.1.2:1"], "this network"),
+        (["10.1.2.3:1"], "this network"),
+        (["[fe80::1%2]:1"], "this network"),
+        (["8.8.8.8:1"], ""),
+        (["10.1.2.3:1", "rv.example.com:1"], ""),
+    ],
+)
+def test_who_cannot_follow_the_ticket_is_said(endpoints: list[str], where: str) -> None:
+    assert (where in ready.reach(endpoints)) if where else ready.reach(endpoints) == ""
+
+
+def test_agents_meet_through_a_real_process_and_hear_it_stop(tmp_path: Path) -> None:
+    async def main(process: Process) -> None:
+        host = RealHost()
+        a, b = Agent(host, "127.0.0.1"), Agent(host, "127.0.0.1")
+        try:
+            for agent in (a, b):
+                await agent.join(process.ticket)
+            assert (await a.pushed(wire.Observed)).endpoint == f"127.0.0.1:{a.port.local[1]}"
+            assert await a.publish("azure-processor") == wire.NAME_HELD
+            assert await b.lookup(wire.BY_NAME, b"azure-processor") == [a.identity]
+            connection = await b.meet(a)
+            payload = os.urandom(1_000_000)
+            stream = await b.transport.open(connection, "echo")
+            echoed = asyncio.ensure_future(stream.read_exactly(len(payload)))
+            await stream.write(payload)
+            assert await echoed == payload
+            assert connection.session is not None
+            assert connection.session.active.route.relayed
+            process.popen.send_signal(signal.SIGTERM)
+            for agent in (a, b):
+                await agent.pushed(wire.Draining)
+                await agent.ended.wait()
+        finally:
+            await a.close()
+            await b.close()
+            host.close()
+
+    with running(tmp_path / "home", *LOOPBACK) as process:
+        asyncio.run(asyncio.wait_for(main(process), 30))
+        assert process.popen.wait(10) == 0
+        out, err = process.popen.communicate()
+        assert out == ""
+        assert "127.0.0.1" not in err.replace(f"listening {process.ticket.entries[0].endpoints[0]}", "")
+
+
+def test_published_records_survive_a_kill(tmp_path: Path) -> None:
+    async def publish(ticket: Ticket) -> bytes:
+        host = RealHost()
+        agent = Agent(host, "127.0.0.1")
+        try:
+            await agent.join(ticket)
+            assert await agent.publish("steady") == wire.NAME_HELD
+        finally:
+            await agent.close()
+            host.close()
+        return agent.identity
+
+    async def look(ticket: Ticket) -> list[bytes]:
+        host = RealHost()
+        agent = Agent(host, "127.0.0.1")
+        try:
+            await agent.join(ticket)
+            return [*await agent.lookup(wire.BY_NAME, b"steady")]
+        finally:
+            await agent.close()
+            host.close()
+
+    with running(tmp_path / "home", *LOOPBACK) as process:
+        identity = asyncio.run(publish(process.ticket))
+        before = process.ticket
+        process.stop(signal.SIGKILL)
+    with running(tmp_path / "home") as process:
+        assert process.ticket == before
+        assert asyncio.run(look(process.ticket)) == [identity]
+        process.stop()
+
+
+def test_the_default_place_is_beside_the_profiles(tmp_path: Path) -> None:
+    environment = {**os.environ, "COVEY_HOME": str(tmp_path)}
+    with subprocess.Popen(
+        [sys.executable, "-m", "covey.rendezvous", *LOOPBACK],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().startswith("covey1")
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(10) == 0
+    assert (tmp_path / "rendezvous" / "state" / "rendezvous.db").exists()
+    assert (tmp_path / "rendezvous" / "recovery" / "next-root-key").exists()
+
+
