@@ -138,7 +138,7 @@ class RendezvousProcess:
         with self._lock:
             if self.running:
                 return self.ticket
-            self.home.mkdir(parents=True, exist_ok=True)
+            self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
             arguments = ("rendezvous", "--listen", "127.0.0.1:0", "--home", os.fspath(self.home))
             with (self.home / "rendezvous.log").open("a") as log:
                 process = self._process = subprocess.Popen(

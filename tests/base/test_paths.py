@@ -66,7 +66,7 @@ def test_locate_follows_the_environment(
 
 def test_locate_names_every_file() -> None:
     home = locate({"COVEY_HOME": "/h"})
-    assert {
+    expected = {
         "identity_file": "/h/default/state/identity",
         "recovery_file": "/h/default/recovery/next-root-key",
         "database": "/h/default/state/covey.db",
@@ -76,11 +76,9 @@ def test_locate_names_every_file() -> None:
         "api_socket": "/h/default/run/api.sock",
         "stream_socket": "/h/default/run/stream.sock",
         "config_file": "/h/default/config/config.toml",
-    } == {
-        name: str(getattr(home, name))
-        for name in vars(Home)
-        if name.endswith(("_file", "_socket")) or name == "database"
     }
+    names = [n for n in vars(Home) if n.endswith(("_file", "_socket")) or n == "database"]
+    assert expected == {name: str(getattr(home, name)) for name in names}
 
 
 def test_locate_keeps_the_recovery_file_out_of_the_other_directories() -> None:

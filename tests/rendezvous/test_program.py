@@ -16,13 +16,11 @@ from pathlib import Path
 
 import pytest
 
-from covey.base import errors
-from covey.base.errors import CoveyError, UsageError
+from covey.base.errors import UsageError
 from covey.base.types import identity_text
-from covey.base.exit_codes import exit_code as cli_exit_code
 from covey.net.real import RealHost
 from covey.rendezvous import ready
-from covey.rendezvous.program import Options, exit_code, parse_options
+from covey.rendezvous.program import Options, parse_options
 from covey.wire import rendezvous as wire
 from covey.wire.ticket import Ticket
 from tests.rendezvous.world import Agent
@@ -210,12 +208,6 @@ def test_options_are_read() -> None:
     assert parse_options(given, environment) == Options(("::1", 5), ("a:1",), "x", True, "debug")
     with pytest.raises(UsageError):
         parse_options(["--lis", "127.0.0.1:0"], {})
-
-
-def test_exit_codes_are_those_of_the_command_line() -> None:
-    for name in errors.__all__:
-        error: CoveyError = getattr(errors, name)("x")
-        assert exit_code(error) == cli_exit_code(error), name
 
 
 @pytest.mark.parametrize(

@@ -84,6 +84,8 @@ def show_status(view: NodeView) -> None:
         )
     for problem in view.problems:
         render.line(f"problem: {render.safe(problem)}")
+    for note in view.notes:
+        render.line(f"note: {render.safe(note)}")
 
 
 def milliseconds(value: float | None) -> str:

@@ -200,6 +200,13 @@ class Recovery:
         """The oldest datagram in flight, as a run of one: what a probe repeats."""
         return self._sent[0].part(0, 1) if self._sent else None
 
+    def revive(self, now: float) -> None:
+        """The path answers again: what is in flight is repeated at once, and gets as long as if it had just been sent."""
+        self.pto_count = 0
+        if self._sent:
+            self.oldest_unacked_at = self._last_eliciting = now
+            self.probes = 2
+
     def abandon(self) -> list[Sent]:
         """Everything in flight, given up without judging the path's congestion: the path or its keys are gone."""
         runs = list(self._sent)

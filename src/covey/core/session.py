@@ -420,6 +420,7 @@ class Session:
                 return
         if self._stalled:
             self._stalled = False
+            self.active.recovery.revive(now)
             if self.connection is not None:
                 self.connection.stalled_at = None
         if newest and path_id != limits.PROBE_PATH:
@@ -633,6 +634,7 @@ class Session:
                 path.last_received = now
                 if path.suspect and path.failures < limits.PATH_FAILURES:
                     path.suspect = False
+                    path.recovery.revive(now)
                     if path is not self.active and self._better(path, self.active):
                         self._activate(path)
                         self._changed()

@@ -48,7 +48,7 @@ class PeerBook:
 
     async def remember(self, record: Record, log: KeyLog, *, name: str, witnesses: int | None = None) -> bool:
         """Keeps a verified record and the name to show. False if a newer one was seen before (PROTOCOL 3)."""
-        kept = await self._change(
+        return await self._change(
             record.identity,
             lambda: self._peers.upsert(
                 record.identity,
@@ -61,7 +61,6 @@ class PeerBook:
                 witnesses=witnesses,
             ),
         )
-        return kept
 
     async def remember_log(self, log: KeyLog) -> None:
         known = self._known.get(log.identity)

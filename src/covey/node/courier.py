@@ -7,21 +7,21 @@ confirmed. Both trust actions and messages may be repeated without harm.
 from __future__ import annotations
 
 import asyncio
-from typing import Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from covey.base.errors import CoveyError, ParseError, RefusedError, StateError, UnreachableError
 from covey.base.types import Identity
 from covey.core.connection import Connection
-from covey.node.book import PeerBook
-from covey.node.committer import Committer
-from covey.node.connector import Connector
 from covey.node.retry import Retry
-from covey.node.storage import Outbox, OutboxMessage, Peer
-from covey.node.transport import Stream, Transport
+from covey.node.storage import OutboxMessage, Peer
+from covey.node.transport import Stream
 from covey.wire import messages, trust
 from covey.wire.framing import FrameReader
 
-__all__ = ["Courier", "Post"]
+if TYPE_CHECKING:
+    from covey.node.mail import Mail
+
+__all__ = ["Courier"]
 
 _BATCH_BYTES: Final = 256 * 1024
 _UNSETTLED_BYTES: Final = 8 * 1024 * 1024
@@ -31,32 +31,15 @@ _IDLE_SECONDS: Final = 60.0
 """How long the message stream stays open with nothing to send."""
 
 
-class Post(Protocol):
-    """What couriers share: the node's stores and the places where results are told."""
-
-    transport: Transport
-    book: PeerBook
-    connector: Connector
-    committer: Committer
-    outbox: Outbox
-    name: str
-
-    def now_us(self) -> int: ...
-    def settled(self, recipient: Identity, ids: list[bytes]) -> None:
-        """These messages are delivered."""
-
-    def refused(self, recipient: Identity, ids: list[bytes], reason: str) -> None: ...
-
-
 class Courier:
     """`wake()` when there may be work; `hope()` when the peer may be reachable again. Run `run()` as a task."""
 
-    def __init__(self, post: Post, identity: Identity) -> None:
-        self._post = post
+    def __init__(self, mail: Mail, identity: Identity) -> None:
+        self._mail = mail
         self._identity = identity
         self._work = asyncio.Event()
         self._work.set()
-        self._retry = Retry(post.transport.host.random)
+        self._retry = Retry(mail.transport.host.random)
         self._delivery: _Delivery | None = None
         self.problem: CoveyError | None = None
         """Why the last try failed; None after a success."""
@@ -84,16 +67,16 @@ class Courier:
 
     async def _round(self) -> None:
         """Until nothing waits. Raises what stood in the way."""
-        post = self._post
-        while (peer := post.book.get(self._identity)) is not None:
+        mail = self._mail
+        while (peer := mail.book.get(self._identity)) is not None:
             if peer.action is not None:
-                await self._tell(await post.connector.connect(self._identity), peer)
+                await self._tell(await mail.connector.connect(self._identity), peer)
             elif peer.trust == "trusted":
-                queued = await post.committer.run(lambda: post.outbox.counts(self._identity).messages)
+                queued = await mail.committer.run(lambda: mail.outbox.counts(self._identity).messages)
                 if not queued:
                     return
-                connection = await post.connector.connect(self._identity)
-                delivery = self._delivery = _Delivery(post, connection)
+                connection = await mail.connector.connect(self._identity)
+                delivery = self._delivery = _Delivery(mail, connection)
                 try:
                     await delivery.run()
                 except RefusedError as error:
@@ -106,12 +89,12 @@ class Courier:
     async def _tell(self, connection: Connection, peer: Peer) -> None:
         """One trust action, until its receipt is here."""
         assert peer.action is not None
-        post = self._post
-        stream = await post.transport.open(connection, trust.SERVICE)
+        mail = self._mail
+        stream = await mail.transport.open(connection, trust.SERVICE)
         try:
             async with asyncio.timeout(_RECEIPT_SECONDS):
                 reason = peer.reason if peer.action == "request" else ""
-                await stream.write(trust.TrustAction(peer.action, post.name, reason).encode())
+                await stream.write(trust.TrustAction(peer.action, mail.name, reason).encode())
                 await stream.finish()
                 reader = FrameReader(trust.FRAME_LIMIT)
                 frames: list[tuple[int, bytes]] = []
@@ -125,13 +108,13 @@ class Courier:
             raise UnreachableError("the peer gave no receipt", code="no-receipt") from None
         finally:
             stream.abort()
-        await post.book.confirm_action(self._identity, peer.action_number)
+        await mail.book.confirm_action(self._identity, peer.action_number)
 
     async def _distrusted(self, error: RefusedError) -> None:
         """A peer we trust refuses our messages: it took its trust back, or lost its state (core.trust)."""
-        peer = self._post.book.get(self._identity)
+        peer = self._mail.book.get(self._identity)
         if peer is not None and peer.trust == "trusted" and peer.action is None and error.code == "refused":
-            await self._post.book.apply(self._identity, "remote-untrust")
+            await self._mail.book.apply(self._identity, "remote-untrust")
         else:
             raise error
 
@@ -139,8 +122,8 @@ class Courier:
 class _Delivery:
     """One message stream, from its opening until nothing waits (and a while longer)."""
 
-    def __init__(self, post: Post, connection: Connection) -> None:
-        self._post = post
+    def __init__(self, mail: Mail, connection: Connection) -> None:
+        self._mail = mail
         self._connection = connection
         self._recipient = connection.peer
         self._work = asyncio.Event()
@@ -155,11 +138,11 @@ class _Delivery:
 
     async def run(self) -> None:
         """Returns when the outbox has nothing for the recipient. Raises CoveyError when the stream ends."""
-        post = self._post
-        stream = await post.transport.open(self._connection, messages.SERVICE)
+        mail = self._mail
+        stream = await mail.transport.open(self._connection, messages.SERVICE)
         try:
             reader = FrameReader(messages.FRAME_LIMIT)
-            incarnation = await post.committer.run(lambda: post.outbox.incarnation)
+            incarnation = await mail.committer.run(lambda: mail.outbox.incarnation)
             await stream.write(messages.encode_number(messages.OPENING, incarnation))
             await self._resume(stream, reader, incarnation)
             replies = asyncio.ensure_future(self._read_replies(stream, reader))
@@ -179,7 +162,7 @@ class _Delivery:
 
     async def _resume(self, stream: Stream, reader: FrameReader, incarnation: int) -> None:
         """The recipient's first frame says what it has settled already."""
-        post = self._post
+        mail = self._mail
         frames: list[tuple[int, bytes]] = []
         while not frames:
             data = await stream.read()
@@ -192,32 +175,32 @@ class _Delivery:
         watermark = messages.parse_number(body)
 
         def settle() -> tuple[bool, list[bytes]]:
-            if post.outbox.heard(self._recipient, incarnation, watermark):
+            if mail.outbox.heard(self._recipient, incarnation, watermark):
                 return True, []
-            return False, post.outbox.mark_delivered(self._recipient, now_us=post.now_us(), upto=watermark)
+            return False, mail.outbox.mark_delivered(self._recipient, now_us=mail.now_us(), upto=watermark)
 
-        forgot, ids = await post.committer.run(settle)
+        forgot, ids = await mail.committer.run(settle)
         if forgot:
             raise StateError("the outbox was restored from a backup and numbered anew", code="outbox-renumbered")
         self._settled = watermark
-        post.settled(self._recipient, ids)
+        mail.settled(self._recipient, ids)
 
     async def _feed(self, stream: Stream) -> None:
         """Writes what is queued, in order; ends when it has been idle for a minute with nothing unsettled."""
-        post, recipient = self._post, self._recipient
+        mail, recipient = self._mail, self._recipient
         sent = self._settled
         while True:
             self._work.clear()
 
             def take(after: int = sent) -> tuple[list[OutboxMessage], int, list[int]]:
                 return (
-                    post.outbox.next_batch(recipient, after, _BATCH_BYTES),
-                    post.outbox.lowest_alive(recipient),
-                    post.outbox.skips(recipient),
+                    mail.outbox.next_batch(recipient, after, _BATCH_BYTES),
+                    mail.outbox.lowest_alive(recipient),
+                    mail.outbox.skips(recipient),
                 )
 
-            batch, lowest, skips = await post.committer.run(take)
-            peer = post.book.get(recipient)
+            batch, lowest, skips = await mail.committer.run(take)
+            peer = mail.book.get(recipient)
             if peer is None or peer.trust != "trusted" or peer.action is not None:
                 return
             dead = [number for number in skips if number > self._skipped]
@@ -260,23 +243,23 @@ class _Delivery:
         raise UnreachableError("the peer closed the message stream", code="stream-ended")
 
     async def _settle(self, upto: int) -> None:
-        post = self._post
-        ids = await post.committer.run(
-            lambda: post.outbox.mark_delivered(self._recipient, now_us=post.now_us(), upto=upto)
+        mail = self._mail
+        ids = await mail.committer.run(
+            lambda: mail.outbox.mark_delivered(self._recipient, now_us=mail.now_us(), upto=upto)
         )
         self._settled = upto
         self._forget(upto)
-        post.settled(self._recipient, ids)
+        mail.settled(self._recipient, ids)
 
     async def _refuse(self, number: int, reason: str) -> None:
-        post = self._post
-        refused = await post.committer.run(
-            lambda: post.outbox.mark_refused(self._recipient, number, reason, post.now_us())
+        mail = self._mail
+        refused = await mail.committer.run(
+            lambda: mail.outbox.mark_refused(self._recipient, number, reason, mail.now_us())
         )
         self._unsettled -= self._sizes.pop(number, 0)
         self._work.set()
         if refused is not None:
-            post.refused(self._recipient, [refused], reason)
+            mail.refused(self._recipient, [refused], reason)
 
     def _forget(self, upto: int) -> None:
         while self._sizes and (number := next(iter(self._sizes))) <= upto:

@@ -11,6 +11,7 @@ from covey.base.types import Identity, check_name, identity_text, parse_address,
 from covey.core.endpoint import Endpoint
 from covey.crypto.events import KeyLog
 from covey.crypto.record import Record
+from covey.net.host import Host
 from covey.node.book import PeerBook
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import Peer
@@ -22,6 +23,12 @@ _FIRST_CONTACT_SECONDS: Final = 5.0
 """How long a look-up waits for a first rendezvous after a start."""
 
 
+_SETTLING_SECONDS: Final = 3.0
+"""After a start, a name nobody knows is asked for again until then ..."""
+_SETTLING_PAUSE: Final = 0.2
+"""... this often, seconds."""
+
+
 class _Answer(NamedTuple):
     claims: dict[Identity, tuple[Record, KeyLog]]
     """Verified claims of one rendezvous."""
@@ -31,8 +38,15 @@ class Directory:
     """Look-ups by name, address or identity over all rendezvous of the network."""
 
     def __init__(
-        self, endpoint: Endpoint, book: PeerBook, clients: Sequence[RendezvousClient], now_us: Callable[[], int]
+        self,
+        host: Host,
+        endpoint: Endpoint,
+        book: PeerBook,
+        clients: Sequence[RendezvousClient],
+        now_us: Callable[[], int],
     ) -> None:
+        self._host = host
+        self._settled_at = host.now() + _SETTLING_SECONDS
         self._endpoint = endpoint
         self._book = book
         self._clients = clients
@@ -50,8 +64,13 @@ class Directory:
             if error.code != "unknown-peer":
                 raise
         by, key = _kind(text)
-        answers = await self._ask(by, key)
-        identities = {identity for answer in answers for identity in answer.claims}
+        while True:
+            answers = await self._ask(by, key)
+            identities = {identity for answer in answers for identity in answer.claims}
+            if identities or self._host.now() > self._settled_at:
+                break
+            # We have only just started; whoever is looked for may have, too, and be about to publish.
+            await asyncio.sleep(_SETTLING_PAUSE)
         if not identities:
             raise NotFoundError(
                 f"nobody on this network is known as {text!r}",

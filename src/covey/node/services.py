@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Final, Protocol
+from typing import Final
 
 from covey.base.errors import LimitError, ParseError, UnreachableError
 from covey.base.types import Identity
 from covey.core.trust import Admission, TrustEvent
 from covey.node.book import PeerBook
-from covey.node.committer import Committer
 from covey.node.directory import Directory
-from covey.node.storage import Inbox, Incoming, Stored
+from covey.node.mail import Mail
+from covey.node.storage import Incoming, Stored
 from covey.node.transport import Stream, Transport
 from covey.wire import messages, trust
 from covey.wire.framing import FrameReader
 
-__all__ = ["SINK", "MessageService", "Shelf", "TrustService", "serve_sink"]
+__all__ = ["SINK", "MessageService", "TrustService", "serve_sink"]
 
 SINK: Final = "sink"
 """Swallows a stream and answers {bytes 8, SHA-256 32}: measures a path and proves that nothing was lost."""
@@ -29,29 +29,17 @@ _REMOTE: Final[dict[str, TrustEvent]] = {
 }
 
 
-class Shelf(Protocol):
-    """What the services share with their node."""
-
-    transport: Transport
-    book: PeerBook
-    committer: Committer
-    directory: Directory
-    inbox_store: Inbox
-
-    def now_us(self) -> int: ...
-    def arrived(self, sender: Identity, count: int) -> None:
-        """So many new messages are on disk."""
-
-
 class TrustService:
     """Takes one trust action of a peer and gives its receipt once it is on disk."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
-        self._admission = Admission(shelf.transport.host.now())
+    def __init__(self, transport: Transport, book: PeerBook, directory: Directory) -> None:
+        self._host = transport.host
+        self._book = book
+        self._directory = directory
+        self._admission = Admission(transport.host.now())
 
     async def serve(self, stream: Stream) -> None:
-        shelf, peer = self._shelf, stream.peer
+        book, peer = self._book, stream.peer
         reader = FrameReader(trust.FRAME_LIMIT)
         frames: list[tuple[int, bytes]] = []
         while not frames:
@@ -60,19 +48,19 @@ class TrustService:
                 raise ParseError("a trust stream without an action")
             frames = reader.feed(data)
         action = trust.TrustAction.parse(*frames[0])
-        known = shelf.book.get(peer)
+        known = book.get(peer)
         wanted = known is not None and known.trust in ("requested", "trusted", "rejected")
-        if not wanted and not self._admission.admit(peer, shelf.transport.host.now()):
+        if not wanted and not self._admission.admit(peer, self._host.now()):
             raise LimitError("too many trust requests", code="too-many-requests")
         if action.action == "request":
             await self._learn(peer)
-        applied = await shelf.book.apply(peer, _REMOTE[action.action], action.reason)
+        applied = await book.apply(peer, _REMOTE[action.action], action.reason)
         await stream.write(trust.encode_receipt(applied.peer.trust))
 
     async def _learn(self, peer: Identity) -> None:
         """Finds the asker's own record, so that its address and name can be shown. Failing that, none is shown."""
         try:
-            await self._shelf.directory.refresh(peer)
+            await self._directory.refresh(peer)
         except UnreachableError:
             return
 
@@ -80,11 +68,11 @@ class TrustService:
 class MessageService:
     """Puts what a trusted peer sends into the inbox, and answers once it is on disk (PROTOCOL 22)."""
 
-    def __init__(self, shelf: Shelf) -> None:
-        self._shelf = shelf
+    def __init__(self, mail: Mail) -> None:
+        self._mail = mail
 
     async def serve(self, stream: Stream) -> None:
-        shelf, sender = self._shelf, stream.peer
+        sender = stream.peer
         reader = FrameReader(messages.FRAME_LIMIT)
         incarnation: int | None = None
         while data := await stream.read():
@@ -106,43 +94,43 @@ class MessageService:
                     raise ParseError("an unknown frame on a message stream")
             if incarnation is not None:
                 await self._store(stream, sender, incarnation, batch)
-            if not shelf.book.trusts(sender):
+            if not self._mail.book.trusts(sender):
                 return
 
     async def _resume(self, stream: Stream, sender: Identity, incarnation: int) -> None:
-        inbox = self._shelf.inbox_store
-        watermark = await self._shelf.committer.run(lambda: inbox.watermark(sender, incarnation))
+        inbox = self._mail.inbox
+        watermark = await self._mail.committer.run(lambda: inbox.watermark(sender, incarnation))
         await stream.write(messages.encode_number(messages.RESUME, watermark))
 
     async def _store(self, stream: Stream, sender: Identity, incarnation: int, batch: list[Incoming]) -> None:
         if not batch:
             return
-        shelf, inbox = self._shelf, self._shelf.inbox_store
+        mail, inbox = self._mail, self._mail.inbox
 
         def store() -> tuple[list[Stored], int]:
-            results = inbox.store_many(sender, incarnation, batch, shelf.now_us())
+            results = inbox.store_many(sender, incarnation, batch, mail.now_us())
             return results, inbox.watermark(sender, incarnation)
 
-        results, watermark = await shelf.committer.run(store)
+        results, watermark = await mail.committer.run(store)
         for message, result in zip(batch, results, strict=True):
             if result == "inbox-full":
                 await stream.write(messages.encode_refused(message.number, "inbox-full"))
         await stream.write(messages.encode_number(messages.SETTLED, watermark))
         stored = results.count("stored")
         if stored:
-            shelf.arrived(sender, stored)
+            mail.arrived(sender, stored)
 
     async def _skip(self, stream: Stream, sender: Identity, incarnation: int, lowest: int, dead: list[int]) -> None:
-        shelf, inbox = self._shelf, self._shelf.inbox_store
+        mail, inbox = self._mail, self._mail.inbox
 
         def skip() -> tuple[int, int]:
-            shown = inbox.skip(sender, incarnation, dead, shelf.now_us(), lowest)
+            shown = inbox.skip(sender, incarnation, dead, mail.now_us(), lowest)
             return shown, inbox.watermark(sender, incarnation)
 
-        shown, watermark = await shelf.committer.run(skip)
+        shown, watermark = await mail.committer.run(skip)
         await stream.write(messages.encode_number(messages.SETTLED, watermark))
         if shown:
-            shelf.arrived(sender, shown)
+            mail.arrived(sender, shown)
 
 
 async def serve_sink(stream: Stream) -> None:

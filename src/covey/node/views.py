@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from importlib import metadata
@@ -14,14 +15,30 @@ from covey.base.types import Identity, address_text, endpoint_text, identity_tex
 from covey.core.connection import Connection
 from covey.crypto.events import KeyLog
 from covey.crypto.safety import safety_number
+from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import InboxMessage, Peer
 
-__all__ = ["known_log", "message_view", "paths", "peer_view", "pid", "safety", "send_view", "version"]
+__all__ = [
+    "known_log",
+    "message_view",
+    "notes",
+    "paths",
+    "peer_view",
+    "pid",
+    "problems",
+    "safety_digits",
+    "send_view",
+    "version",
+]
 
 
 @cache
 def version() -> str:
-    return metadata.version("covey")
+    """Of the installed package; `0+unknown` for a tree that was never installed."""
+    try:
+        return metadata.version("covey")
+    except metadata.PackageNotFoundError:
+        return "0+unknown"
 
 
 def pid() -> int:
@@ -33,8 +50,37 @@ def known_log(peer: Peer) -> KeyLog:
     return replace(KeyLog.parse(peer.log), forked=False)
 
 
-def safety(peer: Peer, own: Identity) -> str:
-    return safety_number(own, peer.identity)
+def safety_digits(peer: Identity, own: Identity) -> str:
+    """The safety number without its blanks: 60 digits."""
+    return safety_number(own, peer).replace(" ", "")
+
+
+def problems(name: str, clients: Sequence[RendezvousClient]) -> list[str]:
+    """What is degraded, each with what to do."""
+    found = []
+    if not clients:
+        found.append("this agent belongs to no network; give it a ticket once: covey up --network covey1...")
+    for client in clients:
+        if not client.connected:
+            endpoint = client.view().endpoint
+            found.append(f"the rendezvous at {endpoint} is not connected ({client.problem}); trying again")
+        elif client.name_taken:
+            found.append(
+                f"the name {name} belongs to another agent of this network, so others find this one by address or "
+                "identity only; choose another: covey daemon stop && covey up --hostname NAME"
+            )
+    return found
+
+
+def notes(clients: Sequence[RendezvousClient]) -> list[str]:
+    """What works with less protection or reach than it could have (PROTOCOL 24)."""
+    if len(clients) != 1:
+        return []
+    note = (
+        "one rendezvous: a first contact is protected by the safety number alone, and while it is away only peers "
+        "that were met before are reached"
+    )
+    return [note]
 
 
 def paths(connection: Connection) -> list[PathView]:
@@ -74,14 +120,20 @@ def _reason(connection: Connection, relayed: bool, suspect: bool) -> str:
     return session.relay_reason()
 
 
-def peer_view(peer: Peer, own: Identity, connection: Connection | None, queued: int, warning: str) -> PeerView:
+def peer_view(
+    peer: Peer, own: Identity, connection: Connection | None, *, queued: int, single_witness: bool
+) -> PeerView:
+    """`single_witness`: at most one rendezvous could have answered for its name."""
+    warning = ""
+    if single_witness and peer.trust in ("pending", "requested"):
+        warning = "first contact: compare the safety number with the other side before you rely on it"
     session = connection.session if connection is not None else None
     return PeerView(
         identity=identity_text(peer.identity),
         address=address_text(peer.address) if peer.address else "",
         name=peer.name,
         trust=peer.trust,
-        safety_number=safety(peer, own),
+        safety_number=safety_number(own, peer.identity),
         connected=session is not None and session.verified and connection is not None and connection.stalled_at is None,
         paths=paths(connection) if connection is not None else [],
         reason=peer.reason,

@@ -19,9 +19,9 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final, NamedTuple, NoReturn
 
-from covey.base import errors
 from covey.base.constants import DEFAULT_PORT
 from covey.base.errors import CoveyError, ParseError, StateError, UsageError
+from covey.base.exit_codes import exit_code
 from covey.base.types import Endpoint, parse_endpoint
 from covey.crypto.credentials import Credentials
 from covey.net.real import RealHost
@@ -30,7 +30,7 @@ from covey.rendezvous.home import Place, Remembered, place
 from covey.rendezvous.server import Rendezvous
 from covey.wire.ticket import Ticket
 
-__all__ = ["EXIT_CODES", "Options", "exit_code", "main", "parse_options", "run"]
+__all__ = ["Options", "main", "parse_options", "run"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,18 +40,6 @@ ADVERTISE_LIMIT: Final = 4
 DRAIN_SECONDS: Final = 2.0
 COUNTS_SECONDS: Final = 60.0
 """Between log lines with figures; there is none when nothing changed."""
-
-EXIT_CODES: Final[tuple[tuple[type[CoveyError], int], ...]] = (
-    (errors.ParseError, 2),
-    (errors.UsageError, 2),
-    (errors.NotFoundError, 4),
-    (errors.RefusedError, 5),
-    (errors.UnreachableError, 6),
-    (errors.TimeoutError, 7),
-    (errors.StorageError, 9),
-    (errors.LimitError, 10),
-)
-"""As the CLI's, which becomes this process; a test holds the two together. Anything else is 1."""
 
 
 class Options(NamedTuple):
@@ -66,7 +54,7 @@ class Options(NamedTuple):
 
 
 def main(arguments: Sequence[str]) -> int:
-    """The process' exit code: 0 after a signal, else what `exit_code` says of the error."""
+    """The process' exit code: 0 after a signal, else the error's, as everywhere in Covey."""
     as_json = "--json" in arguments
     try:
         options = parse_options(arguments, os.environ)
@@ -78,10 +66,6 @@ def main(arguments: Sequence[str]) -> int:
     except CoveyError as error:
         ready.failed(error, json=as_json)
         return exit_code(error)
-
-
-def exit_code(error: CoveyError) -> int:
-    return next((code for kind, code in EXIT_CODES if isinstance(error, kind)), 1)
 
 
 async def run(options: Options, where: Place) -> int:

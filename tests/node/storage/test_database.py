@@ -25,6 +25,14 @@ def put(database: Database, x: int) -> None:
     database.execute("INSERT INTO t VALUES (?)", (x,))
 
 
+def put_and_fail(database: Database, x: int) -> None:
+    with database.transaction():
+        put(database, x + 100)
+        with database.transaction():
+            put(database, x)
+        raise KeyError
+
+
 def test_database_files_are_ours_alone(tmp_path: Path) -> None:
     database = Database(tmp_path / "t.db", SCHEMA)
     put(database, 1)
@@ -36,7 +44,8 @@ def test_database_files_are_ours_alone(tmp_path: Path) -> None:
 def test_database_is_as_durable_as_promised(tmp_path: Path) -> None:
     database = Database(tmp_path / "t.db", SCHEMA)
     found = [
-        database.row(f"PRAGMA {name}") for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        database.row(f"PRAGMA {name}")
+        for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
     ]
     database.close()
     assert found == [("wal",), (2,), (1,), (5000,)]
@@ -45,9 +54,8 @@ def test_database_is_as_durable_as_promised(tmp_path: Path) -> None:
 def test_transaction_keeps_all_or_nothing(small: Database) -> None:
     with small.transaction():
         put(small, 1)
-    with pytest.raises(KeyError), small.transaction():
-        put(small, 2)
-        raise KeyError
+    with pytest.raises(KeyError):
+        put_and_fail(small, 2)
     assert values(small) == [1]
     assert not small.in_transaction
     small.close()
@@ -56,11 +64,8 @@ def test_transaction_keeps_all_or_nothing(small: Database) -> None:
 def test_transaction_inside_another_undoes_only_itself(small: Database) -> None:
     with small.transaction():
         put(small, 1)
-        with pytest.raises(KeyError), small.transaction():
-            put(small, 2)
-            with small.transaction():
-                put(small, 3)
-            raise KeyError
+        with pytest.raises(KeyError):
+            put_and_fail(small, 2)
         with small.transaction():
             put(small, 4)
     assert values(small) == [1, 4]
@@ -80,9 +85,8 @@ def test_transaction_is_lost_when_the_process_dies_in_it(tmp_path: Path, small: 
 
 def test_transaction_statement_error_is_a_storage_error(small: Database) -> None:
     put(small, 1)
-    with pytest.raises(StorageError), small.transaction():
-        put(small, 2)
-        put(small, 1)
+    with pytest.raises(StorageError):
+        put_and_fail(small, 1)
     assert values(small) == [1]
     small.close()
 
@@ -92,7 +96,12 @@ def test_batch_commits_what_succeeded_and_returns_what_failed(small: Database) -
         put(small, 2)
         raise KeyError("no")
 
-    jobs: list[Callable[[], None]] = [lambda: put(small, 1), fail, lambda: put(small, 3), lambda: put(small, 3)]
+    jobs: list[Callable[[], None]] = [
+        lambda: put(small, 1),
+        fail,
+        lambda: put(small, 3),
+        lambda: put(small, 3),
+    ]
     results = small.batch(jobs)
     assert results[0] is results[2] is None
     assert isinstance(results[1], KeyError)

@@ -69,8 +69,7 @@ def test_write_private_leaves_old_or_new_bytes_whichever_call_fails(
         disk = failing_disk(n, dead)
         try:
             write_private(path, b"new", disk)
-        except StorageError as error:
-            assert error.code == "disk-full"
+        except StorageError:
             assert (path.read_bytes() if path.exists() else None) in (before, b"new")
         if disk.calls < n:
             break
@@ -78,6 +77,14 @@ def test_write_private_leaves_old_or_new_bytes_whichever_call_fails(
     assert path.read_bytes() == b"new"
     write_private(path, b"again")
     assert path.read_bytes() == b"again"
+
+
+def test_write_private_on_a_full_disk_says_so(tmp_path: Path, failing_disk: FailingDisks) -> None:
+    with pytest.raises(StorageError) as caught:
+        write_private(tmp_path / "secret", b"new", failing_disk(3, False))
+    assert caught.value.code == "disk-full"
+    assert caught.value.next_step
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_write_private_into_nowhere_is_a_storage_error(tmp_path: Path) -> None:

@@ -47,7 +47,13 @@ def bodies(inbox: Inbox) -> list[str]:
 
 
 def test_store_keeps_each_message_once(inbox: Inbox) -> None:
-    assert [put(inbox, n) for n in (1, 2, 2, 1, 3)] == ["stored", "stored", "duplicate", "duplicate", "stored"]
+    assert [put(inbox, n) for n in (1, 2, 2, 1, 3)] == [
+        "stored",
+        "stored",
+        "duplicate",
+        "duplicate",
+        "stored",
+    ]
     assert bodies(inbox) == ["m1", "m2", "m3"]
     first = inbox.get(1)
     assert (first.number, first.id, first.sender, first.type) == (1, mid(1), ADA, "text")
@@ -123,6 +129,12 @@ def test_gaps_are_bounded(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None
     assert bodies(inbox) == ["m1", "m2"]
 
 
+def test_gaps_that_were_passed_are_not_counted(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "GAP_LIMIT", 2)
+    messages = [Incoming(n, 1, mid(n), "text", b"") for n in (2, 3, 1, 5, 6, 8)]
+    assert inbox.store_many(ADA, FIRST, messages, 1) == ["stored"] * 5 + ["too-early"]
+
+
 def test_release_shows_what_waited_too_long_and_takes_the_missing_late(inbox: Inbox) -> None:
     put(inbox, 5, at=50)
     put(inbox, 3, at=40)
@@ -187,7 +199,13 @@ def test_store_at_the_largest_numbers(inbox: Inbox) -> None:
 
 def test_store_many_reports_each(inbox: Inbox) -> None:
     messages = [Incoming(n, 1, mid(n), "json", b"{}") for n in (1, 3, 1, 2, 2)]
-    assert inbox.store_many(ADA, FIRST, messages, 1) == ["stored", "stored", "duplicate", "stored", "duplicate"]
+    assert inbox.store_many(ADA, FIRST, messages, 1) == [
+        "stored",
+        "stored",
+        "duplicate",
+        "stored",
+        "duplicate",
+    ]
     assert [message.id for message in inbox.listing()] == [mid(1), mid(2), mid(3)]
 
 

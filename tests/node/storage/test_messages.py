@@ -237,7 +237,7 @@ class Messages(RuleBasedStateMachine):
     @invariant()
     def delivered_means_stored(self) -> None:
         here = {message.id for message in self.inbox.listing(limit=1 << 20)}
-        here |= {id for (id,) in self.recipient.rows("SELECT id FROM inbox_gaps WHERE id IS NOT NULL")}
+        here |= {row[0] for row in self.recipient.rows("SELECT id FROM inbox_gaps WHERE id IS NOT NULL")}
         for known, result in self.model.results.items():
             assert result != "delivered" or known in here or known in self.read
         assert self.inbox.counts().total + self.inbox.counts().waiting == len(here)

@@ -79,9 +79,7 @@ def test_append_many_takes_an_id_once(outbox: Outbox) -> None:
     assert outbox.append_many(ADA, [Draft(mid(1), "text", b""), Draft(mid(1), "text", b"")], 1) == [1, 1]
 
 
-def test_append_refuses_a_wrong_id_and_a_full_outbox(
-    outbox: Outbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_append_refuses_a_wrong_id_and_a_full_outbox(outbox: Outbox, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError):
         outbox.append(ADA, b"short", "text", b"", 1)
     add(outbox, 1)
@@ -211,7 +209,11 @@ def test_renumber_begins_anew_in_the_old_order(outbox: Outbox) -> None:
     outbox.mark_delivered(ADA, [1, 2, 4], now_us=9)
     before = outbox.incarnation
     assert outbox.renumber() == outbox.incarnation != before
-    assert [(m.number, m.id) for m in outbox.next_batch(ADA, 0, 1000)] == [(1, mid(3)), (2, mid(5)), (3, mid(6))]
+    assert [(m.number, m.id) for m in outbox.next_batch(ADA, 0, 1000)] == [
+        (1, mid(3)),
+        (2, mid(5)),
+        (3, mid(6)),
+    ]
     assert numbers(outbox, BOB) == [1]
     assert [add(outbox, 8), add(outbox, 1), add(outbox, 3)] == [4, 0, 1]
     state = outbox.state(mid(1))

@@ -16,7 +16,9 @@ def identity(n: int) -> bytes:
 def add(
     peers: Peers, n: int, name: str = "", address: bytes = ADDRESS, order: Order = (0, 0, 1), at: int = 1
 ) -> None:
-    assert peers.upsert(identity(n), now_us=at, address=address, name=name, order=order, record=b"r%d" % order[2])
+    assert peers.upsert(
+        identity(n), now_us=at, address=address, name=name, order=order, record=b"r%d" % order[2]
+    )
 
 
 def trust(peers: Peers, n: int, at: int = 2) -> Peer:
@@ -90,8 +92,16 @@ def test_apply_request_and_approval(database: Database) -> None:
     assert (asked.peer.we_asked, asked.peer.they_asked) == (True, False)
     assert peers.confirm_action(identity(1), asked.peer.action_number)
     approved = peers.apply(identity(1), "remote-approve", now_us=20)
-    assert (approved.peer.trust, approved.peer.action, approved.decision.notice) == ("trusted", None, "trusted")
-    assert (approved.peer.pinned_name, approved.peer.since_us, approved.peer.reason) == ("ada", 20, "let us talk")
+    assert (approved.peer.trust, approved.peer.action, approved.decision.notice) == (
+        "trusted",
+        None,
+        "trusted",
+    )
+    assert (approved.peer.pinned_name, approved.peer.since_us, approved.peer.reason) == (
+        "ada",
+        20,
+        "let us talk",
+    )
     again = peers.apply(identity(1), "remote-approve", now_us=30)
     assert (again.changed, again.peer.since_us) == (False, 20)
 
@@ -221,7 +231,9 @@ def test_find_by_everything_people_type(database: Database) -> None:
         assert peers.find(text).identity == identity(1)
 
 
-@pytest.mark.parametrize("text", ["bob", "", "7f3a.91c0.d2e5", "aaaq", "zzzzzzzz", identity_text(identity(9))])
+@pytest.mark.parametrize(
+    "text", ["bob", "", "7f3a.91c0.d2e5", "aaaq", "zzzzzzzz", identity_text(identity(9))]
+)
 def test_find_of_an_unknown_peer_says_what_to_do(database: Database, text: str) -> None:
     peers = Peers(database)
     add(peers, 1, "ada")

@@ -111,13 +111,27 @@ def restored_directory(home: Home, backup: Path) -> None:
     shutil.copytree(backup, home.state_dir)
 
 
+def restored_into_the_same_inode(home: Home, backup: Path) -> None:
+    """The token file came back as a new file, the database was written over."""
+    restored_copy_of_database(home, backup)
+    shutil.copy(backup / home.generation_file.name, home.generation_file.with_suffix(".tmp"))
+    home.generation_file.with_suffix(".tmp").rename(home.generation_file)
+
+
 def restored_elsewhere(home: Home, backup: Path) -> None:
     home.generation_file.unlink()
     restored_copy_of_database(home, backup)
 
 
 @pytest.mark.parametrize(
-    "restore", [restored_copy_of_database, restored_by_rename, restored_directory, restored_elsewhere]
+    "restore",
+    [
+        restored_copy_of_database,
+        restored_by_rename,
+        restored_directory,
+        restored_into_the_same_inode,
+        restored_elsewhere,
+    ],
 )
 def test_open_after_a_restore_begins_a_new_incarnation(
     home: Home, reopen: Open, tmp_path: Path, restore: Callable[[Home, Path], None]
@@ -218,4 +232,8 @@ def test_stores_share_one_transaction(reopen: Open) -> None:
         ]
     )
     store = reopen()
-    assert (store.outbox.counts().messages, store.inbox.counts().total, store.settings.get_int("x")) == (1, 1, 1)
+    assert (store.outbox.counts().messages, store.inbox.counts().total, store.settings.get_int("x")) == (
+        1,
+        1,
+        1,
+    )

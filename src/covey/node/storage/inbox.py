@@ -225,14 +225,17 @@ class Inbox:
             return self._remove("acknowledged = 1" if not everything else "1", ())
 
     def counts(self) -> InboxCounts:
+        """How full the inbox is. Costs about 10 us per thousand unread messages."""
         row = self._database.row(
-            "SELECT (SELECT count(*) FROM inbox), (SELECT count(*) FROM inbox WHERE acknowledged = 0),"
+            "SELECT (SELECT count(*) FROM inbox WHERE acknowledged = 0),"
             " (SELECT count(*) FROM inbox_gaps WHERE id IS NOT NULL),"
-            " coalesce((SELECT bytes FROM inbox_usage WHERE sender = ?), 0)",
+            " coalesce((SELECT messages FROM inbox_usage WHERE sender = ?1), 0),"
+            " coalesce((SELECT bytes FROM inbox_usage WHERE sender = ?1), 0)",
             (_SUM,),
         )
         assert row is not None
-        return InboxCounts(*row)
+        unread, waiting, messages, size = row
+        return InboxCounts(messages - waiting, unread, waiting, size)
 
     def _open(self, cursor: _Cursor, now_us: int) -> bool:
         """Begin a new incarnation of a sender; False if it had too many."""

@@ -142,8 +142,8 @@ class Peers:
         log: bytes | None = None,
         witnesses: int | None = None,
     ) -> bool:
-        """Remember a verified record (and log, witnesses: None leaves them). Makes the peer if it is new; pins
-        the name of a trusted peer that has none yet, if it is free.
+        """Remember a verified record (and log, witnesses: None leaves them). Makes the peer if it is new;
+        pins the name of a trusted peer that has none yet, if it is free.
 
         False, and nothing changes, if `order` is lower than ever seen, or equal with another record (PROTOCOL
         3).
@@ -153,7 +153,9 @@ class Peers:
             self._ensure(identity, now_us)
             peer = self.get(identity)
             assert peer is not None
-            if peer.order is not None and (order < peer.order or (order == peer.order and record != peer.record)):
+            if peer.order is not None and (
+                order < peer.order or (order == peer.order and record != peer.record)
+            ):
                 return False
             self._database.execute(
                 "UPDATE peers SET address = ?, name = ?, highest = ?, record = ?, log = coalesce(?, log),"
@@ -320,8 +322,8 @@ class Peers:
 
     def _drop(self, state: TrustState, limit: int, spare: bytes = b"") -> tuple[Identity, ...]:
         rows = self._database.rows(
-            "SELECT identity FROM peers WHERE trust = ? AND identity <> ? ORDER BY action IS NULL, since_us DESC, identity"
-            " LIMIT -1 OFFSET ?",
+            "SELECT identity FROM peers WHERE trust = ? AND identity <> ?"
+            " ORDER BY action IS NULL, since_us DESC, identity LIMIT -1 OFFSET ?",
             (state, spare, limit - bool(spare)),
         )
         self._database.execute_many("DELETE FROM peers WHERE identity = ?", rows)

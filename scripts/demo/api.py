@@ -1,0 +1,152 @@
+"""A daemon's local API as any program can use it: HTTP and JSON on one Unix socket, raw bytes on another."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+__all__ = ["Api", "ApiError", "Events"]
+
+SECONDS = 60.0
+"""Longest wait for an answer; the demo is to end, not to hang."""
+
+
+class ApiError(Exception):
+    """The daemon said no, and why."""
+
+
+class Api:
+    """The daemon whose sockets are in `run`."""
+
+    def __init__(self, run: Path) -> None:
+        self._socket = run / "api.sock"
+
+    def get(self, path: str) -> Any:
+        return self._request("GET", path, None)
+
+    def post(self, path: str, **fields: Any) -> Any:
+        return self._request("POST", path, json.dumps(fields))
+
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = self.get("/v1/status")
+        return status
+
+    def peer(self, name: str) -> dict[str, Any]:
+        peer: dict[str, Any] = self.get(f"/v1/peers/{quote(name)}")
+        return peer
+
+    def inbox(self) -> list[dict[str, Any]]:
+        """Every message that arrived, in its order."""
+        messages: list[dict[str, Any]] = []
+        while True:
+            after = messages[-1]["number"] if messages else 0
+            page = self.get(f"/v1/inbox?all=true&limit=1000&after={after}")["items"]
+            messages += page
+            if not page:
+                return messages
+
+    def pour(
+        self, peer: str, service: str, blocks: Callable[[], Iterator[bytes]]
+    ) -> tuple[int, bytes, float]:
+        """Write all blocks into a stream to a peer's service: bytes and SHA-256 that it got, and seconds taken."""
+        offer = self.post("/v1/streams", peer=peer, service=service)
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.settimeout(SECONDS)
+            stream.connect(offer["socket"])
+            stream.sendall(offer["token"].encode() + b"\n")
+            answers = stream.makefile("rb")
+            if answers.readline() != b"ok\n":
+                raise ApiError("the daemon did not take the token")
+            began = time.perf_counter()
+            for block in blocks():
+                stream.sendall(block)
+            stream.shutdown(socket.SHUT_WR)
+            receipt = answers.read()
+            seconds = time.perf_counter() - began
+        return int.from_bytes(receipt[:8], "big"), receipt[8:], seconds
+
+    def connect(self) -> socket.socket:
+        connection = socket.socket(socket.AF_UNIX)
+        connection.settimeout(SECONDS)
+        connection.connect(os.fspath(self._socket))
+        return connection
+
+    def _request(self, method: str, path: str, body: str | None) -> Any:
+        connection = http.client.HTTPConnection("covey")
+        connection.sock = self.connect()
+        try:
+            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
+            response = connection.getresponse()
+            answer = json.loads(response.read())
+        finally:
+            connection.close()
+        if response.status != http.client.OK:
+            raise ApiError(f"{answer.get('message')} ({answer.get('code')})")
+        return answer
+
+
+class Events:
+    """What a daemon tells (`GET /v1/events`), collected by a thread until the end of the `with` block."""
+
+    def __init__(self, api: Api) -> None:
+        self._seen: list[dict[str, Any]] = []
+        self._changed = threading.Condition()
+        self._connection = api.connect()
+        self._lines = self._subscribe()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def __enter__(self) -> Events:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._connection.close()
+
+    def wait(self, matches: Callable[[dict[str, Any]], bool], seconds: float = 20.0) -> dict[str, Any] | None:
+        """The first event that matches, also if it came before; None if none does in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: any(map(matches, self._seen)), seconds)
+            return next(filter(matches, self._seen), None)
+
+    def wait_count(self, event: str, count: int, seconds: float = 20.0) -> int:
+        """How many such events there were, once there were `count`, or the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._count(event) >= count, seconds)
+            return self._count(event)
+
+    def _count(self, event: str) -> int:
+        return sum(each["event"] == event for each in self._seen)
+
+    def _subscribe(self) -> Any:
+        self._connection.sendall(b"GET /v1/events HTTP/1.0\r\nHost: covey\r\n\r\n")
+        lines = self._connection.makefile("rb")
+        while lines.readline().strip():
+            pass  # the header of the answer
+        lines.readline()  # ": subscribed": from here on nothing is missed
+        self._connection.settimeout(None)
+        return lines
+
+    def _read(self) -> None:
+        try:
+            for line in self._lines:
+                if line.startswith(b"data: "):
+                    with self._changed:
+                        self._seen.append(json.loads(line[6:]))
+                        self._changed.notify_all()
+        except (OSError, ValueError):
+            pass  # the daemon is gone, or nobody listens any more
+
+
+def sha256(blocks: Iterator[bytes]) -> bytes:
+    digest = hashlib.sha256()
+    for block in blocks:
+        digest.update(block)
+    return digest.digest()

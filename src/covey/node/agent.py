@@ -1,0 +1,327 @@
+"""The running half of a node: every part, wired together, and what each does when something happens.
+
+It exists from `open` to `close`. `Node` is its face.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+from covey.base.errors import CoveyError
+from covey.base.paths import Home
+from covey.base.types import Endpoint, Identity, endpoint_text, identity_text
+from covey.core import events
+from covey.core.connection import Connection
+from covey.core.stream import StreamCode
+from covey.crypto.credentials import Credentials
+from covey.net.host import Host
+from covey.node import views
+from covey.node.announcement import Announcement, renew
+from covey.node.book import PeerBook
+from covey.node.bus import Bus
+from covey.node.committer import Committer
+from covey.node.connector import Connector
+from covey.node.directory import Directory
+from covey.node.mail import Mail
+from covey.node.rendezvous_client import RendezvousClient
+from covey.node.services import MessageService, TrustService
+from covey.node.storage import Applied, Lock, Peer, Store, load_or_create, prepare
+from covey.node.storage.settings import NAME, NETWORK
+from covey.node.storage.store import MAINTENANCE_SECONDS
+from covey.node.transport import Handler, Transport
+from covey.wire import messages, rendezvous, trust
+from covey.wire.ticket import Ticket
+
+__all__ = ["Agent", "Files"]
+
+_log = logging.getLogger(__name__)
+
+_LAST_TIMESTAMP: Final = "handshake-timestamp"
+_KNOWN_CANDIDATES: Final = 4
+RESERVED_SERVICES: Final = frozenset((trust.SERVICE, messages.SERVICE, rendezvous.SERVICE))
+
+
+class Files:
+    """A profile's files, held by its lock: identity, database, remembered settings."""
+
+    def __init__(self, home: Home, host: Host, *, durable: bool) -> None:
+        """Raises StateError (`profile-in-use`) and StorageError; then nothing is left open."""
+        prepare(home)
+        self.home = home
+        self.lock = Lock(home.lock_file)
+        self.lock.acquire()
+        try:
+            self.credentials = load_or_create(home, host.random, host.wall_us())
+            self.store = Store.open(home, host.random, durable=durable)
+        except BaseException:
+            self.lock.release()
+            raise
+
+    def remember(self, name: str | None, ticket: Ticket | None) -> tuple[str, Ticket | None]:
+        """This agent's name and network: those given, else those of the last time."""
+        settings = self.store.settings
+        name = name or settings.get_text(NAME)
+        if not name:
+            # Random enough not to collide on a network, and plainly not chosen by anybody.
+            name = f"agent-{identity_text(self.credentials.identity)[:8]}"
+        remembered = settings.get_text(NETWORK)
+        ticket = ticket or (Ticket.parse(remembered) if remembered else None)
+        with self.store.database.transaction():
+            settings.set(NAME, name)
+            if ticket is not None:
+                settings.set(NETWORK, str(ticket))
+        return name, ticket
+
+    def close(self) -> None:
+        self.store.close()
+        self.lock.release()
+
+
+class Agent:
+    """All parts of a running node. Make it inside the running loop; then `start`, in the end `close`."""
+
+    def __init__(
+        self, host: Host, files: Files, *, name: str, ticket: Ticket | None, listen: Endpoint, bus: Bus
+    ) -> None:
+        store = files.store
+        self.host = host
+        self.files = files
+        self.name = name
+        self.ticket = ticket
+        self.bus = bus
+        self._closing = False
+        self._wall_floor = store.settings.clock(host.wall_us())
+        self._trust_waits: dict[Identity, list[asyncio.Future[None]]] = {}
+        credentials = renew(files.credentials, files.home, host, self.now_us())
+        self.committer = Committer(host, store.database)
+        self.transport = Transport(host, credentials, allow=self._allow, on_event=self._on_event, wall=self.now_us)
+        try:
+            self.transport.bind(listen)
+        except BaseException:
+            self.transport.driver.close()
+            raise
+        self.book = PeerBook(store, self.committer, self.now_us, self._on_trust)
+        self._restore(store)
+        self.announcement = Announcement(self.transport, name=name, ticket=ticket, now_us=self.now_us)
+        self.clients = [
+            RendezvousClient(
+                self.transport,
+                entry,
+                signed=self.announcement.signed,
+                on_present=self._on_present,
+                on_change=self._on_rendezvous_change,
+            )
+            for entry in (ticket.entries if ticket else ())
+        ]
+        self.directory = Directory(host, self.transport.endpoint, self.book, self.clients, self.now_us)
+        self.connector = Connector(self.transport, self.book, self.directory, self.clients)
+        self.mail = Mail(
+            name=name,
+            transport=self.transport,
+            book=self.book,
+            connector=self.connector,
+            committer=self.committer,
+            store=store,
+            now_us=self.now_us,
+            publish=self.publish,
+        )
+
+    @property
+    def credentials(self) -> Credentials:
+        return self.transport.endpoint.credentials
+
+    def start(self, handlers: Mapping[str, Handler]) -> None:
+        """Begins to serve and to meet others."""
+        for service, handler in handlers.items():
+            self.transport.serve(service, handler)
+        self.transport.serve(trust.SERVICE, TrustService(self.transport, self.book, self.directory).serve)
+        self.transport.serve(messages.SERVICE, MessageService(self.mail).serve)
+        for client in self.clients:
+            self.transport.spawn(client.run(), "rendezvous client")
+        self.transport.spawn(self._maintain(), "maintain")
+        self.mail.start()
+
+    async def close(self) -> None:
+        """Says goodbye and commits what is under way."""
+        self._closing = True
+        await self.connector.close()
+        await self.transport.close()
+        await self.committer.drain()
+        self.mail.close()
+        self.files.close()
+
+    def abandon(self) -> None:
+        """Lets go of everything without a word, as a killed process does. For the simulator."""
+        self._closing = True
+        self.transport.driver.close()
+        self.files.close()
+
+    def now_us(self) -> int:
+        """Wall time in microseconds that a clock set back does not turn back beyond the last start (PROTOCOL 9)."""
+        return max(self.host.wall_us(), self._wall_floor)
+
+    def publish(self, event: str, peer: Identity, **details: Any) -> None:
+        """Tells followers; sessions with the rendezvous are no news about peers."""
+        if self._client(peer) is None:
+            self.bus.publish(event, self.host.wall_us() / 1e6, peer=identity_text(peer), **details)
+
+    async def await_trust(self, identity: Identity, seconds: float) -> None:
+        """Until the peer has answered our request, at most this long."""
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._trust_waits.setdefault(identity, []).append(future)
+        peer = self.book.get(identity)
+        if peer is not None and peer.trust == "requested":
+            await asyncio.wait((future,), timeout=seconds)
+
+    # --- what happens ----------------------------------------------------------------------------------------------
+
+    def _allow(self, connection: Connection, service: str) -> bool:
+        """Default deny: a stranger reaches exactly one service (DESIGN 8)."""
+        return service == trust.SERVICE or self.book.trusts(connection.peer)
+
+    def _on_event(self, event: events.Event) -> None:
+        match event:
+            case events.ConnectionLive(connection, resumed):
+                self._on_live(connection)
+                self.publish("peer.connected", connection.peer, resumed=resumed)
+            case events.ConnectionStalled(connection):
+                self._on_stalled(connection)
+            case events.ConnectionClosed(connection, _, reason):
+                self.publish("peer.disconnected", connection.peer, reason=reason)
+            case events.HandshakeConfirmed(identity, key, timestamp):
+                settings = self.files.store.settings
+                self._save(lambda: settings.set_handshake_timestamp(identity, key, timestamp))
+            case events.LogLearnt(log):
+                self._background(self.book.remember_log(log))
+            case events.RecordReceived(identity, _, _):
+                client = self._client(identity)
+                if client is not None:
+                    client.on_record(event)
+            case events.PathsChanged(connection):
+                self._on_paths(connection)
+
+    def _on_live(self, connection: Connection) -> None:
+        if self.book.trusts(connection.peer):
+            connection.admit()
+        self.mail.hope(connection.peer)
+        timestamp, settings = self.transport.endpoint.last_timestamp, self.files.store.settings
+        self._save(lambda: settings.set(_LAST_TIMESTAMP, timestamp))
+
+    def _on_stalled(self, connection: Connection) -> None:
+        client = self._client(connection.peer)
+        if client is not None:
+            client.on_stalled()
+        elif self.book.trusts(connection.peer):
+            self.connector.revive(connection)
+
+    def _on_paths(self, connection: Connection) -> None:
+        session = connection.session
+        if session is None or not self.book.trusts(connection.peer):
+            return
+        direct = [path.route.remote for path in session.paths if not path.route.relayed]
+        if direct:
+            self._background(self.book.remember_candidates(connection.peer, direct[-_KNOWN_CANDIDATES:]))
+        active = session.active.route
+        self.publish("peer.path", connection.peer, direct=not active.relayed, remote=endpoint_text(active.remote))
+
+    def _on_trust(self, applied: Applied) -> None:
+        peer = applied.peer
+        trusted = peer.trust == "trusted"
+        self.transport.endpoint.pin(peer.identity, pinned=trusted)
+        connection = self.transport.endpoint.connections.get(peer.identity)
+        if trusted and connection is not None:
+            connection.admit()
+            self.transport.wake()
+        if applied.changed:
+            self.publish("trust.changed", peer.identity, state=peer.trust, name=peer.name, reason=peer.reason)
+            if peer.trust != "requested":
+                for future in self._trust_waits.pop(peer.identity, []):
+                    if not future.done():
+                        future.set_result(None)
+            if not trusted:
+                self._cut(peer)
+        if applied.decision.action is not None or trusted:
+            self.mail.courier(peer.identity).wake()
+
+    def _cut(self, peer: Peer) -> None:
+        """Trust is gone: streams end, and what is queued is refused."""
+        connection = self.transport.endpoint.connections.get(peer.identity)
+        if connection is not None:
+            for stream in list(connection.streams.values()):
+                if stream.service != trust.SERVICE:
+                    stream.reset(StreamCode.REFUSED)
+            self.transport.wake()
+        self._background(self.mail.refuse_all(peer.identity, "not-trusted"))
+
+    def _on_present(self, identity: Identity) -> None:
+        self.connector.hope(identity)
+        self.mail.hope(identity)
+
+    def _on_rendezvous_change(self) -> None:
+        if not self._closing:
+            self.announcement.refresh_candidates(self.clients)
+            self.mail.hope()
+            self.bus.publish("rendezvous.changed", self.host.wall_us() / 1e6)
+
+    def _client(self, identity: Identity) -> RendezvousClient | None:
+        return next((client for client in self.clients if client.identity == identity), None)
+
+    # --- upkeep ----------------------------------------------------------------------------------------------------
+
+    def _restore(self, store: Store) -> None:
+        """The endpoint's memory of earlier runs: pins, logs, replay state."""
+        endpoint = self.transport.endpoint
+        endpoint.last_timestamp = store.settings.get_int(_LAST_TIMESTAMP)
+        endpoint.timestamps = {
+            (Identity(identity), key): at for (identity, key), at in store.settings.handshake_timestamps().items()
+        }
+        for peer in self.book.all():
+            trusted = peer.trust == "trusted"
+            if trusted:
+                endpoint.pin(peer.identity)
+            if peer.log:
+                endpoint.add_log(views.known_log(peer), pinned=trusted)
+
+    async def _maintain(self) -> None:
+        """Once a minute, and whenever a message expires."""
+        while True:
+            pause = float(MAINTENANCE_SECONDS)
+            next_expiry = await self.mail.next_expiry()
+            if next_expiry is not None:
+                pause = min(pause, max(0.05, (next_expiry - self.now_us()) / 1e6))
+            await asyncio.sleep(pause)
+            try:
+                await self.mail.maintain(self.host.wall_us())
+                await self._renew_keys()
+            except CoveyError as error:
+                _log.error("upkeep failed: %s (%s)", error.message, error.code)
+
+    async def _renew_keys(self) -> None:
+        before, now_us = self.credentials, self.now_us()
+        after = await self.host.blocking(lambda: renew(before, self.files.home, self.host, now_us))
+        if after is not before:
+            self.transport.endpoint.credentials = after
+            for client in self.clients:
+                client.publish_soon()
+
+    def _save(self, job: Callable[[], Any]) -> None:
+        self._background(self.committer.run(job))
+
+    def _background(self, coroutine: Coroutine[Any, Any, Any]) -> None:
+        if self._closing:
+            coroutine.close()
+        else:
+            self.transport.spawn(_only_log(coroutine), "background")
+
+
+async def _only_log(coroutine: Coroutine[Any, Any, Any]) -> None:
+    """Runs work nobody waits for; what Covey itself raises is logged, anything else is a bug and surfaces."""
+    with contextlib.suppress(asyncio.CancelledError):
+        try:
+            await coroutine
+        except CoveyError as error:
+            _log.warning("background work failed: %s (%s)", error.message, error.code)

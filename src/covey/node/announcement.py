@@ -1,0 +1,90 @@
+"""What this node says about itself: its keys, its signed record, and where it may be reached directly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from covey.base.constants import TRANSPORT_KEY_ROTATE_SECONDS
+from covey.base.paths import Home
+from covey.crypto.credentials import Credentials
+from covey.crypto.record import RECORD_LIFE_US, Record
+from covey.crypto.record import Home as RecordHome
+from covey.net.host import Host
+from covey.node.rendezvous_client import RendezvousClient
+from covey.node.storage import save
+from covey.node.transport import Transport
+from covey.wire.control import CANDIDATE_HOST, CANDIDATE_REFLEXIVE, Candidate
+from covey.wire.rendezvous import Signed
+from covey.wire.ticket import Ticket
+
+__all__ = ["Announcement", "renew"]
+
+_DELEGATION_MARGIN_US: Final = 10 * 24 * 3600 * 1_000_000
+"""A delegation with less life left is renewed, if the root is at hand."""
+_ANY: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+_HOMES: Final = 2
+
+
+class Announcement:
+    """`transport.endpoint.credentials` is what it speaks for."""
+
+    def __init__(self, transport: Transport, *, name: str, ticket: Ticket | None, now_us: Callable[[], int]) -> None:
+        self._transport = transport
+        self._name = name
+        self._homes = [RecordHome(entry.identity) for entry in (ticket.entries[:_HOMES] if ticket else ())]
+        self._now_us = now_us
+        self._sequence = 0
+
+    def signed(self) -> Signed:
+        """Our record as of now, with a higher sequence than any before, and our log."""
+        credentials = self._transport.endpoint.credentials
+        now_us = self._now_us()
+        self._sequence = max(now_us, self._sequence + 1)
+        certificate = credentials.current.certificate
+        record = Record.make(
+            credentials.operational,
+            credentials.log,
+            credentials.delegation,
+            certificate,
+            address_nonce=credentials.address_nonce,
+            sequence=self._sequence,
+            expires_us=min(now_us + RECORD_LIFE_US, certificate.until_us),
+            homes=self._homes,
+            name=self._name,
+        )
+        self._transport.endpoint.record = record.raw
+        return Signed(record.raw, credentials.log.raw)
+
+    def refresh_candidates(self, clients: Sequence[RendezvousClient]) -> None:
+        """The address we use towards each rendezvous, and how it sees us."""
+        transport = self._transport
+        found: dict[Candidate, None] = {}
+        for _, port in transport.ports:
+            host, number = port.local
+            for client in clients:
+                if client.endpoint is None or (":" in client.endpoint[0]) != (":" in host):
+                    continue
+                source = transport.host.source_address(client.endpoint) if host in _ANY else host
+                if source is not None:
+                    found[Candidate(CANDIDATE_HOST, (source, number))] = None
+                if client.observed is not None:
+                    found[Candidate(CANDIDATE_REFLEXIVE, client.observed)] = None
+        transport.endpoint.set_candidates(list(found))
+        transport.wake()
+
+
+def renew(credentials: Credentials, home: Home, host: Host, now_us: int) -> Credentials:
+    """With the keys that are due: a transport key every 16 hours, a delegation in its last ten days.
+
+    Changed credentials are on disk before they are returned; the same object means that nothing was due.
+    """
+    fresh = credentials.live(now_us)
+    age_us = now_us - fresh.current.certificate.from_us if fresh.transport_keys else None
+    if age_us is None or age_us > TRANSPORT_KEY_ROTATE_SECONDS * 1_000_000:
+        fresh = fresh.rotate_transport(host.random(32), now_us)
+    if fresh.root is not None and fresh.delegation.until_us - now_us < _DELEGATION_MARGIN_US:
+        fresh = fresh.delegate(fresh.root, host.random(32), now_us)
+    if fresh is not credentials:
+        save(home, fresh)
+    return fresh

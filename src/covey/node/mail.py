@@ -1,0 +1,311 @@
+"""Messages of this node, both ways: the outbox and who waits for its results, the inbox and who follows it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from covey.base.constants import MESSAGE_LIMIT
+from covey.base.errors import LimitError, UsageError
+from covey.base.schema import MessageType, MessageView, SendView
+from covey.base.types import Identity
+from covey.node import views
+from covey.node.book import PeerBook
+from covey.node.committer import Committer
+from covey.node.connector import Connector
+from covey.node.courier import Courier
+from covey.node.storage import Draft, InboxMessage, Peer, Store
+from covey.node.storage.outbox import ID_SIZE
+from covey.node.transport import Transport
+
+__all__ = ["Mail", "Publish", "encode_body"]
+
+_PAGE: Final = 100
+"""Messages a follower of the inbox takes at a time."""
+
+
+class Publish(Protocol):
+    """Tells the node's followers about an event that concerns a peer."""
+
+    def __call__(self, event: str, peer: Identity, **details: Any) -> None: ...
+
+
+class Mail:
+    """Made when a node starts. `Courier` and `MessageService` use it too."""
+
+    def __init__(
+        self,
+        *,
+        name: str,
+        transport: Transport,
+        book: PeerBook,
+        connector: Connector,
+        committer: Committer,
+        store: Store,
+        now_us: Any,
+        publish: Publish,
+    ) -> None:
+        self.name = name
+        self.transport = transport
+        self.book = book
+        self.connector = connector
+        self.committer = committer
+        self.outbox = store.outbox
+        self.inbox = store.inbox
+        self.now_us = now_us
+        self._store = store
+        self._publish = publish
+        self._couriers: dict[Identity, tuple[Courier, asyncio.Task[None]]] = {}
+        self._waiting: dict[tuple[Identity, bytes], list[asyncio.Future[str]]] = {}
+        self._followers: set[asyncio.Event] = set()
+        self._closed = False
+        self.unread = store.inbox.counts().unread
+        self.queued: dict[Identity, int] = {
+            identity: store.outbox.counts(identity).messages for identity in store.outbox.recipients()
+        }
+        """Messages that wait, per recipient; only those for whom something waits or waited."""
+
+    def start(self) -> None:
+        """Goes on with what waited when the node stopped."""
+        for identity in {*self.queued, *(peer.identity for peer in self.book.all() if peer.action is not None)}:
+            self.courier(identity)
+
+    def close(self) -> None:
+        """Ends the followers."""
+        self._closed = True
+        for event in self._followers:
+            event.set()
+
+    # --- out -------------------------------------------------------------------------------------------------------
+
+    async def send(
+        self,
+        peer: Peer,
+        bodies: Sequence[bytes],
+        type: MessageType,
+        ids: Sequence[str] | None,
+        ttl: float | None,
+        wait: float,
+    ) -> list[SendView]:
+        """Queues messages in this order, all or none, and waits up to `wait` seconds for their results."""
+        begun = self.transport.host.now()
+        for body in bodies:
+            _check_body(body, type)
+        if ids is not None and len(ids) != len(bodies):
+            raise UsageError(f"{len(ids)} ids for {len(bodies)} messages")
+        raw_ids = [parse_id(text) for text in ids] if ids else [self.transport.host.random(ID_SIZE) for _ in bodies]
+        recipient = peer.identity
+        futures = [self._await_result(recipient, raw_id) for raw_id in raw_ids]
+        try:
+            results = await self._append(recipient, raw_ids, bodies, type, ttl)
+            self.courier(recipient).wake()
+            unknown = [future for future, result in zip(futures, results, strict=True) if result is None]
+            if unknown and wait > 0:
+                await asyncio.wait(unknown, timeout=wait)
+        finally:
+            for raw_id, future in zip(raw_ids, futures, strict=True):
+                self._forget_result(recipient, raw_id, future)
+        elapsed_ms = round((self.transport.host.now() - begun) * 1000, 3)
+        return [
+            views.send_view(raw_id, peer, result or (future.result() if future.done() else "queued "), elapsed_ms)
+            for raw_id, future, result in zip(raw_ids, futures, results, strict=True)
+        ]
+
+    async def _append(
+        self, recipient: Identity, ids: Sequence[bytes], bodies: Sequence[bytes], type: MessageType, ttl: float | None
+    ) -> list[str | None]:
+        """Puts them on disk. The result of each that was sent before under the same id, None for the others."""
+        now_us = self.now_us()
+        expires_us = None if ttl is None else now_us + int(ttl * 1e6)
+        drafts = [Draft(raw_id, type, body, expires_us) for raw_id, body in zip(ids, bodies, strict=True)]
+        outbox = self.outbox
+
+        def append() -> tuple[int, list[str | None]]:
+            outbox.append_many(recipient, drafts, now_us)
+            states = [outbox.state(draft.id, recipient) for draft in drafts]
+            known = [
+                f"{state.result} {state.reason}" if state is not None and state.result != "queued" else None
+                for state in states
+            ]
+            return outbox.counts(recipient).messages, known
+
+        self.queued[recipient], results = await self.committer.run(append)
+        return results
+
+    def courier(self, identity: Identity) -> Courier:
+        """Whoever brings this peer what it must get."""
+        courier, task = self._couriers.get(identity, (None, None))
+        if courier is None or task is None or task.done():  # done: it failed by a bug, which was reported; go on
+            courier = Courier(self, identity)
+            self._couriers[identity] = courier, self.transport.spawn(courier.run(), "courier")
+        return courier
+
+    def hope(self, identity: Identity | None = None) -> None:
+        """This peer (or anybody) may be reachable again."""
+        for known, (courier, _) in self._couriers.items():
+            if identity is None or known == identity:
+                courier.hope()
+
+    def settled(self, recipient: Identity, ids: list[bytes]) -> None:
+        self._finish(recipient, ids, "delivered ", "message.delivered")
+
+    def refused(self, recipient: Identity, ids: list[bytes], reason: str) -> None:
+        self._finish(recipient, ids, f"refused {reason}", "message.refused")
+
+    async def refuse_all(self, recipient: Identity, reason: str) -> None:
+        """Nothing queued for this recipient will ever be sent."""
+        if not self.queued.get(recipient):
+            return
+        outbox = self.outbox
+
+        def refuse() -> list[bytes]:
+            ids = []
+            while batch := outbox.next_batch(recipient, 0, 1 << 20):
+                for message in batch:
+                    refused = outbox.mark_refused(recipient, message.number, reason, self.now_us())
+                    ids += [refused] if refused is not None else []
+            return ids
+
+        self.refused(recipient, await self.committer.run(refuse), reason)
+
+    async def next_expiry(self) -> int | None:
+        """When `expire` has something to do, wall microseconds; None for never."""
+        return await self.committer.run(self.outbox.next_expiry)
+
+    async def maintain(self, now_us: int) -> None:
+        """Ends what has expired, and what else only time brings (`Store.maintain`)."""
+        expired = set(await self.committer.run(lambda: self._store.maintain(now_us)))
+        for key in [key for key in self._waiting if key[1] in expired]:
+            for future in self._waiting[key]:
+                if not future.done():
+                    future.set_result("expired ")
+        if expired:
+            for identity in [identity for identity, count in self.queued.items() if count]:
+                self.queued[identity] = await self.committer.run(
+                    lambda identity=identity: self.outbox.counts(identity).messages  # type: ignore[misc]
+                )
+                self.courier(identity).wake()
+
+    def _await_result(self, recipient: Identity, id: bytes) -> asyncio.Future[str]:
+        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault((recipient, id), []).append(future)
+        return future
+
+    def _forget_result(self, recipient: Identity, id: bytes, future: asyncio.Future[str]) -> None:
+        waiting = self._waiting.get((recipient, id), [])
+        if future in waiting:
+            waiting.remove(future)
+        if not waiting:
+            self._waiting.pop((recipient, id), None)
+
+    def _finish(self, recipient: Identity, ids: list[bytes], result: str, event: str) -> None:
+        self.queued[recipient] = max(0, self.queued.get(recipient, 0) - len(ids))
+        for message_id in ids:
+            for future in self._waiting.get((recipient, message_id), ()):
+                if not future.done():
+                    future.set_result(result)
+            self._publish(event, recipient, id=message_id.hex())
+
+    # --- in --------------------------------------------------------------------------------------------------------
+
+    def arrived(self, sender: Identity, count: int) -> None:
+        """So many messages of this sender became visible in the inbox."""
+        self.unread += count
+        for event in self._followers:
+            event.set()
+        peer = self.book.get(sender)
+        self._publish("message.received", sender, name=peer.name if peer is not None else "", count=count)
+
+    async def follow(self, acknowledge: bool) -> AsyncIterator[MessageView]:
+        """The unread messages, then every new one, until the node closes."""
+        after = 0
+        arrival = asyncio.Event()
+        self._followers.add(arrival)
+        try:
+            while not self._closed:
+                arrival.clear()
+                page = await self.listing(all=False, limit=_PAGE, after=after, bodies=True)
+                for message in page:
+                    yield message
+                    after = message.number
+                    if acknowledge:
+                        await self.acknowledge([message.number])
+                if not page:
+                    await arrival.wait()
+        finally:
+            self._followers.discard(arrival)
+
+    async def listing(self, *, all: bool, limit: int, after: int, bodies: bool) -> list[MessageView]:
+        rows = await self.committer.run(
+            lambda: self.inbox.listing(unread=not all, limit=limit, after=after, bodies=bodies)
+        )
+        return [self._view(row) for row in rows]
+
+    async def get(self, number_or_id: str) -> MessageView:
+        if number_or_id.isdigit() and len(number_or_id) < 20:
+            number = int(number_or_id)
+            return self._view(await self.committer.run(lambda: self.inbox.get(number)))
+        wanted = parse_id(number_or_id)
+        return self._view(await self.committer.run(lambda: self.inbox.by_id(wanted)))
+
+    async def acknowledge(self, numbers: list[int]) -> int:
+        def acknowledge() -> tuple[int, int]:
+            return self.inbox.acknowledge(numbers), self.inbox.counts().unread
+
+        count, self.unread = await self.committer.run(acknowledge)
+        return count
+
+    async def clear(self, *, all: bool) -> int:
+        def clear() -> tuple[int, int]:
+            return self.inbox.clear(everything=all), self.inbox.counts().unread
+
+        count, self.unread = await self.committer.run(clear)
+        return count
+
+    def _view(self, row: InboxMessage) -> MessageView:
+        sender = self.book.get(row.sender)
+        return views.message_view(row, sender.name if sender is not None else "")
+
+
+def encode_body(body: Any, type: MessageType | None) -> tuple[MessageType, bytes]:
+    """`bytes` are `binary`, `str` is `text`, anything else `json`, unless `type` says otherwise. UsageError."""
+    if isinstance(body, bytes | bytearray | memoryview):
+        return type or "binary", bytes(body)
+    if isinstance(body, str):
+        return type or "text", body.encode()
+    if type not in (None, "json"):
+        raise UsageError(f"{body.__class__.__name__} can be sent as json only", code="bad-body")
+    try:
+        return "json", msgspec.json.encode(body)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise UsageError(f"this cannot be sent as json: {error}", code="bad-json") from error
+
+
+def parse_id(text: str) -> bytes:
+    """A message id from its 32 hexadecimal digits. UsageError."""
+    try:
+        raw = bytes.fromhex(text)
+    except ValueError:
+        raw = b""
+    if len(raw) != ID_SIZE:
+        raise UsageError("a message id has 32 hexadecimal digits", code="bad-id")
+    return raw
+
+
+def _check_body(body: bytes, type: MessageType) -> None:
+    if len(body) > MESSAGE_LIMIT:
+        raise LimitError(
+            f"a message has at most {MESSAGE_LIMIT} bytes, this one has {len(body)}",
+            code="message-too-large",
+            next_step="send it as a stream, or in parts",
+        )
+    try:
+        if type == "json":
+            msgspec.json.decode(body)
+        elif type == "text":
+            body.decode()
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UsageError(f"the body is not {type}: {error}", code=f"bad-{type}") from error

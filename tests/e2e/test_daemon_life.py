@@ -1,0 +1,191 @@
+"""Starting, stopping and dying: what a daemon keeps, and what it says when it cannot start."""
+
+from __future__ import annotations
+
+import os
+import stat
+
+import pytest
+
+from covey.base.paths import SOCKET_PATH_LIMIT
+from tests.e2e.stage import (
+    Agent,
+    Stage,
+    accepted,
+    befriend,
+    bodies,
+    eventually,
+    online,
+    refused,
+    said,
+    send,
+    trust,
+)
+
+
+def test_commands_without_a_daemon_exit_with_3(stage: Stage) -> None:
+    aws = stage.agent("aws", ticket="")
+    code, error = refused(aws, "status")
+    assert (code, error.code, error.next_step) == (3, "not-running", "covey daemon start")
+    assert accepted(aws, "daemon", "stop") == {"was_running": False, "pid": None}
+
+
+def test_daemon_start_twice_is_one_daemon(stage: Stage) -> None:
+    (aws,) = stage.started("aws")
+    pid = aws.pid
+    assert "was already up" in said(aws, "daemon", "start")
+    assert accepted(aws, "up", "--hostname", "aws")["pid"] == pid
+    code, error = refused(aws, "daemon", "start", "--hostname", "other")
+    assert (code, error.code) == (1, "profile-in-use")
+    assert error.next_step == "covey daemon start --profile other --hostname other"
+    code, error = refused(aws, "up", "--network", "covey1nonsense")
+    assert (code, error.code) == (1, "already-running")
+    assert accepted(aws, "status")["pid"] == pid
+
+
+def test_two_profiles_are_two_agents(stage: Stage) -> None:
+    aws, azure = stage.started("aws", "azure")
+    one, other = accepted(aws, "status"), accepted(azure, "status")
+    assert (one["profile"], other["profile"]) == ("aws", "azure")
+    assert one["identity"] != other["identity"]
+    assert accepted(aws, "status", "--profile", "azure")["pid"] == other["pid"]
+    befriend(aws, azure)
+    assert send(aws, azure, "to the other profile")["result"] == "delivered"
+
+
+def test_stop_and_start_keep_identity_trust_inbox_and_queue(stage: Stage) -> None:
+    aws, azure = stage.trusting("aws", "azure")
+    assert send(aws, azure, "first")["result"] == "delivered"
+    before = accepted(azure, "status")
+    azure.stop()
+    assert send(aws, azure, "second", wait=0)["result"] == "queued"
+    aws.stop()
+    aws.start()
+    assert accepted(aws, "status")["outbox_queued"] == 1
+    azure.start()
+    after = accepted(azure, "status")
+    for kept in ("identity", "address", "name", "network", "profile", "peers_trusted"):
+        assert after[kept] == before[kept]
+    assert after["pid"] != before["pid"]
+    eventually(lambda: bodies(azure) == ["first", "second"], "the queue is delivered")
+    eventually(lambda: accepted(aws, "status")["outbox_queued"] == 0, "the queue is empty")
+
+
+def test_what_is_given_once_is_remembered(stage: Stage) -> None:
+    (aws,) = stage.started("aws")
+    ticket, aws.ticket = aws.ticket, ""
+    aws.stop()
+    assert accepted(aws, "up")["network"] == ticket
+    aws.adopt()
+    assert accepted(aws, "id")["name"] == "aws"
+
+
+def test_message_to_a_stopped_peer_is_queued_and_delivered_when_it_starts(stage: Stage) -> None:
+    aws, azure = stage.trusting("aws", "azure")
+    azure.stop()
+    view = accepted(aws, "send-message", "azure", "--data", "for later", "--wait", "0.1")
+    assert view["result"] == "queued"
+    code, error = refused(
+        aws, "send-message", "azure", "--data", "now!", "--wait", "0.1", "--require-delivered"
+    )
+    assert (code, error.code) == (8, "not-delivered")
+    assert "it is on disk here" in said(aws, "send-message", "azure", "--data", "third", "--wait", "0")
+    assert bodies(aws) == []
+    azure.start()
+    eventually(lambda: bodies(azure) == ["for later", "now!", "third"], "all arrive, in order")
+
+
+def test_killed_daemon_is_replaced_with_everything_it_promised(stage: Stage) -> None:
+    aws, azure = stage.trusting("aws", "azure")
+    azure.stop()
+    assert send(aws, azure, "promised", wait=0)["result"] == "queued"
+    aws.kill()
+    sockets = (aws.home.api_socket, aws.home.stream_socket)
+    assert [stat.S_ISSOCK(os.lstat(path).st_mode) for path in sockets] == [True, True]
+    assert refused(aws, "status")[1].code == "not-running"
+    aws.start()
+    azure.start()
+    eventually(lambda: bodies(azure) == ["promised"], "it arrives")
+    aws.stop()
+    assert not any(path.exists() for path in sockets)
+
+
+def test_wrong_ticket_is_a_clear_error_and_nothing_starts(stage: Stage) -> None:
+    aws = stage.agent("aws", ticket="")
+    code, error = refused(aws, "up", "--hostname", "aws", "--network", "covey1thisisnoticket")
+    assert (code, error.code) == (2, "bad-ticket")
+    assert error.next_step
+    assert refused(aws, "status")[0] == 3
+
+
+def test_bad_hostname_is_a_clear_error(stage: Stage) -> None:
+    aws = stage.agent("aws", ticket="")
+    code, error = refused(aws, "up", "--hostname", "No Such Name!")
+    assert code == 2
+    assert "No Such Name!" in error.message
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+def test_damaged_identity_is_a_clear_error_and_never_a_new_identity(stage: Stage, damage: str) -> None:
+    aws = stage.agent("aws", ticket="")
+    aws.start()
+    aws.stop()
+    file = aws.home.identity_file
+    good = file.read_bytes()
+    middle = len(good) // 2
+    bad = {"flipped": good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :], "cut": good[:-9], "empty": b""}
+    file.write_bytes(bad[damage])
+    code, error = refused(aws, "daemon", "start")
+    assert (code, error.code) == (9, "identity-corrupt")
+    assert str(file) in error.message
+    assert file.read_bytes() == bad[damage]
+    file.write_bytes(good)
+    aws.start()
+
+
+def test_vanished_identity_beside_its_database_is_an_error(stage: Stage) -> None:
+    aws = stage.agent("aws", ticket="")
+    aws.start()
+    aws.stop()
+    aws.home.identity_file.unlink()
+    code, error = refused(aws, "daemon", "start")
+    assert (code, error.code) == (9, "identity-missing")
+    assert not aws.home.identity_file.exists()
+
+
+def test_long_home_moves_the_sockets_only(stage: Stage) -> None:
+    stage.directory = stage.directory / ("long-" * 20)
+    aws = stage.agent("aws", ticket="")
+    aws.start()
+    status = accepted(aws, "daemon", "status")
+    assert len(status["api_socket"]) <= SOCKET_PATH_LIMIT < len(str(aws.home.state_dir))
+    assert aws.home.database.exists()
+    aws.stop()
+
+
+def test_rendezvous_killed_leaves_trusted_peers_talking(stage: Stage) -> None:
+    aws, azure = stage.trusting("aws", "azure")
+    assert send(aws, azure, "before")["result"] == "delivered"
+    eventually(
+        lambda: any(path["kind"] == "direct" and path["active"] for path in _paths(aws)), "the path is direct"
+    )
+    stage.rendezvous.kill()
+    assert send(aws, azure, "without it")["result"] == "delivered"
+    assert send(azure, aws, "and back")["result"] == "delivered"
+    view = eventually(lambda: _problem(aws), "the status says so", 60.0)
+    assert "trying again" in view
+    assert send(aws, azure, "still")["result"] == "delivered"
+    stage.rendezvous.start()
+    eventually(lambda: not _problem(aws), "it is found again", 30.0)
+    assert trust(aws, azure) == "trusted"
+    online(aws)
+    assert bodies(azure) == ["before", "without it", "still"]
+
+
+def _paths(agent: Agent) -> list[dict[str, object]]:
+    return [path for peer in agent.api.get("/v1/peers").data["items"] for path in peer["paths"]]
+
+
+def _problem(agent: Agent) -> str:
+    problems = agent.api.get("/v1/status").data["problems"]
+    return next((text for text in problems if "is not connected" in text), "")
