@@ -56,7 +56,7 @@ sim-long: $(DEV) ## the slow tier: long random runs of the simulator
 	@$(PY) -m pytest -m slow --timeout=3600 $(PYTEST_ARGS)
 
 bench: $(DEV) ## measure against raw TCP and asyncio TLS in the same run
-	@$(PY) scripts/bench.py
+	@$(PY) benchmarks/figures.py --json benchmarks/results/latest.json
 
 coverage: $(DEV) ## the default tier, with the lines it leaves out
 	@$(PY) -m coverage run -m pytest $(PYTEST_ARGS)

@@ -1,10 +1,10 @@
-"""Writes `tests/vectors/protocol.json`: one session between two agents, datagram by datagram, with every secret.
+"""Writes `tests/vectors/protocol.json`: one session of two agents, datagram by datagram, with every secret.
 
     PYTHONPATH=src python scripts/protocol_vectors.py > tests/vectors/protocol.json
 
-For other implementations; `docs/protocol.md`, section 16, shows the beginning. Deterministic: keys are drawn from a
-counter, time is virtual, and the one thing the library draws itself, the ML-KEM encapsulation, is the one that
-`tests/vectors/covey.json` holds. How frames are packed into packets is our choice; everything inside them is not.
+For other implementations; `docs/protocol.md`, section 16, shows the beginning. Deterministic: keys are drawn
+from a counter, time is virtual, and the one thing the library draws itself, the ML-KEM encapsulation, is the one
+that `tests/vectors/covey.json` holds. How frames are packed into packets is our choice; what is inside is not.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ SERVICE: Final = "echo"
 
 
 def drawn(name: str) -> Callable[[int], bytes]:
-    """Random bytes that anybody can make again. The one draw of 64 bytes, the offer's seed, is the fixed one."""
+    """Random bytes that anybody can make again. The one draw of 64 bytes, the offer's seed, is fixed."""
     numbers = count()
 
     def random(size: int) -> bytes:
@@ -132,7 +132,13 @@ class Recorder:
         """The payload of message 1, as the responder reads it."""
         own = self.responder.credentials
         state = HandshakeState(
-            PATTERN, False, prologue(own.identity), own.current.key, TransportKey(bytes(31) + b"\1"), None, NO_PSK
+            PATTERN,
+            False,
+            prologue(own.identity),
+            own.current.key,
+            TransportKey(bytes(31) + b"\1"),
+            None,
+            NO_PSK,
         )
         return state.read_message(Initiation.parse(initiation).noise)
 
@@ -161,7 +167,7 @@ class Recorder:
 
     def _opened(self, sender: Side, receiver: Side, raw: bytes) -> dict[str, Any]:
         _, path, epoch, index, counter = HEADER.unpack_from(raw)
-        session: Session = receiver.endpoint._sessions[index]  # noqa: SLF001 - the keys are what a vector is about
+        session: Session = receiver.endpoint._sessions[index]  # the keys are what a vector is about
         key = session.epochs.receive_key(epoch)
         assert key is not None
         plain = key.open(path, counter, raw[:HEADER_SIZE], raw[HEADER_SIZE:])

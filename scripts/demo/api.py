@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import http.client
 import json
 import os
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
+
+from demo.checks import PATIENCE_SECONDS, Failed
 
 __all__ = ["Api", "ApiError", "Events"]
 
@@ -54,11 +55,9 @@ class Api:
             if not page:
                 return messages
 
-    def pour(
-        self, peer: str, service: str, blocks: Callable[[], Iterator[bytes]]
-    ) -> tuple[int, bytes, float]:
-        """Write all blocks into a stream to a peer's service: bytes and SHA-256 that it got, and seconds taken."""
-        offer = self.post("/v1/streams", peer=peer, service=service)
+    def pour(self, peer: str, blocks: Iterator[bytes]) -> tuple[int, bytes, float]:
+        """Write all blocks into a peer's `sink`: the bytes and the SHA-256 that it got, and the seconds."""
+        offer = self.post("/v1/streams", peer=peer, service="sink")
         with socket.socket(socket.AF_UNIX) as stream:
             stream.settimeout(SECONDS)
             stream.connect(offer["socket"])
@@ -67,7 +66,7 @@ class Api:
             if answers.readline() != b"ok\n":
                 raise ApiError("the daemon did not take the token")
             began = time.perf_counter()
-            for block in blocks():
+            for block in blocks:
                 stream.sendall(block)
             stream.shutdown(socket.SHUT_WR)
             receipt = answers.read()
@@ -110,19 +109,25 @@ class Events:
     def __exit__(self, *exception: object) -> None:
         self._connection.close()
 
-    def wait(self, matches: Callable[[dict[str, Any]], bool], seconds: float = 20.0) -> dict[str, Any] | None:
-        """The first event that matches, also if it came before; None if none does in time."""
-        with self._changed:
-            self._changed.wait_for(lambda: any(map(matches, self._seen)), seconds)
-            return next(filter(matches, self._seen), None)
+    def expect(self, what: str, event: str, *, since: float = 0.0, **fields: Any) -> float:
+        """The time of the first such event, also if it came before now. `Failed` if there is none in time."""
 
-    def wait_count(self, event: str, count: int, seconds: float = 20.0) -> int:
-        """How many such events there were, once there were `count`, or the time is over."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._count(event) >= count, seconds)
-            return self._count(event)
+        def matches(each: dict[str, Any]) -> bool:
+            return each["event"] == event and each["time"] > since and fields.items() <= each.items()
 
-    def _count(self, event: str) -> int:
+        with self._changed:
+            self._changed.wait_for(lambda: any(map(matches, self._seen)), PATIENCE_SECONDS)
+            found = next(filter(matches, self._seen), None)
+        if found is None:
+            raise Failed(what, f"nothing within {PATIENCE_SECONDS:g} s")
+        return float(found["time"])
+
+    def wait_count(self, event: str, count: int) -> None:
+        """Until there were so many of these events, or the time is over."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.count(event) >= count, PATIENCE_SECONDS)
+
+    def count(self, event: str) -> int:
         return sum(each["event"] == event for each in self._seen)
 
     def _subscribe(self) -> Any:
@@ -143,10 +148,3 @@ class Events:
                         self._changed.notify_all()
         except (OSError, ValueError):
             pass  # the daemon is gone, or nobody listens any more
-
-
-def sha256(blocks: Iterator[bytes]) -> bytes:
-    digest = hashlib.sha256()
-    for block in blocks:
-        digest.update(block)
-    return digest.digest()

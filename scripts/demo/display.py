@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import sys
 import textwrap
@@ -11,7 +12,13 @@ from collections.abc import Sequence
 __all__ = ["Display"]
 
 WIDTH = 100
-"""Columns; a longer line of a program's output is cut, so that the page keeps its shape."""
+"""Columns of our own words."""
+
+OUTPUT_WIDTH = 114
+"""Columns of a program's output; what is longer is cut, so that the page keeps its shape."""
+
+TICKET = re.compile(r"covey1[a-z2-7]{20,}")
+"""A hundred characters of no interest to the eye; shown shortened."""
 
 INDENT = "     "
 BOLD, DIM, RED, GREEN, CYAN = "1", "2", "31", "32", "36"
@@ -35,13 +42,13 @@ class Display:
     def command(self, machine: str, words: Sequence[str]) -> None:
         """A command line as somebody at `machine` types it."""
         prompt = self._paint(f"{machine} $", CYAN)
-        self._print(f"{INDENT}{prompt} {self._paint(command_line(words), BOLD)}")
+        self._print(f"{INDENT}{prompt} {self._paint(shlex.join(words), BOLD)}")
 
     def output(self, text: str) -> None:
         """What a command answered."""
         for line in text.rstrip("\n").splitlines():
-            space = WIDTH - len(INDENT) - 2
-            cut = line if len(line) <= space else line[: space - 3] + "..."
+            line = shortened(line)
+            cut = line if len(line) <= OUTPUT_WIDTH else line[: OUTPUT_WIDTH - 3] + "..."
             self._print(f"{INDENT}  {self._paint(cut, DIM)}")
 
     def passed(self, seconds: float) -> None:
@@ -68,7 +75,6 @@ class Display:
         print(text, flush=True)
 
 
-def command_line(words: Sequence[str]) -> str:
-    """Quoted for a shell; a ticket, 100 characters of no interest to the eye, is shortened."""
-    shown = [f"{word[:12]}..." if word.startswith("covey1") else word for word in words]
-    return shlex.join(shown)
+def shortened(text: str) -> str:
+    """`text` with the middle of tickets left out."""
+    return TICKET.sub(lambda match: f"{match[0][:12]}...{match[0][-6:]}", text)

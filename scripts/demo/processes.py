@@ -25,9 +25,10 @@ from types import FrameType
 from typing import Any
 
 from demo.api import Api
+from demo.checks import Failed
 from demo.display import Display
 
-__all__ = ["Failed", "Stage", "resident_megabytes"]
+__all__ = ["Stage", "resident_megabytes"]
 
 COMMAND_SECONDS = 60.0
 START_SECONDS = 12.0
@@ -35,16 +36,8 @@ START_SECONDS = 12.0
 TERM_SECONDS = 8.0
 """How long a process may take to end by itself before it is killed."""
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-LOGS = Path("build/demo-logs")
-"""Where the logs go when a step failed, relative to the repository."""
-
-
-class Failed(Exception):
-    """A step did not do what it promises."""
-
-    def __init__(self, expected: str, instead: str) -> None:
-        super().__init__(f"expected {expected}, got {instead}")
-        self.expected, self.instead = expected, instead
+LOGS = Path(__file__).resolve().parents[2] / "build/demo-logs"
+"""Where the logs go when a step failed."""
 
 
 class Stage:
@@ -79,7 +72,7 @@ class Stage:
         return Api(self.home / profile / "run")
 
     def covey(self, profile: str, *words: str, **environment: str) -> str:
-        """Show and run one command of `profile`'s user; its output, also shown. `Failed` unless it exits with 0."""
+        """Show and run one command of `profile`'s user; its output. `Failed` unless it exits with 0."""
         self.display.command(profile, ["covey", *words])
         output = self.quietly(profile, *words, **environment)
         self.display.output(output)
@@ -101,26 +94,30 @@ class Stage:
 
     def rendezvous(self, *words: str) -> str:
         """Show and start `covey rendezvous`, which stays; the ticket, its first line."""
-        self.display.command("anywhere", ["covey", "rendezvous", *words])
-        with (self.home / "rendezvous.log").open("a") as log:
+        self.display.command("rendezvous", ["covey", "rendezvous", *words])
+        log_file = self.home / "rendezvous.log"
+        with log_file.open("a") as log:
             child = self._start(("rendezvous", *words), stdout=subprocess.PIPE, stderr=log)
         assert child.stdout is not None
         ready, _, _ = select.select([child.stdout], [], [], COMMAND_SECONDS)
         ticket = child.stdout.readline().strip() if ready else ""
         if not ticket:
-            raise Failed("a ticket from the rendezvous", "nothing")
+            raise Failed("a ticket from the rendezvous", log_file.read_text().strip() or "nothing")
         self.display.output(ticket)
         return ticket
 
-    def kill(self, machine: str, pid: int) -> None:
-        """Show and carry out `kill -9 PID`; returns when the process is gone."""
-        self.display.command(machine, ["kill", "-9", str(pid)])
+    def kill(self, profile: str) -> None:
+        """Show and carry out `kill -9` on a profile's process; returns when it is gone."""
+        pid = self.holder(profile)
+        if pid is None:
+            raise Failed(f"a process of {profile} to kill", "none runs")
+        self.display.command(profile, ["kill", "-9", str(pid)])
         _signal(pid, signal.SIGKILL)
         if not self._gone(pid, TERM_SECONDS):
             raise Failed("a killed process to be gone", f"process {pid} lives")
 
     def holder(self, profile: str) -> int | None:
-        """The living process that holds a profile's lock; what the file says counts only while it is locked."""
+        """The living process that holds a profile's lock: what the file says counts while it is locked."""
         with contextlib.suppress(OSError, ValueError), (self.home / profile / "state/lock").open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -136,7 +136,7 @@ def test_damaged_identity_is_a_clear_error_and_never_a_new_identity(stage: Stage
     bad = {"flipped": good[:middle] + bytes([good[middle] ^ 1]) + good[middle + 1 :], "cut": good[:-9], "empty": b""}
     file.write_bytes(bad[damage])
     code, error = refused(aws, "daemon", "start")
-    assert (code, error.code) == (9, "identity-corrupt")
+    assert (code, error.code) == (9, "identity-damaged")
     assert str(file) in error.message
     assert file.read_bytes() == bad[damage]
     file.write_bytes(good)

@@ -158,6 +158,11 @@ class Endpoint:
         # A session that ended in the loop has left a last word.
         return self._transmit_queued(out) if self._queue else None
 
+    @property
+    def pending(self) -> bool:
+        """Handshakes, records and last words wait to leave, whatever any window says."""
+        return bool(self._queue)
+
     def deadline(self) -> float | None:
         """When `expire` is due, seconds; None for never."""
         times = [attempt.retry_at for attempt in self._attempts.values()]
@@ -549,7 +554,7 @@ class Endpoint:
         session.connection = connection
         self._attempts.pop(identity, None)
         old_session = connection.session
-        if old_session is None or old_session.ended or not self._keep_sending_on(now, old_session, session):
+        if old_session is None or old_session.ended or not self._keep_sending_on(old_session, session):
             stalled = connection.stalled_at is not None
             connection.rebind(session)
             if old_session is not None and not old_session.ended:
@@ -561,15 +566,20 @@ class Endpoint:
         else:
             session.retire(now)
 
-    def _keep_sending_on(self, now: float, old: Session, new: Session) -> bool:
-        """When two opens cross, both sides send on the one that the lower identity initiated."""
-        crossing = (
-            old.initiator != new.initiator
-            and new.created - old.created < _CROSSING_SECONDS
-            and old.connection is not None
-            and old.connection.stalled_at is None
-        )
-        return crossing and old.initiator == (self.credentials.identity < new.peer)
+    def _keep_sending_on(self, old: Session, new: Session) -> bool:
+        """Whether a connection stays on `old` although `new` is there. Both sides must come to the same answer.
+
+        When two opens cross, it is the one that the lower identity initiated. Otherwise it is the later handshake, which
+        need not be the one whose peer was verified last.
+        """
+        if old.initiator == new.initiator:
+            if new.initiator:
+                return new.created < old.created
+            return new.payload.timestamp < old.payload.timestamp
+        stalled = old.connection is None or old.connection.stalled_at is not None
+        if not stalled and abs(new.created - old.created) < _CROSSING_SECONDS:
+            return old.initiator == (self.credentials.identity < new.peer)
+        return new.created < old.created
 
     def _verified(self, now: float, session: Session) -> None:
         """The peer is who it says: from here on it counts, not before."""

@@ -42,6 +42,7 @@ class Connector:
         self._clients = clients
         self._bringing: dict[Identity, asyncio.Task[Connection]] = {}
         self._reviving: dict[Identity, Retry] = {}
+        self._hopes: dict[Identity, asyncio.Event] = {}
         self._context = copy_context()
 
     async def connect(self, identity: Identity) -> Connection:
@@ -67,6 +68,9 @@ class Connector:
 
     def hope(self, identity: Identity) -> None:
         """There is a reason to believe that this peer can be reached now."""
+        seeking = self._hopes.get(identity)
+        if seeking is not None:
+            seeking.set()
         retry = self._reviving.get(identity)
         if retry is not None:
             retry.hope()
@@ -110,10 +114,18 @@ class Connector:
     async def _keep_seeking(self, identity: Identity) -> NoReturn:
         """Seeks again while nothing answers: a rendezvous may have introduced us to where the peer was until now."""
         pause = _SEEK_AGAIN_SECONDS
-        while True:
-            await self._seek(identity)
-            await asyncio.sleep(pause)
-            pause *= 2
+        hope = self._hopes[identity] = asyncio.Event()
+        try:
+            while True:
+                await self._seek(identity)
+                try:
+                    async with asyncio.timeout(pause):
+                        await hope.wait()
+                except TimeoutError:
+                    pause *= 2
+                hope.clear()
+        finally:
+            del self._hopes[identity]
 
     async def _seek(self, identity: Identity) -> None:
         """Starts handshakes over every way there is. UnreachableError if there is none at all."""

@@ -37,6 +37,9 @@ POST_QUANTUM_SERVICES: Final = frozenset(("message", "file", "request", "trust")
 _WRITE_PIECE: Final = 256 * 1024
 """Bytes handed to the core at a time by one `write`."""
 
+_LAST_TURNS: Final = 1000
+"""Turns that saying goodbye to every peer may take; a turn sends up to 64 trains."""
+
 _ROOM_SECONDS: Final = 0.02
 """Pause before a stream is opened again when the peer allows no more of them."""
 
@@ -330,7 +333,10 @@ class Transport:
         now = self.host.now()
         for connection in list(self.endpoint.connections.values()):
             self.endpoint.close(now, connection, CloseCode.SHUTDOWN, reason)
-        self.driver.turn()
+        for _ in range(_LAST_TURNS):
+            if not self.endpoint.pending or self.driver.blocked:
+                break
+            self.driver.turn()
         self._closed = True
         self.driver.close()
         for waiting in self._waiting.values():

@@ -219,6 +219,7 @@ def test_migrations_make_the_same_schema_as_ever() -> None:
         "handshakes",
         "inbox",
         "inbox_gaps",
+        "inbox_removed",
         "inbox_usage",
         "inbox_watermarks",
         "outbox",

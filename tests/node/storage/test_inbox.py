@@ -169,11 +169,41 @@ def test_id_that_is_still_here_is_not_stored_again(inbox: Inbox, waiting: bool) 
     assert inbox.counts().total == 3
 
 
-def test_incarnations_are_bounded(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_id_of_a_removed_message_is_remembered_for_a_while(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "REMOVED_LIMIT", 3)
+    for n in range(1, 5):
+        put(inbox, n)
+    inbox.acknowledge([1])
+    inbox.clear()
+    inbox.clear(everything=True)
+    assert inbox.clear(everything=True) == 0
+    assert [put(inbox, n, incarnation=2) for n in (1, 2, 3, 4)] == ["stored"] + ["duplicate"] * 3
+
+
+def test_numbers_alone_recognise_a_repetition(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ids are for people: the watermark is what is kept for ever."""
+    monkeypatch.setattr(module, "REMOVED_LIMIT", 0)
+    for n in (1, 2, 4):
+        put(inbox, n)
+    inbox.release(99)
+    inbox.clear(everything=True)
+    assert [put(inbox, n) for n in (1, 2, 4, 3)] == ["duplicate"] * 3 + ["stored"]
+
+
+def test_incarnations_are_bounded_and_the_oldest_is_forgotten(
+    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "INCARNATIONS_LIMIT", 2)
-    assert [put(inbox, 1, incarnation=n, id=n) for n in (1, 2, 3)] == ["stored", "stored", "inbox-full"]
-    assert inbox.skip(ADA, 3, [1], 0) == 0
-    assert put(inbox, 2, incarnation=2, id=9) == "stored"
+    assert [put(inbox, 1, incarnation=n, id=n, at=n) for n in (1, 2, 3)] == ["stored"] * 3
+    assert [inbox.watermark(ADA, n) for n in (1, 2, 3)] == [0, 1, 1]
+    assert put(inbox, 9, incarnation=4, id=9, at=4) == "stored"
+    inbox.skip(ADA, 5, [7], 5)
+    inbox.skip(ADA, 6, [1], 6)
+    assert [inbox.watermark(ADA, n) for n in (2, 3, 4, 5, 6)] == [0, 0, 0, 0, 1]
+    assert bodies(inbox) == ["m1", "m1", "m1", "m9"]
+    assert inbox.counts() == InboxCounts(4, 4, 0, 8)
 
 
 @pytest.mark.parametrize("number", [0, -1, 1 << 63, 1 << 64])

@@ -1,20 +1,22 @@
 """Telling a database restored from a backup from the one we closed last.
 
 At each start a random token is written to the generation file beside the database and into the database,
-which also notes the inodes of both files. At the next start:
+which also notes the inodes of both files and when the token's file was last changed (ctime, which no program
+can set back). At the next start:
 
 ============================== ========================================================================
 found                          means
 ============================== ========================================================================
-token and inodes agree         the database we closed, or a crash of it
+all agree                      the database we closed, or a crash of it
 the token differs, or no file  the database alone was restored: its token is older, or from elsewhere
-same token, another inode      files were replaced (tar, rsync, mv make new ones), or moved to a new disk
+another inode or ctime         files were replaced, as every backup program does, or moved to a new disk
 neither has a token            it is new
 ============================== ========================================================================
 
 What no file can show, a copy written into the same inode or a rolled back disk image, a recipient can: it
-knows higher numbers than we do (`Outbox.heard`). A false alarm is cheap: what is queued is numbered anew, and
-an inbox that still shows one of those messages recognises its id.
+knows higher numbers than we do (`Outbox.heard`). A false alarm (a container that runs `chown -R` at each
+start) is cheap: what is queued is numbered anew, and an inbox that has or had one of those messages
+recognises its id.
 """
 
 from __future__ import annotations
@@ -31,7 +33,7 @@ __all__ = ["begin_generation"]
 
 _CURRENT: Final = "generation"
 _NEXT: Final = "generation-next"
-_FILE_INODE: Final = "generation-inode"
+_FILE_STAMP: Final = "generation-stamp"
 _DATABASE_INODE: Final = "database-inode"
 
 
@@ -59,7 +61,7 @@ def begin_generation(
     write_private(path, f"{token}\n".encode(), disk)
     with database.transaction():
         settings.set(_CURRENT, token)
-        settings.set(_FILE_INODE, path.stat().st_ino)
+        settings.set(_FILE_STAMP, _stamp(path))
         settings.set(_NEXT, None)
     return restored
 
@@ -73,4 +75,10 @@ def _restored(database: Path, path: Path, settings: Settings) -> bool:
         return True
     if found == following:
         return not found
-    return found != current or settings.get_int(_FILE_INODE) != path.stat().st_ino
+    return found != current or settings.get_text(_FILE_STAMP) != _stamp(path)
+
+
+def _stamp(path: Path) -> str:
+    """Inodes are used again, often at once, so the inode alone would not do."""
+    status = path.stat()
+    return f"{status.st_ino} {status.st_ctime_ns}"

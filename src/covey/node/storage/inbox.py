@@ -11,8 +11,8 @@ higher. Only then it gets its place in the inbox.
 Nothing stays invisible for ever: `release` lets messages in that have waited too long for a gap, and a new
 incarnation of a sender ends the waiting of the old one.
 
-Beside this, an id that the inbox still shows from the same sender is not stored again: a sender restored from
-a backup numbers anew and may repeat what we have.
+Beside this, an id that is in the inbox, or was lately, is not stored again from the same sender: one that was
+restored from a backup numbers anew and may repeat what we have.
 """
 
 # ruff: noqa: S608 -- statements are put together from constants of this module; values are always bound
@@ -40,8 +40,11 @@ GAP_LIMIT: Final = 4096
 """Settled numbers above the watermark, per sender and incarnation (PROTOCOL 22)."""
 
 INCARNATIONS_LIMIT: Final = 1024
-"""Incarnations remembered per sender; more are `inbox-full`. Ours: each is a restored backup, or an
-attack."""
+"""Incarnations remembered per sender; of more, the oldest is forgotten. Ours: each is a restored backup, and
+a sender that makes many only weakens the protection of its own messages."""
+
+REMOVED_LIMIT: Final = 100_000
+"""Ids of removed messages that are remembered, over all senders. Ours: about 15 MB."""
 
 MESSAGES_LIMIT: Final = 100_000
 """Messages in the inbox, the waiting ones included. Half of it for one sender. Ours."""
@@ -132,8 +135,8 @@ class Inbox:
             _check(message)
         with self._database.transaction():
             cursor = _Cursor(self._database, sender, incarnation)
-            if not cursor.known and not self._open(cursor, now_us):
-                return ["inbox-full"] * len(messages)
+            if not cursor.known:
+                self._open(cursor, now_us)
             results = [self._store(cursor, message, now_us) for message in messages]
             cursor.save()
         return results
@@ -145,8 +148,8 @@ class Inbox:
         visible."""
         with self._database.transaction():
             cursor = _Cursor(self._database, sender, incarnation)
-            if not cursor.known and not self._open(cursor, now_us):
-                return 0
+            if not cursor.known:
+                self._open(cursor, now_us)
             before = cursor.released
             cursor.advance(min(lowest_alive, _NUMBER_LIMIT) - 1)
             for number in sorted(set(numbers)):
@@ -237,14 +240,20 @@ class Inbox:
         unread, waiting, messages, size = row
         return InboxCounts(messages - waiting, unread, waiting, size)
 
-    def _open(self, cursor: _Cursor, now_us: int) -> bool:
-        """Begin a new incarnation of a sender; False if it had too many."""
-        row = self._database.row("SELECT count(*) FROM inbox_watermarks WHERE sender = ?", (cursor.sender,))
-        if row is not None and row[0] >= INCARNATIONS_LIMIT:
-            return False
+    def _open(self, cursor: _Cursor, now_us: int) -> None:
+        """Begin a new incarnation of a sender: nothing will fill the gaps of the old ones any more."""
         _show_waiting(self._database, "sender = ?", (cursor.sender,))
-        cursor.create()
-        return True
+        known = (
+            "FROM inbox_watermarks WHERE sender = ? ORDER BY opened_us DESC, incarnation LIMIT -1 OFFSET ?"
+        )
+        for (incarnation,) in self._database.rows(
+            f"SELECT incarnation {known}", (cursor.sender, INCARNATIONS_LIMIT - 1)
+        ):
+            for table in ("inbox_watermarks", "inbox_gaps"):
+                self._database.execute(
+                    f"DELETE FROM {table} WHERE sender = ? AND incarnation = ?", (cursor.sender, incarnation)
+                )
+        cursor.create(now_us)
 
     def _store(self, cursor: _Cursor, message: Incoming, now_us: int) -> Stored:
         cursor.advance(min(message.lowest_alive, message.number) - 1)
@@ -290,6 +299,17 @@ class Inbox:
         rows = self._database.rows(
             f"SELECT sender, count(*), sum(size) FROM inbox WHERE {where} GROUP BY sender", arguments
         )
+        if not rows:
+            return 0
+        self._database.execute(
+            "INSERT INTO inbox_removed (sender, id)"
+            f" SELECT sender, id FROM inbox WHERE {where} ORDER BY number",
+            arguments,
+        )
+        self._database.execute(
+            "DELETE FROM inbox_removed WHERE row <= (SELECT max(row) FROM inbox_removed) - ?",
+            (REMOVED_LIMIT,),
+        )
         self._database.execute(f"DELETE FROM inbox WHERE {where}", arguments)
         for sender, count, size in rows:
             _account(self._database, sender, -count, -size)
@@ -312,8 +332,8 @@ class _Cursor:
         self.released = 0
         self._gaps: set[int] | None = None
 
-    def create(self) -> None:
-        self._database.execute("INSERT INTO inbox_watermarks VALUES (?, ?, 0)", self._key)
+    def create(self, now_us: int) -> None:
+        self._database.execute("INSERT INTO inbox_watermarks VALUES (?, ?, 0, ?)", (*self._key, now_us))
 
     def save(self) -> None:
         if self.watermark != self._saved:
@@ -330,7 +350,7 @@ class _Cursor:
         return number <= self.watermark or number in self._above()
 
     def has_id(self, id: bytes) -> bool:
-        for table in ("inbox", "inbox_gaps"):
+        for table in ("inbox", "inbox_gaps", "inbox_removed"):
             if self._database.row(f"SELECT 1 FROM {table} WHERE sender = ? AND id = ?", (self.sender, id)):
                 return True
         return False

@@ -80,8 +80,8 @@ _FIRST: Final = (
     # The deduplication, kept for ever (PROTOCOL 22): every number up to `watermark` is settled, and so is
     # every number in `inbox_gaps`.
     """CREATE TABLE inbox_watermarks (
-        sender BLOB NOT NULL, incarnation BLOB NOT NULL, watermark INTEGER NOT NULL,
-        PRIMARY KEY (sender, incarnation)) WITHOUT ROWID""",
+        sender BLOB NOT NULL, incarnation BLOB NOT NULL, watermark INTEGER NOT NULL, opened_us INTEGER NOT
+        NULL, PRIMARY KEY (sender, incarnation)) WITHOUT ROWID""",
     # Settled above the watermark: with a body, a message that waits for its turn; without, a skipped number.
     """CREATE TABLE inbox_gaps (
         sender BLOB NOT NULL, incarnation BLOB NOT NULL, number INTEGER NOT NULL,
@@ -89,6 +89,10 @@ _FIRST: Final = (
         PRIMARY KEY (sender, incarnation, number))""",
     "CREATE INDEX inbox_gaps_waiting ON inbox_gaps (received_us) WHERE id IS NOT NULL",
     "CREATE INDEX inbox_gaps_id ON inbox_gaps (id, sender) WHERE id IS NOT NULL",
+    # What was in the inbox lately: recognised if a sender restored from a backup repeats it under a new
+    # number.
+    "CREATE TABLE inbox_removed (row INTEGER PRIMARY KEY, sender BLOB NOT NULL, id BLOB NOT NULL)",
+    "CREATE INDEX inbox_removed_id ON inbox_removed (id, sender)",
     """CREATE TABLE inbox_usage (
         sender BLOB PRIMARY KEY,                -- x'' is the sum
         messages INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID""",

@@ -1,0 +1,425 @@
+"""Relay first, direct as soon as it is proven, back within a second: whole endpoints with a relay between them."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+
+import pytest
+
+from covey.core import limits
+from covey.core.events import ConnectionClosed, ConnectionLive, ConnectionStalled, PathsChanged, StreamOffered
+from covey.core.path import Path, Route
+from covey.core.relay import RelayTable
+from covey.core.session import Session
+from covey.core.stream import Stream
+from covey.wire.control import CANDIDATE_HOST, Candidate
+from tests.core.pair import Address, Side, Wire
+
+A, B, R = ("10.0.0.1", 4000), ("10.0.0.2", 4000), ("10.0.0.9", 4000)
+
+
+class World:
+    """a and b, both clients of the relay r; direct datagrams pass unless `direct` is False, relayed ones unless `relayed`."""
+
+    def __init__(self, seed: int = 1, *, candidates: bool = True, **impairments: float) -> None:
+        self.wire = wire = Wire(seed, **impairments)  # type: ignore[arg-type]
+        self.a, self.b, self.r = wire.side("a", A), wire.side("b", B), wire.side("r", R)
+        self.direct = True
+        self.relayed = True
+        wire.blocked = self._blocked
+        self.r.endpoint.relay = RelayTable()
+        for side, address in ((self.a, A), (self.b, B)):
+            side.endpoint.relays = {R}
+            if candidates:
+                side.endpoint.set_candidates([Candidate(CANDIDATE_HOST, address)])
+            side.on_event = self._on_event
+            side.connect(self.r)
+        assert wire.run(5, until=lambda: len(self.r.of(ConnectionLive)) == 2)
+        wire.run(1)
+        self.circuit = self.r.endpoint.relay.open(
+            wire.now, self.r.connection(self.a), self.r.connection(self.b), 0xC0FFEE
+        )
+        self.connection = self.a.connect(self.b, Route(0, R, self.circuit))
+        assert wire.run(5, until=lambda: self.connection.session is not None)
+
+    def _blocked(self, source: Address, target: Address) -> bool:
+        return not (self.relayed if R in (source, target) else self.direct)
+
+    @staticmethod
+    def _on_event(event: object) -> None:
+        if isinstance(event, ConnectionLive):
+            event.connection.admit()
+
+    @property
+    def session(self) -> Session:
+        assert self.connection.session is not None
+        return self.connection.session
+
+    @property
+    def route(self) -> Route:
+        return self.session.active.route
+
+    def upgrade(self) -> None:
+        assert self.wire.run(10, until=lambda: not self.route.relayed and not self.peer.active.route.relayed)
+
+    @property
+    def peer(self) -> Session:
+        session = self.b.connection(self.a).session
+        assert session is not None
+        return session
+
+    def flow(self, seconds: float, rate: int = 200_000) -> Flow:
+        flow = Flow(self, rate)
+        self.wire.run(seconds)
+        return flow
+
+
+class Flow:
+    """A stream from a to b, written and read all the time; `gap` is the longest silence at b."""
+
+    def __init__(self, world: World, rate: int) -> None:
+        self.world, self.wire = world, world.wire
+        self.source = random.Random(7)
+        self.expected, self.received = bytearray(), bytearray()
+        self.stream = world.connection.open("flow")
+        self.rate = rate
+        self.gap = 0.0
+        self.last: float | None = None
+        self.running = True
+        self.end: Stream | None = None
+        self._tick()
+
+    def _tick(self) -> None:
+        if self.running:
+            data = self.source.randbytes(self.rate // 100)
+            self.expected += data
+            self.stream.write(data)
+            self.wire.after(0.01, self._tick)
+        for event in self.world.b.of(StreamOffered):
+            self.end = event.stream
+        if self.end is not None:
+            data = self.end.read()
+            if data:
+                if self.last is not None:
+                    self.gap = max(self.gap, self.wire.now - self.last)
+                self.last = self.wire.now
+                self.received += data
+        if not self.running and len(self.received) < len(self.expected):
+            self.wire.after(0.01, self._tick)
+
+    def stop(self) -> None:
+        """Ends the flow: everything written has arrived, once and in order."""
+        self.running = False
+        assert self.wire.run(10, until=lambda: len(self.received) >= len(self.expected))
+        assert self.received == self.expected
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    yield world
+    assert not world.a.of(ConnectionClosed) + world.b.of(ConnectionClosed)
+
+
+# --- upgrade ---------------------------------------------------------------------------------------------------------
+
+
+def test_first_bytes_travel_by_the_relay(world: World) -> None:
+    world.direct = False
+    flow = world.flow(2)
+    flow.stop()
+    assert world.route == Route(0, R, world.circuit)
+
+
+def test_paths_upgrade_to_direct(world: World) -> None:
+    flow = world.flow(3)
+    assert world.route == Route(0, B)
+    assert world.peer.active.route == Route(0, A)
+    flow.stop()
+    assert flow.gap < 0.2
+    assert world.a.of(PathsChanged)
+    before = world.r.endpoint.relay.forwarded_bytes
+    world.flow(1).stop()
+    assert world.r.endpoint.relay.forwarded_bytes == before
+
+
+def test_paths_upgrade_late_when_the_direct_way_opens_later(world: World) -> None:
+    world.direct = False
+    flow = world.flow(20)
+    assert world.route.relayed
+    assert world.session.relay_reason() == "peer-silent"
+    world.direct = True
+    world.wire.run(limits.PROBE_ROUND_SECONDS)
+    assert not world.route.relayed
+    flow.stop()
+
+
+def test_upgrade_attempts_back_off_and_stop_when_nothing_flows(world: World) -> None:
+    world.direct = False
+    probes: list[float] = []
+    world.wire.tap = None
+    world.wire.blocked = lambda source, target: (
+        R not in (source, target) and (probes.append(world.wire.now) or True)  # type: ignore[func-returns-value]
+    )
+    flow = world.flow(1000, rate=1000)
+    rounds = [at for before, at in zip([0.0, *probes], probes, strict=False) if at - before > 20]
+    gaps = [round(after - before, -1) for before, after in zip(rounds, rounds[1:], strict=False)]
+    assert gaps[:3] == sorted(gaps[:3])
+    assert 3 <= len(rounds) <= 12
+    flow.stop()
+    world.wire.run(limits.ACTIVE_SECONDS + 70)
+    probes.clear()
+    world.wire.run(500)
+    assert not probes
+
+
+def test_without_candidates_nothing_is_probed() -> None:
+    world = World(candidates=False)
+    flow = world.flow(3)
+    assert world.route.relayed
+    assert world.session.relay_reason() == "no-candidate"
+    flow.stop()
+
+
+def test_candidates_that_appear_later_are_used() -> None:
+    world = World(candidates=False)
+    flow = world.flow(3)
+    world.a.endpoint.set_candidates([Candidate(CANDIDATE_HOST, A)])
+    world.b.endpoint.set_candidates([Candidate(CANDIDATE_HOST, B)])
+    world.wire.run(6)
+    assert not world.route.relayed
+    flow.stop()
+
+
+def test_candidates_are_not_exchanged_with_who_is_not_admitted() -> None:
+    wire = Wire(1)
+    a, b = wire.side("a", A), wire.side("b", B)
+    for side, address in ((a, A), (b, B)):
+        side.endpoint.set_candidates([Candidate(CANDIDATE_HOST, address)])
+    connection = a.connect(b)
+    wire.run(2)
+    connection.admit(direct=False)
+    wire.run(2)
+    assert connection.session._candidates_sent == ()
+    assert b.connection(a).session._remote_candidates == []
+
+
+def test_ipv6_candidates_are_probed_only_from_ipv6_ports() -> None:
+    world = World(candidates=False)
+    world.b.endpoint.set_candidates([Candidate(CANDIDATE_HOST, ("2001:db8::2", 4000))])
+    world.wire.run(3)
+    assert world.session._remote_candidates
+    assert world.session._pairs() == []
+    world.a.endpoint.set_ports([(0, 4), (1, 6)])
+    assert world.session._pairs() == [Route(1, ("2001:db8::2", 4000))]
+
+
+# --- death -----------------------------------------------------------------------------------------------------------
+
+
+def test_blocked_direct_path_fails_over_to_the_relay_within_a_second(world: World) -> None:
+    flow = world.flow(3)
+    assert not world.route.relayed
+    flow.gap = 0.0
+    world.direct = False
+    world.wire.run(3)
+    assert world.route.relayed
+    flow.stop()
+    assert flow.gap < 1.0
+    assert not world.a.of(ConnectionStalled) + world.b.of(ConnectionStalled)
+
+
+def test_blocked_relay_after_the_upgrade_has_no_effect(world: World) -> None:
+    flow = world.flow(3)
+    world.relayed = False
+    flow.gap = 0.0
+    world.wire.run(60)
+    flow.stop()
+    assert flow.gap < 0.1
+    assert world.route == Route(0, B)
+
+
+def test_direct_path_that_comes_back_is_used_again(world: World) -> None:
+    flow = world.flow(3)
+    world.direct = False
+    world.wire.run(2)
+    assert world.route.relayed
+    world.direct = True
+    world.wire.run(limits.PROBE_ROUND_SECONDS)
+    assert not world.route.relayed
+    flow.stop()
+
+
+def test_short_cut_of_the_direct_path_loses_nothing(world: World) -> None:
+    flow = world.flow(3)
+    for _ in range(5):
+        world.direct = False
+        world.wire.run(0.5)
+        world.direct = True
+        world.wire.run(12)
+    assert not world.route.relayed
+    flow.stop()
+    assert flow.gap < 1.0
+
+
+def test_direct_path_that_carries_probes_but_no_data_is_given_up(world: World) -> None:
+    """A path that answers pings but carries no data is dead (DESIGN 6)."""
+    flow = world.flow(3)
+
+    def probes_only(source: Address, target: Address, datagram: bytes) -> bytes | None:
+        return datagram if R in (source, target) or datagram[1] == limits.PROBE_PATH else None
+
+    world.wire.tap = probes_only
+    world.wire.run(30)
+    received = len(flow.received)
+    world.wire.run(10)
+    assert len(flow.received) - received > 8 * flow.rate
+    assert world.route.relayed
+    flow.stop()
+
+
+def test_every_path_dead_stalls_once_and_heals(world: World) -> None:
+    flow = world.flow(3)
+    world.direct = world.relayed = False
+    world.wire.run(10)
+    stalled = world.a.of(ConnectionStalled)
+    assert {event.connection for event in stalled} >= {world.connection}
+    assert len([event for event in stalled if event.connection is world.connection]) == 1
+    world.direct = world.relayed = True
+    world.a.connect(world.b, Route(0, R, world.circuit), Route(0, B))
+    world.wire.run(5)
+    flow.stop()
+
+
+# --- moving ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_stream_survives_a_new_source_address_within_a_second(who: str) -> None:
+    """Without a relay: the NAT of one side forgets its mapping in the middle of a stream."""
+    world = World(candidates=False)
+    world.connection = world.a.connection(world.b)
+    flow = world.flow(2)
+    assert world.route.relayed
+    side = world.a if who == "a" else world.b
+    # Over the relay the address of the session with the relay changes; the circuit follows it.
+    side.move((side.address[0], 5555))
+    flow.gap = 0.0
+    world.wire.run(5)
+    flow.stop()
+    assert flow.gap < 2.0
+
+
+@pytest.mark.parametrize("who", ["a", "b"])
+def test_direct_session_follows_a_new_source_address(who: str) -> None:
+    wire = Wire(3)
+    a, b = wire.side("a", A), wire.side("b", B)
+    for side in (a, b):
+        side.on_event = World._on_event
+    connection = a.connect(b)
+    wire.run(2)
+    stream = connection.open("s")
+    data = random.Random(1).randbytes(3_000_000)
+    stream.write(data)
+    stream.finish()
+    wire.run(0.2)
+    mover, other = (a, b) if who == "a" else (b, a)
+    mover.move((mover.address[0], 6000))
+    received = bytearray()
+
+    def done() -> bool:
+        received.extend(b.of(StreamOffered)[0].stream.read())
+        return b.of(StreamOffered)[0].stream.at_end
+
+    assert wire.run(5, until=done)
+    assert received == data
+    assert other.connection(mover).session.active.route == Route(0, (mover.address[0], 6000))
+    assert len(other.connection(mover).session.paths) == 1
+    assert not a.of(ConnectionStalled) + b.of(ConnectionStalled)
+
+
+def test_spoofed_source_address_does_not_move_a_session() -> None:
+    """Somebody repeats a fresh packet from elsewhere, faster than the network: he is challenged, and cannot answer."""
+    wire = Wire(3)
+    a, b = wire.side("a", A), wire.side("b", B)
+    connection = a.connect(b)
+    wire.run(2)
+    stream = connection.open("s")
+
+    def copy(source: Address, target: Address, datagram: bytes) -> bytes:
+        if source == A:
+            wire.inject(("10.6.6.6", 66), B, datagram, 0.001)
+        return datagram
+
+    wire.tap = copy
+    for _ in range(100):
+        stream.write(b"x" * 100)
+        wire.run(0.05)
+    assert len(b.of(StreamOffered)[0].stream.read()) == 100 * 100
+    assert b.connection(a).session.active.route == Route(0, A)
+    assert not a.of(ConnectionStalled) + b.of(ConnectionStalled)
+
+
+# --- size --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("mtu", "found"), [(1200, 1200), (1279, 1200), (1280, 1280), (1399, 1280), (1400, 1400), (1500, 1452), (9000, 1452)]
+)
+def test_path_finds_the_largest_datagram_that_passes(mtu: int, found: int) -> None:
+    wire = Wire(1, mtu=mtu)
+    a, b = wire.side("a", A), wire.side("b", B)
+    for side in (a, b):
+        side.on_event = World._on_event
+    connection = a.connect(b)
+    wire.run(2)
+    connection.open("s").write(bytes(500_000))
+    wire.run(10)
+    assert connection.session.active.mtu == found
+    assert b.connection(a)._received > 500_000
+    # Lost probes are not congestion.
+    assert connection.session.active.recovery.cubic._recovery_start == float("-inf")
+
+
+def test_relayed_datagrams_stay_within_the_path() -> None:
+    world = World(mtu=1200)
+    world.direct = False
+    flow = world.flow(3, rate=1_000_000)
+    flow.stop()
+
+
+def test_path_whose_mtu_shrinks_goes_on_smaller() -> None:
+    wire = Wire(1)
+    a, b = wire.side("a", A), wire.side("b", B)
+    for side in (a, b):
+        side.on_event = World._on_event
+    connection = a.connect(b)
+    wire.run(2)
+    stream = connection.open("s")
+    stream.write(bytes(1_000_000))
+    wire.run(2)
+    assert connection.session.active.mtu == 1452
+    end = b.of(StreamOffered)[0].stream
+    end.read()
+    wire.mtu = 1300
+    stream.write(bytes(1_000_000))
+    wire.run(5)
+    assert len(end.read()) == 1_000_000
+    assert connection.session.active.mtu == 1200
+    assert not a.of(ConnectionStalled)
+
+
+def test_path_mtu_probes_give_up_after_three() -> None:
+    path = Path(0, Route(0, B), 0.0)
+    tried = []
+    while (size := path.next_mtu_probe()) is not None:
+        tried.append(size)
+        path.on_mtu_probe(size, arrived=size == 1280)
+    assert tried == [1280, 1400, 1400, 1400]
+    assert path.mtu == path.recovery.cubic.datagram == 1280
+
+
+def test_route_of_a_relay_costs_eight_bytes() -> None:
+    assert (Route(0, R, 7).outer, Route(0, R, 7).relayed) == (8, True)
+    assert (Route(0, R).outer, Route(0, R).relayed) == (0, False)
