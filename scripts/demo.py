@@ -150,8 +150,8 @@ class Demo:
         seconds = self._pour(AWS, GCP)
         peer = self.api[AWS].peer(NAMES[GCP])
         self.display.say(
-            f"{STREAM_SIZE:,} bytes in {seconds:.2f} s, SHA-256 equal. What gcp was sent since the start: "
-            f"directly {sent_bytes(peer, 'direct'):,} bytes, over the rendezvous {sent_bytes(peer, 'relay'):,}."
+            f"{STREAM_SIZE:,} bytes in {seconds:.2f} s, SHA-256 equal. gcp was sent since the start: "
+            f"directly {sent_bytes(peer, 'direct'):,} bytes, by rendezvous {sent_bytes(peer, 'relay'):,}."
         )
         gigabits = f"{STREAM_SIZE * 8 / seconds / 1e9:.2f} Gbit/s"
         self.measured("100 MB stream", gigabits, "one stream, program to program through two daemons")
@@ -208,7 +208,8 @@ class Demo:
             delivered = events.count("message.delivered")
             expect(delivered < CRASH_MESSAGES, "messages on their way at the kill", "all had arrived")
             self.stage.covey(AZURE, "daemon", "start")
-            again = events.expect("deliveries after the restart", "message.delivered", since=killed)
+            started = self.api[AZURE].status()["started"]
+            again = events.expect("deliveries after the restart", "message.delivered", since=started)
             events.wait_count("message.delivered", CRASH_MESSAGES)
         sender.join()
         expect(not sender.problem, "aws's daemon to take every message", sender.problem)

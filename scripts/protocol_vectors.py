@@ -2,9 +2,10 @@
 
     PYTHONPATH=src python scripts/protocol_vectors.py > tests/vectors/protocol.json
 
-For other implementations; `docs/protocol.md`, section 16, shows the beginning. Deterministic: keys are drawn
-from a counter, time is virtual, and the one thing the library draws itself, the ML-KEM encapsulation, is the one
-that `tests/vectors/covey.json` holds. How frames are packed into packets is our choice; what is inside is not.
+For other implementations; `docs/protocol.md`, section 16, shows the beginning. Deterministic: keys are
+drawn from a counter, time is virtual, and the one thing the library draws itself, the ML-KEM encapsulation,
+is the one that `tests/vectors/covey.json` holds. How frames are packed into packets is our choice; what is
+inside them is not.
 """
 
 from __future__ import annotations

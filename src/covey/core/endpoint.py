@@ -339,6 +339,13 @@ class Endpoint:
             connection.stalled_at = now
             self.emit(ConnectionStalled(connection))
 
+    def relay_suspected(self, relay: Address) -> None:
+        # A relay forwards only what comes from where it last heard of us: a packet of our own session with it tells it.
+        for connection in self.connections.values():
+            session = connection.session
+            if session is not None and not session.active.route.relayed and session.active.route.remote == relay:
+                session.keep_alive()
+
     def session_ended(self, session: Session, now: float, code: int, reason: str, *, by_peer: bool) -> None:
         if not by_peer:
             # Also for a superseded session: if the peer still sends on it, it moves to the other one now.

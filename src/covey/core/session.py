@@ -109,6 +109,9 @@ class SessionOwner(Protocol):
 
     def session_ended(self, session: Session, now: float, code: int, reason: str, *, by_peer: bool) -> None: ...
     def session_stalled(self, session: Session, now: float) -> None: ...
+    def relay_suspected(self, relay: Address) -> None:
+        """Data through a relay gets no answer: perhaps it no longer knows where we are."""
+
     def own_log(self) -> bytes: ...
     def candidates(self) -> Sequence[control.Candidate]: ...
     def port_families(self) -> Sequence[tuple[int, int]]:
@@ -250,6 +253,11 @@ class Session:
         if len(self._pings) > _PROBE_QUEUE:
             self._pings.pop(next(iter(self._pings)))
         self._probe(self.active.route, frames.encode_path(frames.PATH_CHALLENGE, _U64.pack(token)), 0)
+
+    def keep_alive(self) -> None:
+        """Asks the peer for an acknowledgement now."""
+        self._ping_due = True
+        self.wake()
 
     def retire(self, now: float) -> None:
         """Another session carries the connection: this one ends once the peer has stopped using it for three PTOs."""
@@ -676,6 +684,8 @@ class Session:
             path.suspect_since = now
             path.failures += 1
             path.shrink(now)
+            if path.route.relayed:
+                self._owner.relay_suspected(path.route.remote)
         others = [other for other in self.paths if other is not path and not other.suspect]
         self._challenge(now, path.route)
         if not others:

@@ -169,10 +169,8 @@ def test_id_that_is_still_here_is_not_stored_again(inbox: Inbox, waiting: bool) 
     assert inbox.counts().total == 3
 
 
-def test_id_of_a_removed_message_is_remembered_for_a_while(
-    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(module, "REMOVED_LIMIT", 3)
+def test_id_of_a_removed_message_is_remembered_for_a_while(database: Database) -> None:
+    inbox = Inbox(database, removed_limit=3)
     for n in range(1, 5):
         put(inbox, n)
     inbox.acknowledge([1])
@@ -182,9 +180,9 @@ def test_id_of_a_removed_message_is_remembered_for_a_while(
     assert [put(inbox, n, incarnation=2) for n in (1, 2, 3, 4)] == ["stored"] + ["duplicate"] * 3
 
 
-def test_numbers_alone_recognise_a_repetition(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_numbers_alone_recognise_a_repetition(database: Database) -> None:
     """Ids are for people: the watermark is what is kept for ever."""
-    monkeypatch.setattr(module, "REMOVED_LIMIT", 0)
+    inbox = Inbox(database, removed_limit=0)
     for n in (1, 2, 4):
         put(inbox, n)
     inbox.release(99)

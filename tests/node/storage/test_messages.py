@@ -59,8 +59,9 @@ class Model(NamedTuple):
 class Messages(RuleBasedStateMachine):
     """A crash is closing the database without a commit. A restore is the sender's file of long ago."""
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(remembered=st.sampled_from([0, 100]))
+    def begin(self, remembered: int) -> None:
+        self.remembered = remembered
         self.folder = Path(tempfile.mkdtemp(prefix="covey-messages-"))
         self.seed = 0
         self.now = 1
@@ -74,10 +75,13 @@ class Messages(RuleBasedStateMachine):
         self.sender = self._open("sender")
         self.recipient = self._open("recipient")
         self.outbox = Outbox(self.sender, self._random)
-        self.inbox = Inbox(self.recipient, messages_limit=24)
+        self.inbox = self._inbox()
 
     def _open(self, name: str) -> Database:
         return Database(self.folder / f"{name}.db", MIGRATIONS, synchronous="OFF")
+
+    def _inbox(self) -> Inbox:
+        return Inbox(self.recipient, messages_limit=24, removed_limit=self.remembered)
 
     def _random(self, size: int) -> bytes:
         self.seed += 1
@@ -87,7 +91,7 @@ class Messages(RuleBasedStateMachine):
         self.given += 1
         return self.given.to_bytes(16, "big")
 
-    # What the sender's user does.
+    # What the users do.
 
     @rule(count=st.integers(1, 4), ttl=st.none() | st.integers(1, 5))
     def send(self, count: int, ttl: int | None) -> None:
@@ -126,6 +130,7 @@ class Messages(RuleBasedStateMachine):
 
     @rule(upto=st.integers(0, 20))
     def read_and_clear(self, upto: int) -> None:
+        """With nothing remembered, only the numbers can tell a repetition from now on; then no restores."""
         visible = self.inbox.listing(limit=upto)
         self.inbox.acknowledge(message.number for message in visible)
         assert self.inbox.clear() == len(visible)
@@ -200,7 +205,7 @@ class Messages(RuleBasedStateMachine):
         self.backup = self.model.copy()
 
     @rule()
-    @precondition(lambda self: self.backup is not None)
+    @precondition(lambda self: self.backup is not None and self.remembered)
     def restore(self) -> None:
         """The store has noticed (test_store), so a new incarnation begins."""
         self.sender.close()
@@ -221,7 +226,7 @@ class Messages(RuleBasedStateMachine):
     def _restart_recipient(self) -> None:
         self.recipient.close()
         self.recipient = self._open("recipient")
-        self.inbox = Inbox(self.recipient, messages_limit=24)
+        self.inbox = self._inbox()
 
     # What must hold at every moment.
 

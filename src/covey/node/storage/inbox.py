@@ -101,11 +101,17 @@ class Inbox:
     """The inbox tables. Each method is atomic by itself; wrap several in `database.transaction()`."""
 
     def __init__(
-        self, database: Database, *, messages_limit: int = MESSAGES_LIMIT, bytes_limit: int = BYTES_LIMIT
+        self,
+        database: Database,
+        *,
+        messages_limit: int = MESSAGES_LIMIT,
+        bytes_limit: int = BYTES_LIMIT,
+        removed_limit: int = REMOVED_LIMIT,
     ) -> None:
         self._database = database
         self._messages_limit = messages_limit
         self._bytes_limit = bytes_limit
+        self._removed_limit = removed_limit
 
     def store(
         self,
@@ -308,7 +314,7 @@ class Inbox:
         )
         self._database.execute(
             "DELETE FROM inbox_removed WHERE row <= (SELECT max(row) FROM inbox_removed) - ?",
-            (REMOVED_LIMIT,),
+            (self._removed_limit,),
         )
         self._database.execute(f"DELETE FROM inbox WHERE {where}", arguments)
         for sender, count, size in rows:
