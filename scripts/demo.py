@@ -285,6 +285,7 @@ def run(stage: Stage) -> int:
     """All steps; 1 at the first that fails."""
     display, demo = stage.display, Demo(stage)
     steps = demo.steps()
+    load = f"{os.getloadavg()[0]:.1f}"  # of others, before our own
     began = time.monotonic()
     for number, (title, step) in enumerate(steps, 1):
         display.title(f"{number}/{len(steps)}  {title}")
@@ -300,8 +301,8 @@ def run(stage: Stage) -> int:
             display.line(f"  logs:     {stage.keep_logs()}")
             return 1
         display.passed(time.monotonic() - step_began)
-    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs"
-    display.title(f"Measured here ({machine}, Python {platform.python_version()}, loopback)")
+    machine = f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs, load {load} before"
+    display.title(f"Measured here ({machine}; Python {platform.python_version()}; loopback)")
     display.table(demo.figures)
     display.line(f"\nall {len(steps)} steps passed in {time.monotonic() - began:.0f} s")
     return 0

@@ -502,8 +502,8 @@ def test_pings_without_answer_are_bounded() -> None:
     for token in range(1000):
         a.connection(b).ping(token)
     session = a.connection(b).session
-    assert len(session._pings) <= 64
-    assert len(session._probes) <= 64
+    assert len(session.sender._pings) <= 64
+    assert len(session.sender._probes) <= 64
 
 
 def test_datagrams_of_a_stream_arrive_at_most_once() -> None:

@@ -69,8 +69,8 @@ class World:
         assert session is not None
         return session
 
-    def flow(self, seconds: float, rate: int = 200_000) -> Flow:
-        flow = Flow(self, rate)
+    def flow(self, seconds: float, rate: int = 200_000, tick: float = 0.01) -> Flow:
+        flow = Flow(self, rate, tick)
         self.wire.run(seconds)
         return flow
 
@@ -78,12 +78,13 @@ class World:
 class Flow:
     """A stream from a to b, written and read all the time; `gap` is the longest silence at b."""
 
-    def __init__(self, world: World, rate: int) -> None:
+    def __init__(self, world: World, rate: int, tick: float) -> None:
         self.world, self.wire = world, world.wire
         self.source = random.Random(7)
         self.expected, self.received = bytearray(), bytearray()
         self.stream = world.connection.open("flow")
         self.rate = rate
+        self.tick = tick
         self.gap = 0.0
         self.last: float | None = None
         self.running = True
@@ -92,10 +93,10 @@ class Flow:
 
     def _tick(self) -> None:
         if self.running:
-            data = self.source.randbytes(self.rate // 100)
+            data = self.source.randbytes(int(self.rate * self.tick))
             self.expected += data
             self.stream.write(data)
-            self.wire.after(0.01, self._tick)
+            self.wire.after(self.tick, self._tick)
         if self.end is None:
             for event in self.world.b.of(StreamOffered):
                 self.end = event.stream if event.stream.id == self.stream.id else None
@@ -107,7 +108,7 @@ class Flow:
                 self.last = self.wire.now
                 self.received += data
         if not self.running and len(self.received) < len(self.expected):
-            self.wire.after(0.01, self._tick)
+            self.wire.after(self.tick, self._tick)
 
     def stop(self) -> None:
         """Ends the flow: everything written has arrived, once and in order."""
@@ -149,7 +150,7 @@ def test_paths_upgrade_late_when_the_direct_way_opens_later(world: World) -> Non
     world.direct = False
     flow = world.flow(20)
     assert world.route.relayed
-    assert world.session.relay_reason() == "peer-silent"
+    assert world.session.paths.relay_reason() == "peer-silent"
     world.direct = True
     world.wire.run(limits.PROBE_ROUND_SECONDS)
     assert not world.route.relayed
@@ -163,8 +164,8 @@ def test_upgrade_attempts_back_off_and_stop_when_nothing_flows(world: World) -> 
         R not in (source, target) and (probes.append(world.wire.now) or True)  # type: ignore[func-returns-value]
     )
     for side in (world.a, world.b):
-        side.connection(world.r).keepalive = 15.0
-    flow = world.flow(1000, rate=1000)
+        side.connection(world.r).keepalive = world.r.connection(side).keepalive = 30.0
+    flow = world.flow(1000, rate=1000, tick=0.5)
     rounds = [at for before, at in zip([0.0, *probes], probes, strict=False) if at - before > 20]
     gaps = [round(after - before, -1) for before, after in zip(rounds, rounds[1:], strict=False)]
     assert gaps[:3] == sorted(gaps[:3])
@@ -180,7 +181,7 @@ def test_without_candidates_nothing_is_probed() -> None:
     world = World(candidates=False)
     flow = world.flow(3)
     assert world.route.relayed
-    assert world.session.relay_reason() == "no-candidate"
+    assert world.session.paths.relay_reason() == "no-candidate"
     flow.stop()
 
 
@@ -203,18 +204,18 @@ def test_candidates_are_not_exchanged_with_who_is_not_admitted() -> None:
     wire.run(2)
     connection.admit(direct=False)
     wire.run(2)
-    assert connection.session._candidates_sent == ()
-    assert b.connection(a).session._remote_candidates == []
+    assert connection.session.paths.candidates_sent == ()
+    assert b.connection(a).session.paths.remote_candidates == []
 
 
 def test_ipv6_candidates_are_probed_only_from_ipv6_ports() -> None:
     world = World(candidates=False)
     world.b.endpoint.set_candidates([Candidate(CANDIDATE_HOST, ("2001:db8::2", 4000))])
     world.wire.run(3)
-    assert world.session._remote_candidates
-    assert world.session._pairs() == []
+    assert world.session.paths.remote_candidates
+    assert world.session.paths.pairs() == []
     world.a.endpoint.set_ports([(0, 4), (1, 6)])
-    assert world.session._pairs() == [Route(1, ("2001:db8::2", 4000))]
+    assert world.session.paths.pairs() == [Route(1, ("2001:db8::2", 4000))]
 
 
 # --- death -----------------------------------------------------------------------------------------------------------

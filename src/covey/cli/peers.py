@@ -115,7 +115,7 @@ def show_peer(peer: PeerView) -> None:
 
 def _active_path(peer: PeerView) -> tuple[str, str]:
     for path in peer.paths:
-        if path.active:
+        if path.active and peer.connected:
             return path.kind, milliseconds(path.rtt_ms)
     return "-", "-"
 

@@ -39,7 +39,8 @@ from covey.core.events import (
 from covey.core.handshake import Attempt, Established, HalfOpenTable, Target, check_payload, matching_key
 from covey.core.path import Route
 from covey.core.relay import RelayTable
-from covey.core.session import CloseCode, Session, Train
+from covey.core.sender import Train
+from covey.core.session import CloseCode, Session
 from covey.core.stream import StreamCode
 from covey.crypto.certificates import Delegation, TransportCertificate, verify_chain
 from covey.crypto.credentials import Credentials
@@ -602,7 +603,7 @@ class Endpoint:
             return
         resumed, connection.live = connection.live, True
         self.emit(ConnectionLive(connection, resumed))
-        session.set_verified(now)
+        session.set_verified()
         self.emit(PathsChanged(connection))
 
     def _new_connection(self, now: float, identity: Identity, half: bytes) -> Connection:
@@ -656,7 +657,7 @@ class Endpoint:
 
     def _say_close(self, now: float, session: Session, code: int, reason: str) -> None:
         if session.confirmed and not session.ended:
-            self._send(session.active.route, session.close(now, code, reason))
+            self._send(session.active.route, session.close(code, reason))
 
     def _retry(self, now: float, attempt: Attempt) -> None:
         if now - attempt.started >= limits.HANDSHAKE_GIVE_UP:

@@ -62,6 +62,8 @@ PATH_FAILURES: Final = 3
 """After this many times without an answer to data, an answer to a probe no longer counts (DESIGN 6)."""
 MTU_RETRY_SECONDS: Final = 60.0
 """After a path had to go back to the initial size, larger ones are tried again this much later."""
+STALLED_SECONDS: Final = 180.0
+"""How long a session whose paths are all silent keeps trying before it ends."""
 PROBE_SCHEDULE: Final = (0.0, 0.033, 0.1, 0.233, 0.5, 1.033, 2.1, 4.1, 6.1)
 """Seconds after the start of a round at which a pair is probed (DESIGN 6)."""
 PROBE_PAIRS: Final = 64

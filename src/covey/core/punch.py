@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from covey.core import limits
 from covey.core.path import Route
 
-__all__ = ["PunchRound"]
+__all__ = ["Challenge", "PunchRound"]
 
 _SHORTEST_GAP: Final = 5.0
 """Seconds between two rounds at least."""
 _EXPECTED_LIMIT: Final = 9 * limits.PROBE_PAIRS
+
+
+class Challenge(NamedTuple):
+    """A challenge of ours that waits for its answer."""
+
+    route: Route
+    asked: float
+    """When, seconds."""
+    size: int
+    """Bytes of its datagram."""
 
 
 class PunchRound:
@@ -27,7 +37,7 @@ class PunchRound:
         self._wait = limits.PROBE_ROUND_SECONDS
         self.retry_at: float | None = None
         """When another round may be worth its probes, seconds; None before the first."""
-        self._expected: dict[bytes, tuple[Route, float]] = {}
+        self._expected: dict[bytes, Challenge] = {}
 
     def start_soon(self, routes: list[Route]) -> None:
         """Something changed: a new round as soon as the last one is five seconds old."""
@@ -40,14 +50,14 @@ class PunchRound:
         self._wait = min(2 * self._wait, limits.PROBE_ROUND_LIMIT_SECONDS)
         self.retry_at = now + self._wait
 
-    def expect(self, data: bytes, route: Route, now: float) -> None:
-        """A challenge with these 8 bytes goes out on `route`."""
-        self._expected[data] = (route, now)
+    def expect(self, data: bytes, route: Route, now: float, size: int) -> None:
+        """A challenge with these 8 bytes goes out on `route`, in a datagram of `size` bytes."""
+        self._expected[data] = Challenge(route, now, size)
         while len(self._expected) > _EXPECTED_LIMIT:
             self._expected.pop(next(iter(self._expected)))
 
-    def answered(self, data: bytes) -> tuple[Route, float] | None:
-        """The route and time of the challenge that `data` answers; None if there was none."""
+    def answered(self, data: bytes) -> Challenge | None:
+        """The challenge that `data` answers, once; None if there was none."""
         return self._expected.pop(data, None)
 
     @property

@@ -100,8 +100,8 @@ class Mail:
         recipient = peer.identity
         futures = [self._await_result(recipient, raw_id) for raw_id in raw_ids]
         try:
-            results = await self._append(recipient, raw_ids, bodies, type, ttl)
-            self.courier(recipient).wake()
+            # Shielded: what is on disk is on its way, also if the caller's time is over before it hears of it.
+            results = await asyncio.shield(self._append(recipient, raw_ids, bodies, type, ttl))
             unknown = [future for future, result in zip(futures, results, strict=True) if result is None]
             if unknown and wait > 0:
                 await asyncio.wait(unknown, timeout=wait)
@@ -117,7 +117,10 @@ class Mail:
     async def _append(
         self, recipient: Identity, ids: Sequence[bytes], bodies: Sequence[bytes], type: MessageType, ttl: float | None
     ) -> list[str | None]:
-        """Puts them on disk. The result of each that was sent before under the same id, None for the others."""
+        """Puts them on disk and wakes their courier.
+
+        The result of each that was sent before under the same id, None for the others.
+        """
         now_us = self.now_us()
         expires_us = None if ttl is None else now_us + int(ttl * 1e6)
         drafts = [Draft(raw_id, type, body, expires_us) for raw_id, body in zip(ids, bodies, strict=True)]
@@ -133,6 +136,8 @@ class Mail:
             return outbox.counts(recipient).messages, known
 
         self.queued[recipient], results = await self.committer.run(append)
+        if not self._closed:
+            self.courier(recipient).wake()
         return results
 
     def courier(self, identity: Identity) -> Courier:

@@ -117,7 +117,7 @@ def _reason(connection: Connection, relayed: bool, suspect: bool) -> str:
     session = connection.session
     if not connection.direct or session is None:
         return "not-trusted"
-    return session.relay_reason()
+    return session.paths.relay_reason()
 
 
 def peer_view(

@@ -1,0 +1,59 @@
+"""What arrived on the peer's paths, and which of it must be acknowledged when."""
+
+from __future__ import annotations
+
+from covey.core.received import ReceivedCounters
+from covey.core.rtt import MAX_ACK_DELAY
+from covey.wire import frames
+
+__all__ = ["Acks"]
+
+_ACK_ROOM = 300
+"""Bytes that the largest ACK frame may need."""
+
+
+class Acks:
+    """One `ReceivedCounters` per path id of the peer, and one moment for all acknowledgements.
+
+    Every second ack-eliciting packet, and every one out of order, is acknowledged at once; a single one may wait
+    5 ms for data to travel with. One ACK per path and train, however many packets it covers.
+    """
+
+    __slots__ = ("_due", "_eliciting", "at", "received")
+
+    def __init__(self) -> None:
+        self.received: dict[int, ReceivedCounters] = {}
+        self._due: dict[int, None] = {}
+        self._eliciting = 0
+        self.at: float | None = None
+        """When acknowledgements must leave, seconds; None if nothing waits."""
+
+    def counters(self, path_id: int) -> ReceivedCounters:
+        received = self.received.get(path_id)
+        if received is None:
+            received = self.received[path_id] = ReceivedCounters()
+        return received
+
+    def note(self, now: float, path_id: int, *, at_once: bool) -> None:
+        """An ack-eliciting packet was taken."""
+        self._eliciting += 1
+        self._due[path_id] = None
+        if at_once or self._eliciting >= 2:
+            self.at = now
+        elif self.at is None:
+            self.at = now + MAX_ACK_DELAY
+
+    def compose(self, now: float, scratch: bytearray, at: int, capacity: int) -> int:
+        """Writes what is due to `scratch[at:capacity]`; the new end. What does not fit stays due."""
+        for path_id in list(self._due):
+            if capacity - at < _ACK_ROOM:
+                return at
+            received = self.received[path_id]
+            delay = int(max(now - received.newest_at, 0.0) / frames.ACK_DELAY_UNIT)
+            encoded = frames.encode_ack(path_id, delay, received.ranges())
+            scratch[at : at + len(encoded)] = encoded
+            at += len(encoded)
+            del self._due[path_id]
+        self.at = None
+        self._eliciting = 0
+        return at

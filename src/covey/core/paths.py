@@ -1,0 +1,367 @@
+"""The paths of one session: which routes are proven, which one carries the data, and which have died.
+
+A route becomes a path when a challenge of ours, of full size, was answered: our packets get there and the peer's
+answer comes back. One path is active. Death is judged on data (PROTOCOL 29): *suspect* when data waited too long for
+an acknowledgement, which moves it to the best other path; *dead* when it stays silent. Probing follows `punch.py`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Final
+
+from covey.core import limits
+from covey.core.events import PathsChanged, Ponged
+from covey.core.path import Path, Route
+from covey.core.punch import PunchRound
+from covey.wire import control, frames
+from covey.wire.datagram import PACKET_OVERHEAD
+
+if TYPE_CHECKING:
+    from covey.core.session import Session, SessionOwner
+
+__all__ = ["Paths"]
+
+_ROUTES_REMEMBERED: Final = 8
+_CHALLENGE_GAP: Final = 0.25
+"""Seconds between two unprompted challenges of the same route."""
+_AMPLIFICATION: Final = 3
+"""Bytes sent to an address that is not validated, per byte that came from it (RFC 9000, 8.1)."""
+
+
+class Paths:
+    """Made by a session for itself. Iterating gives every `Path`.
+
+    Calls: `arrived` for every authenticated train, `on_path_frame`, `on_candidates`, `exchange` when the node allows
+    direct paths; `deadline` and `expire`.
+    """
+
+    def __init__(self, session: Session, owner: SessionOwner, route: Route, now: float) -> None:
+        self.active = Path(0, route, now)
+        self.stalled = False
+        """Nothing answers on any path."""
+        self.remote_candidates: list[control.Candidate] = []
+        self.candidates_sent: tuple[control.Candidate, ...] = ()
+        self._session = session
+        self._owner = owner
+        self._paths: list[Path] = [self.active]
+        self._next_id = 1
+        self._round = PunchRound()
+        self._challenged: dict[Route, float] = {}
+        self._arrivals: dict[int, Route] = {}
+        """Where the newest packet of each of the peer's paths came from."""
+        self._left: deque[Route] = deque(maxlen=_ROUTES_REMEMBERED)
+        """Where one of them came from before."""
+
+    def __iter__(self) -> Iterator[Path]:
+        return iter(self._paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    def by_id(self, number: int) -> Path | None:
+        for path in self._paths:
+            if path.id == number:
+                return path
+        return None
+
+    def by_route(self, route: Route) -> Path | None:
+        for path in self._paths:
+            if path.route == route:
+                return path
+        return None
+
+    def overlap(self) -> float:
+        """Three PTOs of the slowest path, seconds: how long packets of before may still be on their way."""
+        return 3 * max(path.recovery.rtt.pto() for path in self._paths)
+
+    # --- what arrives ----------------------------------------------------------------------------------------------
+
+    def confirmed_on(self, route: Route) -> None:
+        """The first packet of an initiator came by `route`: path 0 is that route, whichever way message 1 came.
+
+        Nothing was sent on it before (PROTOCOL 11: message 1 moves no endpoint).
+        """
+        self.active.route = route
+
+    def arrived(self, now: float, route: Route, path_id: int, size: int, *, newest: bool) -> None:
+        """`size` bytes of a train that begins with an authenticated packet came by `route`.
+
+        `newest`: no later packet of the same path arrived before it.
+        """
+        if self.stalled:
+            self.stalled = False
+            self.active.recovery.revive(now)
+            if self._session.connection is not None:
+                self._session.connection.stalled_at = None
+        if newest and path_id != limits.PROBE_PATH:
+            before = self._arrivals.get(path_id, route)
+            self._arrivals[path_id] = route
+            if before != route:
+                self._left.append(before)
+        path = self.by_route(route)
+        if path is not None:
+            path.last_received = now
+            path.received_bytes += size
+            if path is not self.active and self._moved_to(route):
+                self._follow(path)
+        elif path_id != limits.PROBE_PATH:
+            # A route we do not send on: the peer moved. A probe of its own calls for a challenge in `on_path_frame`.
+            self._challenge_unprompted(now, route, _AMPLIFICATION * size)
+
+    def on_path_frame(self, now: float, route: Route, kind: int, data: bytes, size: int) -> None:
+        """A challenge or an answer in a packet of `size` bytes of plaintext that came by `route`."""
+        if kind == frames.PATH_CHALLENGE:
+            # As long as the challenge, never longer: no amplification, and the size is proven both ways.
+            datagram = size + PACKET_OVERHEAD + route.outer
+            self._session.sender.probe(route, frames.encode_path(frames.PATH_RESPONSE, data), datagram)
+            connection = self._session.connection
+            wanted = connection is not None and connection.direct and not route.relayed
+            if wanted and self.by_route(route) is None:
+                self._challenge_unprompted(now, route, _AMPLIFICATION * datagram)
+            return
+        ping = self._session.sender.answered_ping(data)
+        if ping is not None:
+            if self._session.connection is not None:
+                self._owner.emit(Ponged(self._session.connection, ping[0], now - ping[1]))
+            return
+        # The answer proves the pair it was asked on, whichever way it came back.
+        expected = self._round.answered(data)
+        if expected is not None:
+            self._proven(now, expected.route, now - expected.asked, expected.size)
+
+    def on_candidates(self, candidates: list[control.Candidate]) -> None:
+        self.remote_candidates = candidates
+        self.punch()
+
+    # --- looking for direct paths ----------------------------------------------------------------------------------
+
+    def exchange(self) -> None:
+        """Sends our candidates and uses the peer's, if both are wanted. Addresses wait for post-quantum keys."""
+        connection = self._session.connection
+        if connection is None or not connection.direct or connection.session is not self._session:
+            return
+        if not self._session.verified or self._session.epochs.epoch == 0:
+            return
+        own = tuple(self._owner.candidates())[: control.CANDIDATES_LIMIT]
+        if own and own != self.candidates_sent:
+            self.candidates_sent = own
+            self._session.send_control(control.CANDIDATES, control.encode_candidates(list(own)))
+        self.punch()
+        self._session.wake()
+
+    def punch(self) -> None:
+        """Something changed: a new round of probes towards the peer's candidates."""
+        if self._may_punch:
+            self._round.start_soon(self.pairs())
+
+    def pairs(self) -> list[Route]:
+        """Every (own port, peer's candidate) of the same family that is not a path already."""
+        routes = []
+        for candidate in self.remote_candidates:
+            family = 6 if ":" in candidate.endpoint[0] else 4
+            for index, own_family in self._owner.port_families():
+                route = Route(index, candidate.endpoint)
+                if own_family == family and self.by_route(route) is None:
+                    routes.append(route)
+        return routes[: limits.PROBE_PAIRS]
+
+    def relay_reason(self) -> str:
+        """Why there is no direct path, as one word of `base.schema.PathView.reason`."""
+        if not self.remote_candidates:
+            return "no-candidate"
+        return "probing" if self._round.running else "peer-silent"
+
+    @property
+    def _may_punch(self) -> bool:
+        session, connection = self._session, self._session.connection
+        return (
+            session.verified
+            and connection is not None
+            and connection.direct
+            and connection.session is session
+            and bool(self.remote_candidates)
+        )
+
+    def _upgrade_at(self) -> float | None:
+        """When to look once more for a way around the relay, while there is something to carry."""
+        connection = self._session.connection
+        if not self.active.route.relayed or not self._may_punch or connection is None or self._round.running:
+            return None
+        at = self._round.retry_at
+        return at if at is not None and at <= connection.last_used + limits.ACTIVE_SECONDS else None
+
+    def _challenge_unprompted(self, now: float, route: Route, allowance: int) -> None:
+        """Challenges a route the peer was seen on, with at most `allowance` bytes."""
+        if now - self._challenged.get(route, float("-inf")) > _CHALLENGE_GAP:
+            self._challenge(now, route, min(limits.INITIAL_MTU, allowance))
+
+    def _challenge(self, now: float, route: Route, size: int = limits.INITIAL_MTU) -> None:
+        """Probes a route with fresh random bytes, padded to a datagram of `size`."""
+        self._challenged[route] = now
+        while len(self._challenged) > 4 * limits.PROBE_PAIRS:
+            self._challenged.pop(next(iter(self._challenged)))
+        data = self._owner.random(8)
+        self._round.expect(data, route, now, size)
+        self._session.sender.probe(route, frames.encode_path(frames.PATH_CHALLENGE, data), size)
+
+    def _proven(self, now: float, route: Route, rtt: float, size: int) -> None:
+        """A challenge of `size` bytes on `route` was answered."""
+        path = self.by_route(route)
+        if path is not None:
+            path.last_received = now
+            if path.suspect and path.failures < limits.PATH_FAILURES:
+                path.suspect = False
+                path.recovery.revive(now)
+                if path is not self.active and self._better(path, self.active):
+                    self._activate(path)
+                    self._changed()
+        elif size < limits.INITIAL_MTU:
+            self._challenge(now, route)  # the address is the peer's; now, does a full datagram pass?
+        elif self._next_id < limits.PROBE_PATH:
+            self._add(now, route, rtt)
+
+    # --- choosing --------------------------------------------------------------------------------------------------
+
+    def _add(self, now: float, route: Route, rtt: float) -> None:
+        path = Path(self._next_id, route, now)
+        self._next_id += 1
+        path.recovery.rtt.sample(rtt, 0.0)
+        self._paths.append(path)
+        if self._moved_to(route):
+            self._follow(path)
+        elif self._better(path, self.active):
+            self._activate(path)
+        elif self.active.suspect:
+            self._leave(now, self.active)
+        self._changed()
+
+    def _better(self, path: Path, other: Path) -> bool:
+        """Direct before relayed; then a round trip shorter by 5 ms or 10 % (DESIGN 6)."""
+        if path.suspect != other.suspect:
+            return other.suspect
+        if path.route.relayed != other.route.relayed:
+            return other.route.relayed
+        mine, theirs = path.recovery.rtt.smoothed, other.recovery.rtt.smoothed
+        return mine < theirs - max(0.005, 0.1 * theirs)
+
+    def _moved_to(self, route: Route) -> bool:
+        """Whether the peer's packets come by `route` now, and by our active route no more.
+
+        A path of the peer's is bound to its route. If it comes by another one, the peer or its NAT changed, and what
+        we send to where it came from before leads nowhere.
+        """
+        routes = self._arrivals.values()
+        active = self.active.route
+        return active in self._left and active not in routes and route in routes
+
+    def _follow(self, path: Path) -> None:
+        left = self.active
+        self._activate(path)
+        self._remove(left)
+
+    def _activate(self, path: Path) -> None:
+        self.active = path
+        self._session.wake()
+
+    def _leave(self, now: float, path: Path) -> None:
+        """Data on `path` gets no answer: it goes on over the best other path, if there is one."""
+        if not path.suspect:
+            path.suspect = True
+            path.suspect_since = now
+            path.failures += 1
+            path.shrink(now)
+            if path.route.relayed:
+                self._owner.relay_suspected(path.route.remote)
+        self._challenge(now, path.route)
+        others = [other for other in self._paths if other is not path and not other.suspect]
+        if not others:
+            return
+        best = others[0]
+        for other in others[1:]:
+            if self._better(other, best):
+                best = other
+        self._session.lost(path, path.recovery.abandon())
+        self._activate(best)
+        self._changed()
+
+    def _remove(self, path: Path) -> None:
+        self._session.lost(path, path.recovery.abandon())
+        self._paths.remove(path)
+        self.punch()
+        self._changed()
+
+    def _changed(self) -> None:
+        if self._session.connection is not None:
+            self._owner.emit(PathsChanged(self._session.connection))
+
+    # --- time ------------------------------------------------------------------------------------------------------
+
+    def deadline(self) -> float:
+        """When `expire` is due, seconds; infinity for never."""
+        due = float("inf")
+        for path in self._paths:
+            recovery = path.recovery
+            if recovery.outstanding:
+                at = recovery.deadline()
+                if at is not None and at < due:
+                    due = at
+                since = recovery.oldest_unacked_at
+                if since is not None:
+                    due = min(due, since + self._patience(path))
+            elif path.suspect and path is not self.active:
+                due = min(due, path.suspect_since + self._patience(path))
+        for at in (self._round.deadline(), self._upgrade_at()):
+            if at is not None and at < due:
+                due = at
+        return due
+
+    def expire(self, now: float) -> None:
+        """Judges every path, and probes what it is time to probe. May end or stall the session."""
+        for path in list(self._paths):
+            self._expire_path(now, path)
+            if self._session.ended:
+                return
+        upgrade_at = self._upgrade_at()
+        if upgrade_at is not None and now >= upgrade_at:
+            self._round.start_again(now, self.pairs())
+        for route in self._round.due(now, self.pairs):
+            self._challenge(now, route)
+
+    def _expire_path(self, now: float, path: Path) -> None:
+        recovery = path.recovery
+        at = recovery.deadline()
+        if at is not None and now >= at:
+            self._session.lost(path, recovery.on_deadline(now))
+            if recovery.probes and path is not self.active:
+                recovery.probes = 0
+                self._challenge(now, path.route)
+        since = recovery.oldest_unacked_at
+        if since is None or not recovery.outstanding:
+            if path.suspect and path is not self.active and now >= path.suspect_since + self._patience(path):
+                self._remove(path)
+            return
+        if now < since + self._patience(path):
+            return
+        if not path.suspect:
+            self._leave(now, path)
+            return
+        if path is self.active:
+            self._leave(now, path)
+        if path is not self.active:
+            self._remove(path)
+        elif not self.stalled:
+            self.stalled = True
+            self._owner.session_stalled(self._session, now)
+        elif now >= since + limits.STALLED_SECONDS:
+            self._session.end_idle(now, "no answer")
+
+    def _patience(self, path: Path) -> float:
+        """How long unacknowledged data may wait until the next judgement of its path (PROTOCOL 29)."""
+        if self.stalled:
+            return limits.STALLED_SECONDS
+        pto = path.recovery.rtt.pto()
+        if path.suspect:
+            return max(3 * pto, limits.DEAD_SECONDS)
+        return max(2 * pto, limits.SUSPECT_SECONDS)

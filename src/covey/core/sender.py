@@ -1,0 +1,373 @@
+"""What leaves a session: trains of packets, filled with whatever is due in order of urgency.
+
+A train is equal datagrams for one route in one buffer; the last may be shorter. Its first datagram may mix frames of
+all kinds; bulk data follows in full datagrams with one STREAM frame each, written by `_seal_bulk` without an object
+per datagram. Nothing is queued here but single probes: the sender asks for data when there is room for it.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import deque
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from covey.base.types import Endpoint as Address
+from covey.core import limits
+from covey.core.path import Path, Route
+from covey.core.recovery import Item, Sent
+from covey.core.stream import Stream
+from covey.crypto.packet import NONCE
+from covey.wire import frames
+from covey.wire.datagram import HEADER, HEADER_SIZE, PACKET, PACKET_OVERHEAD, RELAY_HEADER, RELAYED, TAG_SIZE
+from covey.wire.frames import STREAM_HEAD
+
+if TYPE_CHECKING:
+    from covey.core.connection import Connection
+    from covey.core.session import Session
+
+__all__ = ["Sender", "Train"]
+
+_pack_nonce = NONCE.pack
+_pack_header = HEADER.pack_into
+_pack_stream = STREAM_HEAD.pack_into
+_STREAM_HEAD_SIZE: Final = STREAM_HEAD.size
+_TOKEN: Final = struct.Struct(">Q")
+_PROBE_QUEUE: Final = 64
+_PINGS_LIMIT: Final = 64
+
+
+class Train(NamedTuple):
+    """What `transmit` wrote into the buffer it was lent (PROTOCOL 26)."""
+
+    local: int
+    remote: Address
+    size: int
+    segment: int
+
+
+class Sender:
+    """The sending half of one session. `scratch` (65,536 bytes, for one plaintext at a time) is shared by all."""
+
+    def __init__(self, session: Session, scratch: bytearray) -> None:
+        self.ping_due = False
+        """A PING must leave, if nothing else that is acknowledged does."""
+        self.ready_at: float | None = None
+        """When pacing lets the next train go, if that is what held it back."""
+        self._session = session
+        self._scratch = scratch
+        self._probes: deque[tuple[Route, bytes, int]] = deque()
+        self._probe_counter = 0
+        self._pings: dict[int, float] = {}
+
+    # --- probes: single packets on their own route, in the number space of path 255 --------------------------------
+
+    def probe(self, route: Route, frame: bytes, size: int) -> None:
+        """Queues a path frame for a route, padded to a datagram of `size` bytes. Dropped if too many wait."""
+        if len(self._probes) < _PROBE_QUEUE:
+            self._probes.append((route, frame, size))
+            self._session.wake()
+
+    def ping(self, token: int, route: Route) -> None:
+        """A challenge whose answer is only timed."""
+        self._pings[token] = -1.0
+        if len(self._pings) > _PINGS_LIMIT:
+            self._pings.pop(next(iter(self._pings)))
+        self.probe(route, frames.encode_path(frames.PATH_CHALLENGE, _TOKEN.pack(token)), 0)
+
+    def answered_ping(self, data: bytes) -> tuple[int, float] | None:
+        """(token, when it was sent) if `data` answers a ping of ours that has left."""
+        token = _TOKEN.unpack(data)[0]
+        sent = self._pings.pop(token, None)
+        return (token, sent) if sent is not None and sent >= 0 else None
+
+    # --- trains ----------------------------------------------------------------------------------------------------
+
+    def transmit(self, now: float, out: memoryview) -> Train | None:
+        """The next train, written into `out`; None if nothing may leave now."""
+        session = self._session
+        self.ready_at = None
+        if self._probes:
+            return self._transmit_probe(now, out)
+        if not session.confirmed:
+            return None
+        path = session.active
+        budget = self._budget(now, path)
+        if path.recovery.probes:
+            train = self._fill_probe(now, out, path, max(budget, path.mtu))
+        else:
+            train = self._fill(now, out, path, budget)
+        if train is not None:
+            path.last_sent = now
+            path.sent_bytes += train.size
+            return train
+        if path.mtu_probe == 0 and session.verified and budget > 2 * path.mtu and now >= path.mtu_probe_at:
+            return self._transmit_mtu_probe(now, out, path)
+        return None
+
+    def seal(self, out: memoryview, head: int, path_id: int, counter: int, plain: memoryview) -> int:
+        """Writes one packet at `out[head:]`; its size."""
+        epochs = self._session.epochs
+        body = head + HEADER_SIZE
+        end = body + len(plain) + TAG_SIZE
+        _pack_header(out, head, PACKET, path_id, epochs.wire_epoch, self._session.peer_index, counter)
+        epochs.key.aead.encrypt_into(_pack_nonce(path_id, counter), plain, out[head:body], out[body:end])
+        return end - head
+
+    def _budget(self, now: float, path: Path) -> int:
+        """Bytes that congestion control and pacing let go now; 0 unless it is a whole datagram."""
+        recovery, segment = path.recovery, path.mtu
+        cubic = recovery.cubic
+        window = cubic.window - cubic.in_flight
+        credit = recovery.pacer.credit(now, cubic.window, recovery.rtt.smoothed, segment)
+        if credit < segment <= window:
+            self.ready_at = recovery.pacer.ready_at(now)
+        budget = min(window, credit)
+        recovery.limited = budget < segment
+        return 0 if recovery.limited else budget
+
+    def _fill_probe(self, now: float, out: memoryview, path: Path, budget: int) -> Train | None:
+        """After a probe timeout: the oldest data again or, if that cannot be, a PING. Something acknowledged must go."""
+        recovery = path.recovery
+        recovery.probes -= 1
+        oldest = recovery.oldest()
+        if oldest is not None and not oldest.is_mtu_probe:
+            self._session.lost(path, [oldest])
+        before = recovery.cubic.sent_total
+        train = self._fill(now, out, path, budget)
+        if recovery.cubic.sent_total == before:
+            self.ping_due = True
+            train = train or self._fill(now, out, path, budget)
+        return train
+
+    def _fill(self, now: float, out: memoryview, path: Path, budget: int) -> Train | None:
+        """Datagrams of one size until the budget, the train or the data ends."""
+        session = self._session
+        # Streams only for the session that the connection sends on.
+        connection = session.connection
+        if connection is not None and connection.session is not session:
+            connection = None
+        segment = path.mtu
+        capacity = segment - path.route.outer - PACKET_OVERHEAD
+        room = min(limits.TRAIN_DATAGRAMS, limits.TRAIN_BYTES // segment)
+        first = path.counter
+        position = 0
+        while room > 0:
+            mixed = position == 0 and self._is_mixed(now, budget > 0, connection)
+            if not mixed and not (connection is not None and connection.has_control):
+                if connection is None or not connection.has_stream_data:
+                    break
+                count = 0
+                if budget >= segment:
+                    count = self._bulk(now, out, position, path, connection, capacity, min(room, budget // segment))
+                if count:
+                    position += count * segment
+                    budget -= count * segment
+                    room -= count
+                    continue
+            size = self._compose(now, out, position, path, connection, capacity, budget)
+            position += size
+            budget -= size
+            room -= 1
+            if size < segment:
+                break
+        if position == 0:
+            return None
+        session.epochs.packets += path.counter - first
+        session.epochs.bytes += position
+        session.consider_rekey(now)
+        return Train(path.route.local, path.route.remote, position, min(segment, position))
+
+    def _is_mixed(self, now: float, may_send: bool, connection: Connection | None) -> bool:
+        """Whether something other than stream data wants the first datagram of a train.
+
+        An acknowledgement that may still wait comes along with data, but does not travel alone.
+        """
+        ack_at = self._session.acks.at
+        if self._session.crypto.has_data or self.ping_due or (ack_at is not None and now >= ack_at):
+            return True
+        return connection is not None and (
+            connection.has_datagrams or (ack_at is not None and may_send and connection.has_stream_data)
+        )
+
+    def _bulk(
+        self, now: float, out: memoryview, position: int, path: Path, connection: Connection, capacity: int, room: int
+    ) -> int:
+        """Full datagrams of one stream, one STREAM frame each. How many were written; one `Sent` for all of them."""
+        chunk = capacity - _STREAM_HEAD_SIZE
+        for stream in connection.ready_streams(self._session.epochs.epoch):
+            outgoing = stream.outgoing
+            repeat = bool(outgoing.lost)
+            offset, size = outgoing.next_range(stream.max_send)
+            if not repeat:
+                size = min(size, connection.send_allowance)
+            count = min(room, size // chunk)
+            if count <= 0:
+                continue
+            length = count * chunk
+            if not repeat:
+                connection.count_sent(length)
+                connection.last_used = now
+            self._seal_bulk(out, position, path, stream, offset, chunk, count)
+            outgoing.on_sent(offset, length)
+            segment = path.mtu
+            run = Sent(
+                path.counter, count, now, segment, segment, stream=stream, offset=offset, chunk=chunk, length=length
+            )
+            path.recovery.pacer.spend(count * segment)
+            path.recovery.on_sent(run)
+            path.counter += count
+            return count
+        return 0
+
+    def _seal_bulk(
+        self, out: memoryview, position: int, path: Path, stream: Stream, offset: int, chunk: int, count: int
+    ) -> None:
+        """Hot path: per datagram two header packs, one copy and one AEAD call (benchmarks/figures.py)."""
+        session, scratch = self._session, self._scratch
+        plain = memoryview(scratch)[: _STREAM_HEAD_SIZE + chunk]
+        seal = session.epochs.key.aead.encrypt_into
+        epoch, index, path_id, number = session.epochs.wire_epoch, session.peer_index, path.id, stream.id
+        counter = path.counter
+        circuit, outer, segment = path.route.circuit, path.route.outer, path.mtu
+        outgoing = stream.outgoing
+        piece: memoryview | bytearray = outgoing.piece(offset, count * chunk)
+        at = 0
+        for _ in range(count):
+            if outer:
+                RELAY_HEADER.pack_into(out, position, RELAYED, 0, 0, circuit)
+            head = position + outer
+            body = head + HEADER_SIZE
+            position += segment
+            _pack_header(out, head, PACKET, path_id, epoch, index, counter)
+            _pack_stream(scratch, 0, frames.STREAM, 0, number, offset, chunk)
+            if at + chunk <= len(piece):
+                scratch[_STREAM_HEAD_SIZE : _STREAM_HEAD_SIZE + chunk] = piece[at : at + chunk]
+            else:
+                # This datagram's bytes lie in more than one chunk; the next may start within another one.
+                outgoing.copy_into(scratch, _STREAM_HEAD_SIZE, offset, chunk)
+                piece, at = outgoing.piece(offset + chunk - 1, count * chunk)[1:], -chunk
+            seal(_pack_nonce(path_id, counter), plain, out[head:body], out[body:position])
+            at += chunk
+            offset += chunk
+            counter += 1
+
+    def _compose(
+        self,
+        now: float,
+        out: memoryview,
+        position: int,
+        path: Path,
+        connection: Connection | None,
+        capacity: int,
+        budget: int,
+    ) -> int:
+        """One datagram of whatever is due, in order of urgency. Its size on the wire, 0 if nothing is due."""
+        scratch = self._scratch
+        items: list[Item] = []
+        at = self._session.acks.compose(now, scratch, 0, capacity)
+        at = self._session.crypto.compose(scratch, at, capacity, items)
+        if self.ping_due and at < capacity:
+            self.ping_due = False
+            scratch[at] = frames.PING
+            at += 1
+            items.append(("ping",))
+        if connection is not None:
+            for encoded, (kind, number) in connection.take_control(capacity - at):
+                scratch[at : at + len(encoded)] = encoded
+                at += len(encoded)
+                items.append(("control", kind, number))
+            if budget > 0:
+                at = self._compose_datagrams(scratch, at, capacity, connection, items)
+                at = self._compose_streams(now, scratch, at, capacity, connection, items)
+        if at == 0:
+            return 0
+        if items and connection is not None and connection.has_stream_data and capacity - at <= _STREAM_HEAD_SIZE:
+            # So full that only padding fits: make it a whole datagram, so that the train can go on.
+            scratch[at:capacity] = bytes(capacity - at)
+            at = capacity
+        size = self._seal_on(out, position, path.route, path.id, path.counter, at)
+        if items:
+            path.recovery.pacer.spend(size)
+            path.recovery.on_sent(Sent(path.counter, 1, now, size, size, items=items))
+        path.counter += 1
+        return size
+
+    def _compose_datagrams(
+        self, scratch: bytearray, at: int, capacity: int, connection: Connection, items: list[Item]
+    ) -> int:
+        head, epoch = frames.DATAGRAM_HEAD, self._session.epochs.epoch
+        while (taken := connection.take_datagram(capacity - at - head.size, epoch)) is not None:
+            number, data = taken
+            head.pack_into(scratch, at, frames.DATAGRAM, number, len(data))
+            at += head.size
+            scratch[at : at + len(data)] = data
+            at += len(data)
+            items.append(("datagram",))
+        return at
+
+    def _compose_streams(
+        self, now: float, scratch: bytearray, at: int, capacity: int, connection: Connection, items: list[Item]
+    ) -> int:
+        """Packs pieces of as many streams as fit: small messages share a datagram."""
+        for stream in connection.ready_streams(self._session.epochs.epoch):
+            outgoing = stream.outgoing
+            while True:
+                room = capacity - at - _STREAM_HEAD_SIZE
+                repeat = bool(outgoing.lost)
+                offset, size = outgoing.next_range(stream.max_send)
+                if not repeat:
+                    size = min(size, connection.send_allowance)
+                size = max(min(size, room), 0)
+                fin = stream.finished and stream.reset_code is None and offset + size == outgoing.end
+                if room < 0 or (size == 0 and not (fin and not stream.fin_sent)):
+                    break
+                _pack_stream(scratch, at, frames.STREAM, frames.STREAM_FIN if fin else 0, stream.id, offset, size)
+                at += _STREAM_HEAD_SIZE
+                outgoing.copy_into(scratch, at, offset, size)
+                at += size
+                if not repeat:
+                    connection.count_sent(size)
+                    connection.last_used = now
+                outgoing.on_sent(offset, size)
+                if fin:
+                    stream.fin_sent = True
+                items.append(("stream", stream, offset, size, fin))
+            if capacity - at <= _STREAM_HEAD_SIZE:
+                break
+        return at
+
+    def _transmit_probe(self, now: float, out: memoryview) -> Train:
+        route, frame, size = self._probes.popleft()
+        if frame[0] == frames.PATH_CHALLENGE:
+            token = _TOKEN.unpack_from(frame, 1)[0]
+            if token in self._pings:
+                self._pings[token] = now
+        length = max(len(frame), size - PACKET_OVERHEAD - route.outer)
+        self._scratch[:length] = frame.ljust(length, b"\0")
+        counter, self._probe_counter = self._probe_counter, self._probe_counter + 1
+        size = self._seal_on(out, 0, route, limits.PROBE_PATH, counter, length)
+        self._session.epochs.packets += 1
+        return Train(route.local, route.remote, size, size)
+
+    def _transmit_mtu_probe(self, now: float, out: memoryview, path: Path) -> Train | None:
+        size = path.next_mtu_probe()
+        if size is None:
+            path.mtu_probe_at = float("inf")
+            return None
+        length = size - path.route.outer - PACKET_OVERHEAD
+        self._scratch[:length] = bytes([frames.PING]).ljust(length, b"\0")
+        self._seal_on(out, 0, path.route, path.id, path.counter, length)
+        path.recovery.on_sent(Sent(path.counter, 1, now, size, size, items=[("mtu", size)]))
+        path.counter += 1
+        path.mtu_probe = size
+        self._session.epochs.packets += 1
+        return Train(path.route.local, path.route.remote, size, size)
+
+    def _seal_on(
+        self, out: memoryview, position: int, route: Route, path_id: int, counter: int, length: int
+    ) -> int:
+        """Seals `scratch[:length]` at `out[position:]`, with the relay's header if the route has one; the size."""
+        if route.circuit:
+            RELAY_HEADER.pack_into(out, position, RELAYED, 0, 0, route.circuit)
+        outer = route.outer
+        return outer + self.seal(out, position + outer, path_id, counter, memoryview(self._scratch)[:length])

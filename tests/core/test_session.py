@@ -1,0 +1,580 @@
+"""Keys and packets of one handshake, seen through two endpoints."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from covey.base.errors import StateError
+from covey.core import limits
+from covey.core.connection import Connection
+from covey.core.events import (
+    ConnectionClosed,
+    ConnectionLive,
+    ConnectionStalled,
+    Event,
+    HandshakeFailed,
+    StreamOffered,
+    StreamReadable,
+    StreamReset,
+)
+from covey.core.session import CloseCode, Session
+from covey.core.stream import Stream
+from covey.crypto.certificates import Delegation, TransportCertificate
+from covey.crypto.credentials import Credentials
+from covey.crypto.packet import NONCE
+from covey.wire import control, frames
+from covey.wire.datagram import HEADER, PACKET
+from tests.core.pair import WALL_START, Address, Side, Wire
+
+A, B = ("10.0.0.1", 4000), ("10.0.0.2", 4000)
+
+
+def connected(seed: int = 1, **impairments: float) -> tuple[Wire, Side, Side]:
+    wire = Wire(seed, **impairments)  # type: ignore[arg-type]
+    a, b = wire.side("a", A), wire.side("b", B)
+    for side in (a, b):
+        side.on_event = admit
+    a.connect(b)
+    assert wire.run(10, until=lambda: bool(a.of(ConnectionLive) and b.of(ConnectionLive)))
+    wire.run(1)
+    return wire, a, b
+
+
+def admit(event: Event) -> None:
+    if isinstance(event, ConnectionLive):
+        event.connection.admit()
+
+
+def session_of(side: Side, other: Side) -> Session:
+    session = side.connection(other).session
+    assert session is not None
+    return session
+
+
+def opened(wire: Wire, target: Address, datagram: bytes) -> list[frames.Frame]:
+    """What a datagram says: the test holds every key."""
+    if datagram[0] != PACKET:
+        return []
+    _, path, epoch, index, counter = HEADER.unpack_from(datagram)
+    session = wire.sides[target].endpoint._sessions.get(index)
+    key = session.epochs.receive_key(epoch) if session is not None else None
+    if key is None:
+        return []
+    return list(frames.parse_frames(key.aead.decrypt(NONCE.pack(path, counter), datagram[16:], datagram[:16])))
+
+
+def drop(wire: Wire, *kinds: type) -> None:
+    """From now on datagrams with such frames vanish."""
+
+    def tap(source: Address, target: Address, datagram: bytes) -> bytes | None:
+        return None if any(isinstance(frame, kinds) for frame in opened(wire, target, datagram)) else datagram
+
+    wire.tap = tap
+
+
+def send(wire: Wire, session: Session, plain: bytes, source: Address, target: Address) -> None:
+    """A packet as a broken or hostile peer with the right keys would send it."""
+    path = session.active
+    out = bytearray(len(plain) + 32)
+    session.sender.seal(memoryview(out), 0, path.id, path.counter, memoryview(plain))
+    path.counter += 1
+    wire.inject(source, target, bytes(out), wire.delay)
+
+
+class Chatter:
+    """A stream from one side to the other with something on it all the time."""
+
+    def __init__(self, wire: Wire, source: Side, target: Side, *, pause: float = 0.2, size: int = 1000) -> None:
+        self.wire, self.source, self.target = wire, source, target
+        self.random = random.Random(5)
+        self.pause, self.size = pause, size
+        self.sent, self.received = bytearray(), bytearray()
+        self.stream: Stream = source.connection(target).open("chatter")
+        self.running = True
+        before = target.on_event
+
+        def on_event(event: Event) -> None:
+            if before is not None:
+                before(event)
+            if isinstance(event, StreamReadable) and event.stream.id == self.stream.id:
+                self.received.extend(event.stream.read())
+
+        target.on_event = on_event
+        self._tick()
+
+    def _tick(self) -> None:
+        if self.running:
+            data = self.random.randbytes(self.size)
+            self.sent += data
+            self.stream.write(data)
+            self.wire.after(self.pause, self._tick)
+
+    def stop(self) -> None:
+        self.running = False
+        assert self.wire.run(15, until=lambda: len(self.received) == len(self.sent)), len(self.received)
+        assert self.received == self.sent
+
+
+# --- the ratchet -------------------------------------------------------------------------------------------------------
+
+
+def test_ratchet_runs_every_two_minutes_under_traffic() -> None:
+    wire, a, b = connected(loss=0.02, jitter=0.005)
+    forth, back = Chatter(wire, a, b), Chatter(wire, b, a)
+    wire.run(600)
+    forth.stop()
+    back.stop()
+    for side, other in ((a, b), (b, a)):
+        epochs = session_of(side, other).epochs
+        assert epochs.epoch == 5 + 1
+        assert sorted(epochs._receive) == [6]
+    assert not a.of(ConnectionStalled) + b.of(ConnectionStalled)
+
+
+def test_ratchet_goes_on_after_a_while_without_crypto_frames() -> None:
+    wire, a, b = connected()
+    chatter = Chatter(wire, a, b)
+    wire.run(110)
+    drop(wire, frames.CryptoFrame)
+    wire.run(30)
+    assert session_of(a, b).epochs.epoch == 1
+    wire.tap = None
+    wire.run(5)
+    assert session_of(a, b).epochs.epoch == session_of(b, a).epochs.epoch == 2
+    chatter.stop()
+    assert not a.of(ConnectionStalled)
+
+
+@pytest.mark.parametrize("seconds", [0.2, 1.0, 5.0])
+def test_ratchet_whose_first_new_packets_are_lost_goes_on(seconds: float) -> None:
+    """The responder answers, and then hears nothing for longer than the initiator's overlap: both keep the old keys."""
+    wire, a, b = connected()
+    wire.run(100)
+    chatter = Chatter(wire, b, a)
+
+    def tap(source: Address, target: Address, datagram: bytes) -> bytes | None:
+        if target == B and datagram[0] == PACKET and HEADER.unpack_from(datagram)[2] == 2:
+            started.append(wire.now)
+            if wire.now < started[0] + seconds:
+                return None
+        return datagram
+
+    started: list[float] = []
+    wire.tap = tap
+    wire.run(40)
+    assert started
+    chatter.stop()
+    assert session_of(a, b).epochs.epoch == session_of(b, a).epochs.epoch == 2
+    assert session_of(a, b).created < 1001
+
+
+def test_session_without_ratchet_stops_after_three_minutes_and_streams_go_on() -> None:
+    wire, a, b = connected()
+    first = session_of(a, b)
+    for side, other in ((a, b), (b, a)):
+        side.on_event = lambda event, side=side, other=other: (
+            admit(event),
+            side.connect(other) if isinstance(event, ConnectionStalled) else None,
+        )
+    chatter = Chatter(wire, a, b)
+    original = first.start_ratchet
+    first.start_ratchet = lambda: None  # type: ignore[method-assign]
+    wire.run(limits.HARD_SECONDS + 5)
+    assert first.ended
+    assert session_of(a, b) is not first
+    chatter.stop()
+    assert original is not None
+    assert not a.of(ConnectionClosed)
+
+
+@pytest.mark.parametrize("initiator_sends", [True, False], ids=["initiator-sends", "responder-sends"])
+def test_keys_are_replaced_after_so_many_packets(initiator_sends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The responder counts its own packets and asks: without that its key would be used up, with no way to say so."""
+    monkeypatch.setattr(limits, "REKEY_PACKETS", 200)
+    monkeypatch.setattr(limits, "HARD_PACKETS", 2000)
+    wire, a, b = connected()
+    source, target = (a, b) if initiator_sends else (b, a)
+    chatter = Chatter(wire, source, target, pause=0.01, size=2000)
+    wire.run(30)
+    chatter.stop()
+    assert 6 < session_of(a, b).epochs.epoch <= 32
+    assert len(a.endpoint._sessions) == 1
+    assert not a.of(ConnectionStalled) + b.of(ConnectionStalled)
+
+
+def test_keys_are_replaced_after_so_many_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "REKEY_BYTES", 100_000)
+    wire, a, b = connected()
+    chatter = Chatter(wire, b, a, pause=0.01, size=2000)
+    wire.run(10)
+    chatter.stop()
+    assert 3 < session_of(a, b).epochs.epoch <= 12
+
+
+def test_key_that_is_used_up_seals_nothing_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "HARD_PACKETS", 100)
+    wire, a, b = connected()
+    connection = a.connection(b)
+    stream = connection.open("s")
+    stream.write(bytes(1_000_000))
+    sent: list[int] = []
+    wire.tap = lambda source, target, datagram: sent.append(source == A and datagram[0] == PACKET) or datagram  # type: ignore[func-returns-value]
+    wire.run(5)
+    assert sum(sent) <= 100 + limits.TRAIN_DATAGRAMS + 1
+    assert connection.session is None
+    assert a.of(ConnectionStalled)
+    assert not stream.closed
+
+
+def test_demand_for_new_keys_is_met_once_a_second_at_most() -> None:
+    wire, a, b = connected()
+    session = session_of(b, a)
+    for _ in range(100):
+        session.send_control(control.WANT_REKEY)
+        wire.run(0.05)
+    assert 2 <= session.epochs.epoch <= 1 + 6
+
+
+# --- who the peer is -----------------------------------------------------------------------------------------------------
+
+
+def impostor(wire: Wire, victim: Side, *, sequence: int = 7) -> Side:
+    """Claims the victim's identity with certificates of its own, and a log that nobody has seen."""
+    side = wire.side("impostor", ("10.6.6.6", 4000))
+    own = side.credentials
+    log = victim.credentials.log
+    source = random.Random(3)
+    fake, _ = Credentials.create(source.randbytes, WALL_START)
+    pair = fake.current
+    certificate = TransportCertificate.make(
+        fake.operational, log.identity, pair.key.public, pair.certificate.from_us, pair.certificate.until_us
+    )
+
+    class Log:
+        identity = log.identity
+        head = bytes(32)
+        raw = own.log.raw
+
+    Log.sequence = sequence  # type: ignore[attr-defined]
+    claimed = object.__new__(Credentials)
+    object.__setattr__(claimed, "log", Log())
+    object.__setattr__(claimed, "delegation", Delegation.parse(fake.delegation.raw))
+    object.__setattr__(claimed, "operational", fake.operational)
+    object.__setattr__(claimed, "transport_keys", (pair._replace(certificate=certificate),))
+    side.credentials = claimed
+    side.endpoint.credentials = claimed
+    return side
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["log-known", "log-unknown"])
+def test_claim_without_proof_touches_nothing(known: bool) -> None:
+    """Anybody can claim an identity whose log we lack, or a newer log: until it is shown, nothing happens."""
+    wire, a, b = connected()
+    if not known:
+        b.endpoint._logs.clear()
+    connection = b.connection(a)
+    stream = connection.open("s")
+    wire.run(1)
+    thief = impostor(wire, a)
+    events = len(b.events)
+    thief.connect(b)
+    wire.run(5)
+    assert not thief.of(StreamOffered)
+    assert [event for event in b.events[events:] if isinstance(event, ConnectionClosed | ConnectionLive)] == []
+    assert b.connection(a) is connection
+    assert not stream.closed
+    stream.write(b"still yours")
+    wire.run(1)
+    assert a.of(StreamOffered)[0].stream.read() == b"still yours"
+    wire.run(30)
+    assert len(b.endpoint._unverified) == 0
+    assert len(b.endpoint._sessions) == 1
+
+
+def test_claim_without_proof_gets_no_byte_of_a_stream() -> None:
+    wire, a, b = connected()
+    b.restart()
+    connection = b.endpoint._new_connection(wire.now, a.identity, b.endpoint._half(a.identity))
+    connection.open("secret", min_epoch=0).write(b"for a alone")
+    thief = impostor(wire, a)
+    del wire.sides[A]
+    seen: list[frames.Frame] = []
+
+    def tap(source: Address, target: Address, datagram: bytes) -> bytes:
+        if source == B:
+            seen.extend(opened(wire, target, datagram))
+        return datagram
+
+    wire.tap = tap
+    thief.connect(b)
+    wire.run(20)
+    assert seen
+    assert not any(isinstance(frame, frames.StreamFrame) for frame in seen)
+
+
+def test_peers_whose_log_never_comes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "UNVERIFIED_LIMIT", 3)
+    wire = Wire(1)
+    b = wire.side("b", B)
+    strangers = [wire.side(f"x{number}", (f"10.0.1.{number}", 4000)) for number in range(6)]
+
+    def tap(source: Address, target: Address, datagram: bytes) -> bytes | None:
+        found = opened(wire, target, datagram)
+        return None if target == B and any(isinstance(each, frames.CryptoFrame) for each in found[1:]) else datagram
+
+    for stranger in strangers:
+        stranger.endpoint.own_log = lambda: b""  # type: ignore[method-assign]
+        stranger.connect(b)
+    wire.tap = tap
+    wire.run(3)
+    assert len(b.endpoint._unverified) == 3
+    assert not b.endpoint.connections
+    wire.run(60)
+    assert not b.endpoint._unverified
+    assert not b.endpoint._sessions
+
+
+def test_attempt_fails_when_the_target_cannot_prove_itself() -> None:
+    wire = Wire(1)
+    a, b = wire.side("a", A), wire.side("b", B)
+    b.endpoint.own_log = lambda: a.credentials.log.raw  # type: ignore[method-assign]
+    connection = a.connect(b)
+    wire.run(5)
+    assert len(a.of(HandshakeFailed)) == 1
+    assert connection.closed
+    assert not a.endpoint.connections
+    assert not a.of(ConnectionLive)
+
+
+def test_stream_frames_before_the_log_are_sent_again_not_lost() -> None:
+    """They are not acknowledged: whatever becomes of the session, the peer still has them."""
+    wire = Wire(1)
+    a, b = wire.side("a", A), wire.side("b", B)
+    b.endpoint.add_log(a.credentials.log)
+    served = b.endpoint.own_log
+    b.endpoint.own_log = lambda: b""  # type: ignore[method-assign]
+    a.connect(b)
+    assert wire.run(5, until=lambda: bool(b.of(ConnectionLive)))
+    stream = b.connection(a).open("s", min_epoch=0)
+    stream.write(b"early")
+    stream.finish()
+    wire.run(1)
+    assert not a.of(StreamOffered)
+    assert stream.outgoing.acked == 0
+    b.endpoint.own_log = served  # type: ignore[method-assign]
+    b.connection(a).session._log_served = False
+    session = next(iter(a.endpoint._sessions.values()))
+    session.crypto.log_wanted = False
+    session.request_log()
+    wire.run(3)
+    assert a.of(StreamOffered)[0].stream.read() == b"early"
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.3])
+def test_log_larger_than_the_crypto_buffer_is_fetched(loss: float) -> None:
+    """64 KiB of log in a CRYPTO stream of which the peer keeps 16 KiB: the sender waits for acknowledgements."""
+    wire = Wire(2, loss=loss, jitter=0.01)
+    a, b = wire.side("a", A), wire.side("b", B)
+    logs: list[bytes] = []
+    raw = random.Random(1).randbytes(65_000)
+    b.endpoint.own_log = lambda: raw  # type: ignore[method-assign]
+
+    def learnt(session: Session, raw: bytes, now: float) -> None:
+        logs.append(raw)
+
+    a.endpoint.session_log = learnt  # type: ignore[method-assign]
+    a.connect(b)
+    assert wire.run(14, until=lambda: bool(logs))
+    assert logs == [raw]
+
+
+# --- a peer that breaks the rules ------------------------------------------------------------------------------------------
+
+STREAM_OF_A = 1 << 20
+
+VIOLATIONS = {
+    "empty packet": b"",
+    "unknown frame": b"\x7f",
+    "cut frame": frames.encode_reset(0, 0, 0)[:-1],
+    "padding that is not zero": b"\x01\x00\x01",
+    "acknowledgement of what was never sent": frames.encode_ack(0, 0, [(10_000, 10_000)]),
+    "stream of ours that we never opened": frames.encode_stop(0xFFFF_0000, 0),
+    "more streams than allowed": None,
+    "bytes beyond the window": None,
+    "crypto beyond the buffer": frames.CRYPTO_HEAD.pack(frames.CRYPTO, 100_000, 1) + b"x",
+    "unknown control message": None,
+    "log that nobody asked for": None,
+    "answer to no offer": None,
+    "offer out of turn": None,
+    "candidates that do not parse": None,
+    "impossible service name": None,
+    "stream without a service name": None,
+}
+
+
+def violation(name: str, session: Session, connection: Connection) -> bytes | None:
+    """The packet, or None if it was put into the CRYPTO stream."""
+    plain = VIOLATIONS[name]
+    if plain is not None:
+        return plain
+    head, first = frames.STREAM_HEAD, connection._parity
+    match name:
+        case "more streams than allowed":
+            return head.pack(frames.STREAM, 0, limits.STREAMS * 2 << 1 | first, 0, 0)
+        case "bytes beyond the window":
+            return head.pack(frames.STREAM, 0, first, limits.STREAM_WINDOW, 1) + b"x"
+        case "impossible service name":
+            return head.pack(frames.STREAM, 0, first, 0, 4) + b"\x03\xff\xff\xff"
+        case "stream without a service name":
+            return head.pack(frames.STREAM, 1, first, 0, 0) + head.pack(frames.STREAM, 1, first, 0, 1)[:0] + b""
+        case "unknown control message":
+            session.send_control(0x77)
+        case "log that nobody asked for":
+            session.send_control(control.LOG, b"\x01log")
+        case "answer to no offer":
+            session.send_control(control.ANSWER, bytes(1128))
+        case "offer out of turn":
+            session.send_control(control.OFFER, bytes(1224))
+        case "candidates that do not parse":
+            session.send_control(control.CANDIDATES, b"\xff")
+    return None
+
+
+@pytest.mark.parametrize("name", [name for name in VIOLATIONS if name != "stream without a service name"])
+def test_peer_that_breaks_the_protocol_is_told_and_left(name: str) -> None:
+    wire, a, b = connected()
+    connection, session = a.connection(b), session_of(a, b)
+    plain = violation(name, session, connection)
+    if plain is not None:
+        send(wire, session, plain, A, B)
+    wire.run(1)
+    (closed,) = b.of(ConnectionClosed)
+    assert closed.code == CloseCode.PROTOCOL
+    assert closed.reason
+    (told,) = a.of(ConnectionClosed)
+    assert (told.code, told.reason) == (CloseCode.PROTOCOL, closed.reason)
+    assert not b.endpoint._sessions
+
+
+def test_stream_that_ends_before_its_service_name_is_refused() -> None:
+    wire, a, b = connected()
+    head, number = frames.STREAM_HEAD, a.connection(b)._parity
+    # The end overtakes the beginning.
+    send(wire, session_of(a, b), head.pack(frames.STREAM, 1, number, 2, 0), A, B)
+    wire.run(0.1)
+    send(wire, session_of(a, b), head.pack(frames.STREAM, 0, number, 0, 2) + b"\x05a", A, B)
+    wire.run(1)
+    assert [event.code for event in b.of(ConnectionClosed)] == [CloseCode.PROTOCOL]
+
+
+def frame(source: random.Random, mine: int) -> bytes:
+    numbers = [mine, mine + 2, 1 - mine, 17]
+    offsets = [0, 1, 2, 5, 10, 1000]
+    data = source.choice([b"", b"\x02s1", b"\x01x", source.randbytes(20)])
+    match source.randrange(10):
+        case 0:
+            return frames.STREAM_HEAD.pack(
+                frames.STREAM, source.randrange(2), source.choice(numbers), source.choice(offsets), len(data)
+            ) + data
+        case 1:
+            return frames.encode_reset(source.choice(numbers), 5, source.choice(offsets))
+        case 2:
+            return frames.encode_stop(source.choice(numbers), 5)
+        case 3:
+            kind = source.choice([frames.MAX_DATA, frames.MAX_STREAM_DATA, frames.MAX_STREAMS])
+            return frames.encode_limit(kind, source.choice(numbers), source.randrange(1 << 32))
+        case 4:
+            return frames.DATAGRAM_HEAD.pack(frames.DATAGRAM, source.choice(numbers), len(data)) + data
+        case 5:
+            return frames.encode_path(source.choice([frames.PATH_CHALLENGE, frames.PATH_RESPONSE]), source.randbytes(8))
+        case 6:
+            return frames.encode_ack(0, 0, [(0, source.randrange(3))])
+        case 7:
+            return frames.CRYPTO_HEAD.pack(frames.CRYPTO, source.choice([0, 2000]), len(data)) + data
+        case _:
+            return bytes([frames.PING])
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_nothing_an_authenticated_peer_sends_breaks_the_core(seed: int) -> None:
+    source = random.Random(seed)
+    wire, a, b = connected(seed)
+    session, mine = session_of(a, b), a.connection(b)._parity
+    streams: list[Stream] = []
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, StreamOffered):
+            streams.append(event.stream)
+        if isinstance(event, StreamOffered | StreamReadable | StreamReset) and source.random() < 0.4:
+            getattr(event.stream, source.choice(["reset", "stop", "finish", "read"]))()
+
+    b.on_event = on_event
+    own = b.connection(a).open("own")
+    own.write(bytes(50_000))
+    for _ in range(40):
+        plain = b"".join(frame(source, mine) for _ in range(source.choice([1, 1, 2, 5])))
+        if not session.ended:
+            send(wire, session, plain, A if source.random() < 0.9 else ("10.9.9.9", source.randrange(1, 9)), B)
+        if source.random() < 0.5:
+            wire.run(source.choice([0.0, 0.02, 1.0]))
+    wire.run(5)
+    for stream in (*streams, own):
+        stream.reset()
+    wire.run(400)
+    assert len(b.endpoint._heap) <= 128
+
+
+# --- the end -----------------------------------------------------------------------------------------------------------------
+
+
+def test_ended_session_gives_its_bytes_back_to_the_connection() -> None:
+    wire, a, b = connected()
+    stream = a.connection(b).open("s")
+    wire.blocked = lambda source, target: True
+    stream.write(bytes(10_000))
+    wire.run(0.01)
+    session = session_of(a, b)
+    a.endpoint.session_ended(session, wire.now, CloseCode.IDLE, "", by_peer=False)
+    assert stream.outgoing.lost.size() == 10_000 + 2
+    assert a.connection(b).session is None
+
+
+def test_superseded_session_hands_over_to_the_one_that_is_left() -> None:
+    """Both sides sent on different sessions: whoever closes one tells the other, who moves at once."""
+    wire, a, b = connected()
+    first = session_of(a, b)
+    a.connection(b).stalled_at = wire.now
+    a.connect(b)
+    wire.run(0.5)
+    second = session_of(a, b)
+    assert second is not first
+    old = next(session for session in b.endpoint._sessions.values() if session is not session_of(b, a))
+    b.connection(a).session = old
+    old.retire_at = None
+    session_of(b, a)
+    wire.run(5)
+    assert session_of(b, a).local_index == second.peer_index
+    stream = b.connection(a).open("s")
+    stream.write(b"x")
+    wire.run(0.5)
+    assert [event.stream.service for event in a.of(StreamOffered)] == ["s"]
+
+
+def test_write_after_the_connection_is_lost_is_an_error() -> None:
+    wire, a, b = connected()
+    stream = a.connection(b).open("s")
+    a.endpoint.close(wire.now, a.connection(b))
+    with pytest.raises(StateError):
+        stream.write(b"x")
+    assert stream.read() == b""
+
+
+def test_keepalive_keeps_a_silent_session() -> None:
+    wire, a, b = connected()
+    a.connection(b).keepalive = b.connection(a).keepalive = 25.0
+    session = session_of(a, b)
+    wire.run(3600)
+    assert session_of(a, b) is session
+    assert not a.of(ConnectionStalled) + b.of(ConnectionStalled)
