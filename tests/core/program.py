@@ -261,7 +261,7 @@ class Scenario:
         half = Half(
             rnd.randbytes(size),
             pieces,
-            pause=rnd.choice([0.0, 0.0, 0.0, 0.01]) if size < 50_000 else 0.0,
+            pause=rnd.choice([0.0, 0.0, 0.0, 0.01]) if size // pieces[-1] < 1000 else 0.0,
             read_limit=rnd.choice([-1, -1, 1000, 65_536]) if not slow else 20_000,
             read_pause=rnd.choice([0.05, 0.5]) if slow else 0.0,
         )

@@ -426,7 +426,8 @@ def _counters(side: Side) -> list[tuple[int, int, int]]:
 def test_replayed_initiations_of_a_pinned_peer_are_met_with_silence() -> None:
     wire, a, b = pair()
     for side, other in ((a, b), (b, a)):
-        side.endpoint.add_log(other.credentials.log, pinned=True)
+        side.endpoint.add_log(other.credentials.log)
+            side.endpoint.pin(other.credentials.identity)
     wire.recorded = []
     a.connect(b)
     wire.run(30)

@@ -144,7 +144,6 @@ def test_ratchet_goes_on_after_a_while_without_crypto_frames() -> None:
     wire.run(5)
     assert session_of(a, b).epochs.epoch == session_of(b, a).epochs.epoch == 2
     chatter.stop()
-    assert not a.of(ConnectionStalled)
 
 
 @pytest.mark.parametrize("seconds", [0.2, 1.0, 5.0])
@@ -179,13 +178,17 @@ def test_session_without_ratchet_stops_after_three_minutes_and_streams_go_on() -
             side.connect(other) if isinstance(event, ConnectionStalled) else None,
         )
     chatter = Chatter(wire, a, b)
-    original = first.start_ratchet
-    first.start_ratchet = lambda: None  # type: ignore[method-assign]
+
+    def tap(source: Address, target: Address, datagram: bytes) -> bytes | None:
+        mine = first.created > wire.now - limits.HARD_SECONDS
+        crypto = any(isinstance(each, frames.CryptoFrame) for each in opened(wire, target, datagram))
+        return None if mine and crypto else datagram
+
+    wire.tap = tap
     wire.run(limits.HARD_SECONDS + 5)
     assert first.ended
     assert session_of(a, b) is not first
     chatter.stop()
-    assert original is not None
     assert not a.of(ConnectionClosed)
 
 

@@ -17,9 +17,17 @@ from typing import TYPE_CHECKING, Final
 from covey.base.errors import LimitError, ParseError, StateError
 from covey.base.types import Identity
 from covey.core import limits
-from covey.core.events import ConnectionStalled, DatagramReceived, Event, StreamOffered, StreamReadable, StreamReset, StreamWritable
+from covey.core.events import (
+    ConnectionStalled,
+    DatagramReceived,
+    Event,
+    StreamOffered,
+    StreamReadable,
+    StreamReset,
+    StreamWritable,
+)
 from covey.core.ranges import RangeSet
-from covey.core.stream import Stream, StreamCode
+from covey.core.stream import Stream
 from covey.wire import frames
 
 if TYPE_CHECKING:
@@ -163,11 +171,11 @@ class Connection:
         if self._consumed + self._window - self._max_receive >= self._window // 2:
             self._max_receive = self._consumed + self._window
             self._dirty(frames.MAX_DATA, 0)
-        if stream.final_size is None and not stream.closed:
-            if stream._counted + stream.window - stream.max_receive >= stream.window // 2:
-                self._grow(stream)
-                stream.max_receive = stream._counted + stream.window
-                self._dirty(frames.MAX_STREAM_DATA, stream.id)
+        used = stream._counted + stream.window - stream.max_receive
+        if stream.final_size is None and not stream.closed and used >= stream.window // 2:
+            self._grow(stream)
+            stream.max_receive = stream._counted + stream.window
+            self._dirty(frames.MAX_STREAM_DATA, stream.id)
 
     def count_received(self, size: int) -> None:
         """New bytes of some stream arrived. ParseError: more than the connection's window."""
@@ -308,7 +316,7 @@ class Connection:
         if stream.receive(offset, data, fin):
             if not stream.offered:
                 if stream.take_prologue() is None:
-                    if stream.at_end:
+                    if stream.arrived:
                         raise ParseError("a stream that ends before its service name")
                     return
                 self.emit(StreamOffered(stream))

@@ -36,21 +36,20 @@ from covey.core.events import (
     PathsChanged,
     RecordReceived,
 )
-from covey.core.handshake import Attempt, Established, HalfOpenTable, Target, check_payload, matching_key
+from covey.core.handshake import Attempt, Established, HalfOpenTable, Target, matching_key
+from covey.core.keyring import Keyring
 from covey.core.path import Route
 from covey.core.relay import RelayTable
 from covey.core.sender import Train
 from covey.core.session import CloseCode, Session
 from covey.core.stream import StreamCode
-from covey.crypto.certificates import Delegation, TransportCertificate, verify_chain
 from covey.crypto.credentials import Credentials
-from covey.crypto.events import KeyLog, merge
+from covey.crypto.events import KeyLog
 from covey.crypto.keys import TransportKey
 from covey.crypto.mac import mac1, mac1_key, same
 from covey.crypto.ratchet import Encapsulate, encapsulate
 from covey.wire.control import Candidate
 from covey.wire.datagram import (
-
     INITIATION,
     PACKET,
     PACKET_OVERHEAD,
@@ -68,8 +67,6 @@ from covey.wire.datagram import (
 
 __all__ = ["Endpoint"]
 
-_LOGS_LIMIT = 4096
-"""Verified logs kept for peers that nobody pinned."""
 _QUEUE_LIMIT = 1024
 """Single datagrams (handshakes, records) waiting to leave."""
 _REQUESTS_LIMIT = 256
@@ -98,6 +95,7 @@ class Endpoint:
         self.relays: set[Address] = set()
         """Endpoints of relays we use: relayed datagrams from anywhere else are dropped."""
         self.connections: dict[Identity, Connection] = {}
+        self.keyring = Keyring(self.connections)
         self.last_timestamp = 0
         """Timestamp of our newest initiation; persist it, it may never go back."""
         self.timestamps: dict[tuple[Identity, bytes], int] = {}
@@ -109,8 +107,6 @@ class Endpoint:
         self._closes = 0
         self._generations: OrderedDict[Identity, int] = OrderedDict()
         self._generation_floor = 0
-        self._logs: OrderedDict[Identity, KeyLog] = OrderedDict()
-        self._pinned: set[Identity] = set()
         self._sessions: dict[int, Session] = {}
         self._half_open = HalfOpenTable()
         self._unverified: OrderedDict[int, Session] = OrderedDict()
@@ -221,28 +217,19 @@ class Endpoint:
             if connection.session is not None:
                 connection.session.exchange_candidates()
 
-    def add_log(self, log: KeyLog, *, pinned: bool = False) -> None:
-        """A verified log, merged with what is known (PROTOCOL 4)."""
-        known = self._logs.get(log.identity)
-        self._logs[log.identity] = log if known is None else merge(known, log)
-        self._logs.move_to_end(log.identity)
-        if pinned:
-            self._pinned.add(log.identity)
-        if len(self._logs) > _LOGS_LIMIT + len(self._pinned):
-            for identity in self._logs:
-                if identity not in self._pinned and identity not in self.connections:
-                    del self._logs[identity]
-                    break
+    def add_log(self, log: KeyLog) -> None:
+        """A verified log, merged with what is known. `LogLearnt` follows if that shows that the identity forked."""
+        known = self.keyring.log_of(log.identity)
+        chosen = self.keyring.add(log)
+        if chosen.forked and not (known is not None and known.forked):
+            self.emit(LogLearnt(chosen))
 
     def log_of(self, identity: Identity) -> KeyLog | None:
-        return self._logs.get(identity)
+        return self.keyring.log_of(identity)
 
     def pin(self, identity: Identity, *, pinned: bool = True) -> None:
         """A trusted peer: its log is kept and its handshakes' timestamps are remembered."""
-        if pinned:
-            self._pinned.add(identity)
-        else:
-            self._pinned.discard(identity)
+        self.keyring.pin(identity, pinned=pinned)
 
     def connect(self, now: float, target: Target, routes: Sequence[Route]) -> Connection:
         """Makes sure a handshake with `target` is under way over `routes`, unless a live session exists.
@@ -324,12 +311,8 @@ class Endpoint:
         log = KeyLog.parse(raw)
         if log.identity != session.peer:
             raise ParseError("the log of another identity")
-        self.add_log(log)
-        log = self._logs[session.peer]
-        payload = session.payload
-        verify_chain(
-            log, Delegation.parse(payload.delegation), TransportCertificate.parse(payload.certificate), self._wall()
-        )
+        log = self.keyring.add(log)
+        self.keyring.check_chain(session.payload, log, self._wall())
         self.emit(LogLearnt(log))
         if not session.verified:
             self._verified(now, session)
@@ -355,7 +338,7 @@ class Endpoint:
         connection = session.connection
         if connection is None:
             attempt = self._attempts.get(session.peer)
-            if attempt is not None and attempt.session is session and code == CloseCode.NOT_VERIFIED:
+            if attempt is not None and attempt.session is session and code in (CloseCode.PROTOCOL, CloseCode.NOT_VERIFIED):
                 self._fail(session.peer, reason or "not-verified")
             return
         if connection.closed:
@@ -460,7 +443,7 @@ class Endpoint:
             pair,
             self.credentials,
             self._half,
-            self.log_of,
+            self.keyring.check,
             lambda identity, key: self.timestamps.get((identity, key), -1),
             TransportKey(self._random(32)),
             index,
@@ -479,9 +462,7 @@ class Endpoint:
         established = attempt.accept(response)
         identity = attempt.target.identity
         try:
-            verified = check_payload(
-                established.payload, established.certified_key, self.log_of(identity), self._wall()
-            )
+            verified = self.keyring.check(established.payload, established.certified_key, self._wall())
         except CoveyError as error:
             # It proved the key we looked for and still contradicts itself: trying again would not help.
             self._fail(identity, error.code)
@@ -592,7 +573,7 @@ class Endpoint:
     def _verified(self, now: float, session: Session) -> None:
         """The peer is who it says: from here on it counts, not before."""
         self._unverified.pop(session.local_index, None)
-        if session.peer in self._pinned and not session.initiator:
+        if self.keyring.is_pinned(session.peer) and not session.initiator:
             key = (session.peer, session.certified_key)
             timestamp = max(session.payload.timestamp, self.timestamps.get(key, 0))
             self.timestamps[key] = timestamp
@@ -646,7 +627,7 @@ class Endpoint:
         self._closes += 1
         self._generations[connection.peer] = self._closes
         self._generations.move_to_end(connection.peer)
-        if len(self._generations) > _LOGS_LIMIT:
+        if len(self._generations) > limits.LOGS_LIMIT:
             self._generation_floor = max(self._generation_floor, self._generations.popitem(last=False)[1])
         if self.connections.get(connection.peer) is connection:
             del self.connections[connection.peer]

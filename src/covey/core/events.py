@@ -110,6 +110,8 @@ class StreamOffered(Event):
 
 @dataclass(frozen=True, slots=True)
 class StreamReadable(Event):
+    """Bytes, the end, or both can be read. Not said again before something was read."""
+
     stream: Stream
 
 
@@ -130,6 +132,8 @@ class StreamReset(Event):
 
 @dataclass(frozen=True, slots=True)
 class DatagramReceived(Event):
+    """Unreliable bytes that belong to a stream's service."""
+
     stream: Stream
     data: bytes
 

@@ -15,9 +15,7 @@ from covey.base.errors import ParseError, VerifyError
 from covey.base.types import Identity
 from covey.core import limits
 from covey.core.path import Route
-from covey.crypto.certificates import Delegation, TransportCertificate, verify_chain
 from covey.crypto.credentials import Credentials, TransportPair
-from covey.crypto.events import KeyLog
 from covey.crypto.keys import TransportKey
 from covey.crypto.mac import mac1, mac1_key, same
 from covey.crypto.noise import HandshakeState
@@ -33,7 +31,6 @@ __all__ = [
     "Established",
     "HalfOpenTable",
     "Target",
-    "check_payload",
     "matching_key",
     "own_payload",
 ]
@@ -94,23 +91,6 @@ def own_payload(credentials: Credentials, pair: TransportPair, timestamp: int, h
     )
 
 
-def check_payload(payload: HandshakePayload, static: bytes, log: KeyLog | None, now_us: int) -> bool:
-    """Checks a peer's claims against the key it proved to hold. True if they are fully verified.
-
-    Without its current log (None, or one with another head) the chain cannot be followed to the identity: False,
-    and the log must be fetched. VerifyError and ParseError for claims that contradict each other.
-    """
-    certificate = TransportCertificate.parse(payload.certificate)
-    delegation = Delegation.parse(payload.delegation)
-    if certificate.identity != payload.identity or certificate.public != static:
-        raise VerifyError("the certificate is for another identity or key", code="other-identity")
-    certificate.verify(delegation, now_us)
-    if log is None or (log.head != payload.log_head and log.sequence < payload.log_sequence):
-        return False
-    verify_chain(log, delegation, certificate, now_us)
-    return True
-
-
 class _Try(NamedTuple):
     receiver: int
     state: HandshakeState
@@ -167,13 +147,11 @@ class Attempt:
 
     def accept(self, response: Response) -> Established:
         """Reads message 2. CoveyError if it is none of ours or false; the attempt goes on."""
-        for receiver, state in self.tries:
-            if receiver == response.receiver_index:
-                break
-        else:
+        tried = next((each for each in self.tries if each.receiver == response.receiver_index), None)
+        if tried is None:
             raise ParseError("no such handshake")
         # On a copy: a forged answer must not spoil the handshake for the true one.
-        state = state.copy()
+        state = tried.state.copy()
         payload = HandshakePayload.parse(state.read_message(response.noise))
         if payload.identity != self.target.identity:
             raise VerifyError("another identity answered", code="other-identity")
@@ -183,7 +161,7 @@ class Attempt:
             state.handshake_hash,
             payload,
             self.target.transport_key,
-            receiver,
+            tried.receiver,
             response.sender_index,
         )
 
@@ -210,7 +188,7 @@ class HalfOpenTable:
         pair: TransportPair,
         credentials: Credentials,
         half_of: Callable[[Identity], bytes],
-        log_of: Callable[[Identity], KeyLog | None],
+        check: Callable[[HandshakePayload, bytes, int], bool],
         last_timestamp: Callable[[Identity, bytes], int],
         ephemeral: TransportKey,
         index: int,
@@ -224,7 +202,7 @@ class HalfOpenTable:
         static = state.remote_static
         if static is None or payload.identity == identity:
             raise VerifyError("a handshake with ourselves", code="self")
-        verified = check_payload(payload, static, log_of(payload.identity), now_us)
+        verified = check(payload, static, now_us)
         if payload.timestamp <= last_timestamp(payload.identity, static):
             raise VerifyError("a replayed initiation", code="replayed")
         half = half_of(payload.identity)

@@ -44,6 +44,8 @@ VERIFY_SECONDS: Final = 15.0
 """How long a peer whose log we lack may take to send it."""
 UNVERIFIED_LIMIT: Final = 256
 """Sessions whose peers' logs are awaited; the oldest goes first."""
+LOGS_LIMIT: Final = 4096
+"""Verified logs kept of peers that nobody pinned."""
 STRANGER_CONNECTIONS: Final = 256
 """Connections with peers that nobody admitted; the oldest goes first."""
 

@@ -46,7 +46,7 @@ class ReceivedCounters:
 
     def add(self, counter: int, now: float) -> bool:
         """Records an authenticated counter. True if it came in order (no gap below the new highest)."""
-        lows, highs = self.lows, self.highs
+        highs = self.highs
         if highs and counter == highs[-1] + 1:
             highs[-1] = counter
             self.newest_at = now

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 from covey.base.errors import CoveyError
@@ -18,8 +19,8 @@ from covey.core import events
 from covey.core.connection import Connection
 from covey.core.stream import StreamCode
 from covey.crypto.credentials import Credentials
+from covey.crypto.events import KeyLog
 from covey.net.host import Host
-from covey.node import views
 from covey.node.announcement import Announcement, renew
 from covey.node.book import PeerBook
 from covey.node.bus import Bus
@@ -138,7 +139,7 @@ class Agent:
         """Begins to serve and to meet others."""
         for service, handler in handlers.items():
             self.transport.serve(service, handler)
-        self.transport.serve(trust.SERVICE, TrustService(self.transport, self.book, self.directory).serve)
+        self.transport.serve(trust.SERVICE, TrustService(self.transport, self.book, self.directory, self.is_forked).serve)
         self.transport.serve(messages.SERVICE, MessageService(self.mail).serve)
         for client in self.clients:
             self.transport.spawn(client.run(), "rendezvous client")
@@ -149,9 +150,9 @@ class Agent:
         """Says goodbye and commits what is under way."""
         self._closing = True
         await self.connector.close()
+        self.mail.close()
         await self.transport.close()
         await self.committer.drain()
-        self.mail.close()
         self.files.close()
 
     def abandon(self) -> None:
@@ -196,7 +197,7 @@ class Agent:
                 settings = self.files.store.settings
                 self._save(lambda: settings.set_handshake_timestamp(identity, key, timestamp))
             case events.LogLearnt(log):
-                self._background(self.book.remember_log(log))
+                self._on_log(log)
             case events.RecordReceived(identity, _, _):
                 client = self._client(identity)
                 if client is not None:
@@ -210,6 +211,23 @@ class Agent:
         self.mail.hope(connection.peer)
         timestamp, settings = self.transport.endpoint.last_timestamp, self.files.store.settings
         self._save(lambda: settings.set(_LAST_TIMESTAMP, timestamp))
+
+    def _on_log(self, log: KeyLog) -> None:
+        self._background(self.book.remember_log(log))
+        if log.forked:
+            # The log we keep does not say so: two valid branches exist, and which one is the owner's nobody can tell.
+            settings, key = self.files.store.settings, _fork_key(log.identity)
+            self._save(lambda: settings.set(key, 1))
+            self.publish("peer.forked", log.identity)
+
+    def is_forked(self, identity: Identity) -> bool:
+        """Two different rotations of this identity exist: existing trust stays with the branch seen first, new trust
+        is impossible (PROTOCOL 4)."""
+        log = self.transport.endpoint.log_of(identity)
+        return log is not None and log.forked
+
+    def _is_marked(self, identity: Identity) -> bool:
+        return bool(self.files.store.settings.get_int(_fork_key(identity)))
 
     def _on_stalled(self, connection: Connection) -> None:
         client = self._client(connection.peer)
@@ -284,7 +302,9 @@ class Agent:
             if trusted:
                 endpoint.pin(peer.identity)
             if peer.log:
-                endpoint.add_log(views.known_log(peer), pinned=trusted)
+                endpoint.add_log(replace(KeyLog.parse(peer.log), forked=self._is_marked(peer.identity)))
+            if peer.order is not None:
+                endpoint.keyring.saw_delegation(peer.identity, *peer.order[:2])
 
     async def _maintain(self) -> None:
         """Once a minute, and whenever a message expires."""
@@ -316,6 +336,10 @@ class Agent:
             coroutine.close()
         else:
             self.transport.spawn(_only_log(coroutine), "background")
+
+
+def _fork_key(identity: Identity) -> str:
+    return f"forked/{identity_text(identity)}"
 
 
 async def _only_log(coroutine: Coroutine[Any, Any, Any]) -> None:

@@ -53,16 +53,11 @@ class Directory:
         self._now_us = now_us
 
     async def find(self, text: str) -> Peer:
-        """The one agent `text` means: known here, or found at the rendezvous and remembered.
+        """The one agent that the rendezvous say `text` means, remembered.
 
         Raises NotFoundError (`unknown-peer`, `ambiguous-address`, and `name-disputed` if the rendezvous disagree:
         PROTOCOL 7), UsageError for what is no name, address or identity, UnreachableError without any rendezvous.
         """
-        try:
-            return await self._book.find(text)
-        except NotFoundError as error:
-            if error.code != "unknown-peer":
-                raise
         by, key = _kind(text)
         while True:
             answers = await self._ask(by, key)

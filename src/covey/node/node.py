@@ -201,6 +201,7 @@ class Node:
             raise UsageError(f"a reason has at most {trust.REASON_LIMIT} characters", code="reason-too-long")
         found = await self._resolve(peer)
         if found.trust != "trusted":
+            self._refuse_fork(found)
             await agent.book.apply(found.identity, "local-request", reason)
         if wait > 0:
             await agent.await_trust(found.identity, wait)
@@ -235,7 +236,17 @@ class Node:
         self, peer: str, event: Literal["local-approve", "local-reject", "local-untrust"], reason: str = ""
     ) -> PeerView:
         found = await self._known(peer)
+        if event == "local-approve":
+            self._refuse_fork(found)
         return self._peer_view((await self._running.book.apply(found.identity, event, reason)).peer)
+
+    def _refuse_fork(self, peer: Peer) -> None:
+        if self._running.is_forked(peer.identity):
+            raise RefusedError(
+                "two different key rotations of this identity exist, so one of its keys is in foreign hands",
+                code="forked-identity",
+                next_step="ask its owner for a new identity",
+            )
 
     def _peer_view(self, peer: Peer) -> PeerView:
         agent = self._running
@@ -264,11 +275,15 @@ class Node:
         if text in (agent.name, self.identity, self.address):
             raise UsageError("this is this agent itself", code="self")
         try:
-            return await self._known(text)
+            known = await self._known(text)
         except NotFoundError as error:
             if error.code != "unknown-peer":
                 raise
-        return await agent.directory.find(text)
+            return await agent.directory.find(text)
+        if known.trust == "unknown" and text != identity_text(known.identity):
+            # Remembered, but never agreed upon: the name or address is a hint that the network must confirm now.
+            return await agent.directory.find(text)
+        return known
 
     async def _trusted(self, text: str) -> Peer:
         """A peer that may be sent something, else RefusedError (`not-trusted`)."""

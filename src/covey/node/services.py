@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from typing import Final
 
-from covey.base.errors import LimitError, ParseError, UnreachableError
+from covey.base.errors import LimitError, ParseError, RefusedError, UnreachableError
 from covey.base.types import Identity
 from covey.core.trust import Admission, TrustEvent
 from covey.node.book import PeerBook
@@ -32,7 +33,14 @@ _REMOTE: Final[dict[str, TrustEvent]] = {
 class TrustService:
     """Takes one trust action of a peer and gives its receipt once it is on disk."""
 
-    def __init__(self, transport: Transport, book: PeerBook, directory: Directory) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        book: PeerBook,
+        directory: Directory,
+        is_forked: Callable[[Identity], bool],
+    ) -> None:
+        self._is_forked = is_forked
         self._host = transport.host
         self._book = book
         self._directory = directory
@@ -54,6 +62,8 @@ class TrustService:
             raise LimitError("too many trust requests", code="too-many-requests")
         if action.action == "request":
             await self._learn(peer)
+            if self._is_forked(peer) and not book.trusts(peer):
+                raise RefusedError("the identity has forked", code="forked-identity")
         applied = await book.apply(peer, _REMOTE[action.action], action.reason)
         await stream.write(trust.encode_receipt(applied.peer.trust))
 

@@ -392,7 +392,7 @@ class Transport:
             raise
         except CoveyError as error:
             _log.info("service %s for %s ended: %s", stream.service, identity_text(stream.peer)[:8], error.code)
-            stream.abort(StreamCode.PROTOCOL)
+            stream.abort(StreamCode.LIMIT if isinstance(error, LimitError) else StreamCode.PROTOCOL)
         except BaseException:
             stream.abort(StreamCode.INTERNAL)
             raise

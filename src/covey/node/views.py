@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import cache
 from importlib import metadata
 from typing import cast
@@ -13,13 +12,11 @@ from typing import cast
 from covey.base.schema import MessageView, PathView, PeerView, SendResult, SendView
 from covey.base.types import Identity, address_text, endpoint_text, identity_text
 from covey.core.connection import Connection
-from covey.crypto.events import KeyLog
 from covey.crypto.safety import safety_number
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import InboxMessage, Peer
 
 __all__ = [
-    "known_log",
     "message_view",
     "notes",
     "paths",
@@ -43,11 +40,6 @@ def version() -> str:
 
 def pid() -> int:
     return os.getpid()
-
-
-def known_log(peer: Peer) -> KeyLog:
-    """A peer's log as we verified it before."""
-    return replace(KeyLog.parse(peer.log), forked=False)
 
 
 def safety_digits(peer: Identity, own: Identity) -> str:

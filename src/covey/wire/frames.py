@@ -97,6 +97,8 @@ ACK_RANGES_LIMIT: Final = 32
 STREAM_HEAD: Final = struct.Struct(">BBIQH")
 CRYPTO_HEAD: Final = struct.Struct(">BIH")
 DATAGRAM_HEAD: Final = struct.Struct(">BIH")
+_ACK_FIRST_LIMIT: Final = 0xFFFF_FFFF
+"""Counters that the first range of an ACK can name; a longer range is cut, what lies below was acknowledged before."""
 _ACK_HEAD = struct.Struct(">BBHBQI")
 _ACK_RANGE = struct.Struct(">II")
 _RESET = struct.Struct(">BIIQ")
@@ -196,6 +198,7 @@ def encode_ack(path: int, delay: int, ranges: list[tuple[int, int]]) -> bytes:
     """`ranges` as in `AckFrame`, at most `ACK_RANGES_LIMIT` are written."""
     ranges = ranges[:ACK_RANGES_LIMIT]
     first, largest = ranges[0]
+    first = max(first, largest - _ACK_FIRST_LIMIT + 1)
     parts = [_ACK_HEAD.pack(ACK, path, min(delay, 0xFFFF), len(ranges) - 1, largest, largest - first + 1)]
     for low, high in ranges[1:]:
         parts.append(_ACK_RANGE.pack(first - high - 1, high - low + 1))
