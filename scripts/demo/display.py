@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import sys
 import textwrap
 from collections.abc import Sequence
 
 __all__ = ["Display"]
 
-WIDTH = 100
+WIDTH = min(100, shutil.get_terminal_size((100, 24)).columns)
 """Columns of our own words."""
 
 OUTPUT_WIDTH = 114

@@ -427,7 +427,7 @@ def test_replayed_initiations_of_a_pinned_peer_are_met_with_silence() -> None:
     wire, a, b = pair()
     for side, other in ((a, b), (b, a)):
         side.endpoint.add_log(other.credentials.log)
-            side.endpoint.pin(other.credentials.identity)
+        side.endpoint.pin(other.credentials.identity)
     wire.recorded = []
     a.connect(b)
     wire.run(30)
@@ -606,7 +606,8 @@ def test_logs_of_strangers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     wire = Wire(1)
     a = wire.side("a", A)
     others = [wire.side(f"x{number}") for number in range(6)]
-    a.endpoint.add_log(others[0].credentials.log, pinned=True)
+    a.endpoint.add_log(others[0].credentials.log)
+    a.endpoint.pin(others[0].credentials.identity)
     for other in others[1:]:
         a.endpoint.add_log(other.credentials.log)
     assert a.endpoint.log_of(others[0].identity) is not None

@@ -276,7 +276,7 @@ def test_claim_without_proof_touches_nothing(known: bool) -> None:
     """Anybody can claim an identity whose log we lack, or a newer log: until it is shown, nothing happens."""
     wire, a, b = connected()
     if not known:
-        b.endpoint._logs.clear()
+        b.endpoint.keyring._logs.clear()
     connection = b.connection(a)
     stream = connection.open("s")
     wire.run(1)

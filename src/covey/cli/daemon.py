@@ -179,8 +179,9 @@ def _already_running(call: Call, view: NodeView, hostname: str | None, network: 
             next_step=f"covey daemon start --profile {hostname[:32]} --hostname {hostname}",
         )
     if network is not None and network != view.network:
+        where = "in another network" if view.network else "without a network"
         raise StateError(
-            f"{view.name!r} is already up, in another network",
+            f"{view.name!r} is already up, {where}",
             code="already-running",
             next_step=f"covey daemon stop && covey up --network {network}",
         )
@@ -188,7 +189,9 @@ def _already_running(call: Call, view: NodeView, hostname: str | None, network: 
 
 
 def _after_start(view: NodeView) -> str:
-    return "covey handshake PEER" if view.network else "covey daemon stop && covey up --network covey1..."
+    if not view.network:
+        return "covey daemon stop && covey up --network covey1..."
+    return "covey peers" if view.peers_trusted else "covey handshake PEER"
 
 
 def _show_started(view: NodeView, what: str) -> None:

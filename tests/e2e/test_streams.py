@@ -1,0 +1,69 @@
+"""A stream through the API and `stream.sock` to the service `sink` of a peer."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+
+import pytest
+
+from tests.e2e.stage import Agent
+
+Pair = tuple[Agent, Agent]
+
+
+@pytest.mark.parametrize("size", [0, 1, 3_000_000])
+def test_stream_to_sink_counts_and_hashes_every_byte(pair: Pair, size: int) -> None:
+    data = bytes(range(251)) * (size // 251 + 1)
+    data = data[:size]
+    with _attached(pair[0], pair[1].name, "sink") as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        answer = _read_all(connection)
+    assert answer == b"ok\n" + size.to_bytes(8, "big") + hashlib.sha256(data).digest()
+
+
+def test_stream_to_a_service_that_nobody_offers_ends_without_data(pair: Pair) -> None:
+    with _attached(pair[0], pair[1].name, "no-such-service") as connection:
+        assert _read_all(connection) == b"ok\n"
+
+
+def test_token_is_good_once(pair: Pair) -> None:
+    aws, azure = pair
+    offer = aws.api.post("/v1/streams", peer=azure.name, service="sink").data
+    with _connected(offer["socket"]) as first:
+        first.sendall(offer["token"].encode() + b"\n")
+        first.shutdown(socket.SHUT_WR)
+        assert _read_all(first).startswith(b"ok\n")
+    with _connected(offer["socket"]) as second:
+        second.sendall(offer["token"].encode() + b"\n")
+        assert _read_all(second).startswith(b"error bad-token ")
+
+
+def _attached(agent: Agent, peer: str, service: str) -> socket.socket:
+    answer = agent.api.post("/v1/streams", peer=peer, service=service)
+    assert answer.ok, answer.data
+    connection = _connected(answer.data["socket"])
+    connection.sendall(answer.data["token"].encode() + b"\n")
+    return connection
+
+
+def _connected(path: str) -> socket.socket:
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(30)
+    try:
+        connection.connect(path)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _read_all(connection: socket.socket) -> bytes:
+    pieces = []
+    try:
+        while piece := connection.recv(65536):
+            pieces.append(piece)
+    except ConnectionResetError:
+        pass  # how a reset stream ends
+    return b"".join(pieces)

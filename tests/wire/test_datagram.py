@@ -1,0 +1,134 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covey.base.errors import ParseError
+from covey.wire import datagram
+from covey.wire.datagram import (
+    HEADER,
+    INITIATION_SIZE,
+    MAC_SIZE,
+    RECORD_REQUEST_SIZE,
+    RELAY_HEADER,
+    Initiation,
+    RecordRequest,
+    RecordResponse,
+    Response,
+)
+
+NOISE_1 = 1144 - 4 - 4 - 8 - 2 * MAC_SIZE
+U32 = st.integers(0, 2**32 - 1)
+
+
+def initiation(index: int = 7, tag: bytes = bytes(8), noise: bytes = bytes(NOISE_1)) -> bytes:
+    return Initiation.complete(Initiation.prefix(index, tag, noise), b"m" * 16)
+
+
+def request(nonce: bytes = b"n" * 8, identity: bytes = b"i" * 32) -> bytes:
+    return RecordRequest.complete(RecordRequest.prefix(nonce, identity), b"m" * 16)
+
+
+PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
+    "initiation": (Initiation.parse, initiation()),
+    "response": (Response.parse, Response(1, 2, b"noise").encode()),
+    "record request": (RecordRequest.parse, request()),
+    "record response": (RecordResponse.parse, RecordResponse(b"n" * 8, b"record", b"log").encode()),
+}
+
+
+def test_headers_have_their_documented_layout() -> None:
+    assert HEADER.pack(4, 1, 0x0203, 0x04050607, 0x08090A0B0C0D0E0F).hex() == "0401020304050607" "08090a0b0c0d0e0f"
+    assert RELAY_HEADER.pack(5, 0, 0, 0x01020304).hex() == "0500000001020304"
+    assert (datagram.HEADER_SIZE, datagram.PACKET_OVERHEAD, datagram.RELAY_HEADER_SIZE) == (16, 32, 8)
+
+
+@given(U32, st.binary(min_size=8, max_size=8), st.binary(min_size=NOISE_1, max_size=NOISE_1))
+def test_initiation_round_trips(index: int, tag: bytes, noise: bytes) -> None:
+    raw = initiation(index, tag, noise)
+    assert len(raw) == INITIATION_SIZE
+    parsed = Initiation.parse(memoryview(raw))
+    assert (parsed.sender_index, parsed.psk_tag, parsed.noise) == (index, tag, noise)
+    assert (parsed.mac1, parsed.mac2) == (b"m" * 16, bytes(16))
+    assert parsed.authenticated == raw[:-32]
+
+
+@given(U32, U32, st.binary(max_size=800))
+def test_response_round_trips(sender: int, receiver: int, noise: bytes) -> None:
+    response = Response(sender, receiver, noise)
+    assert Response.parse(memoryview(response.encode())) == response
+
+
+@given(st.binary(min_size=8, max_size=8), st.binary(min_size=32, max_size=32))
+def test_record_request_round_trips(nonce: bytes, identity: bytes) -> None:
+    raw = request(nonce, identity)
+    assert len(raw) == RECORD_REQUEST_SIZE
+    parsed = RecordRequest.parse(memoryview(raw))
+    assert (parsed.nonce, parsed.identity, parsed.mac1) == (nonce, identity, b"m" * 16)
+    assert parsed.authenticated == raw[:-32]
+
+
+@given(st.binary(min_size=8, max_size=8), st.binary(max_size=1000), st.binary(max_size=170))
+def test_record_response_round_trips(nonce: bytes, record: bytes, log: bytes) -> None:
+    response = RecordResponse(nonce, record, log)
+    raw = response.encode()
+    parsed = RecordResponse.parse(memoryview(raw))
+    assert (parsed.nonce, parsed.record, parsed.log) == (nonce, record, log)
+
+
+def test_record_response_is_never_longer_than_its_request() -> None:
+    raw = RecordResponse(b"n" * 8, bytes(1000), bytes(800)).encode()
+    assert len(raw) <= RECORD_REQUEST_SIZE
+    assert RecordResponse.parse(raw).log == b""
+
+
+@pytest.mark.parametrize(("parse", "raw"), PARSERS.values(), ids=PARSERS.keys())
+@pytest.mark.parametrize(
+    ("at", "value"), [(0, 0x7F), (1, 2), (1, 0), (2, 1), (3, 1)], ids=["kind", "version 2", "version 0", "zero", "zero"]
+)
+def test_opening_bytes_are_fixed(parse: Callable[[bytes], object], raw: bytes, at: int, value: int) -> None:
+    parse(raw)
+    with pytest.raises(ParseError):
+        parse(raw[:at] + bytes([value]) + raw[at + 1 :])
+
+
+@pytest.mark.parametrize(("parse", "raw"), PARSERS.values(), ids=PARSERS.keys())
+def test_cut_datagrams_are_refused(parse: Callable[[bytes], object], raw: bytes) -> None:
+    # The rest of a response is Noise's to judge: it may be any length.
+    least = 12 if parse == Response.parse else len(raw)
+    for size in range(least):
+        with pytest.raises(ParseError):
+            parse(raw[:size])
+
+
+@pytest.mark.parametrize("name", ["initiation", "record request", "record response"])
+def test_longer_datagrams_are_refused(name: str) -> None:
+    parse, raw = PARSERS[name]
+    with pytest.raises(ParseError):
+        parse(raw + b"\0")
+
+
+def test_response_longer_than_an_initiation_is_refused() -> None:
+    Response.parse(Response(1, 2, bytes(INITIATION_SIZE - 12)).encode())
+    with pytest.raises(ParseError):
+        Response.parse(Response(1, 2, bytes(INITIATION_SIZE - 11)).encode())
+
+
+def test_record_request_with_something_in_its_padding_is_refused() -> None:
+    raw = bytearray(request())
+    raw[100] = 1
+    with pytest.raises(ParseError):
+        RecordRequest.parse(bytes(raw))
+
+
+@given(st.sampled_from(sorted(PARSERS)), st.binary(max_size=1300))
+def test_parsers_raise_parse_error_and_nothing_else(name: str, raw: bytes) -> None:
+    parse, good = PARSERS[name]
+    for candidate in (raw, good[:4] + raw, good[: len(good) - len(raw)] + raw):
+        try:
+            parse(candidate)
+        except ParseError:
+            continue
