@@ -602,7 +602,7 @@ def test_heap_of_deadlines_stays_small_under_many_short_exchanges() -> None:
 
 
 def test_logs_of_strangers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("covey.core.endpoint._LOGS_LIMIT", 3)
+    monkeypatch.setattr("covey.core.keyring.LOGS_LIMIT", 3)
     wire = Wire(1)
     a = wire.side("a", A)
     others = [wire.side(f"x{number}") for number in range(6)]
