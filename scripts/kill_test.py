@@ -70,7 +70,7 @@ class Plan:
     keep: bool = False
     restart_seconds: float = 2.0
     """The longest time that a victim stays dead."""
-    kill_pause: float = 2.5
+    kill_pause: float = 3.0
     """Mean seconds that one victim runs between two kills."""
 
 
@@ -105,6 +105,11 @@ class Result:
     counts: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
     delays: list[float] = field(default_factory=list)
+    """Seconds from a message's first call until it was in the inbox."""
+    stalls: list[float] = field(default_factory=list)
+    """The longest time at a stretch that everything ran while a message waited: what is our fault, not the killer's."""
+    together: float = 0.0
+    """Seconds in which everything ran."""
     violations: list[str] = field(default_factory=list)
     kept: Path | None = None
 
@@ -120,6 +125,10 @@ class Stage:
         self.agents = {"A": self.a, "B": self.b}
         self.victims: dict[str, Agent | RendezvousProcess] = {**self.agents, "rendezvous": self.rendezvous}
         self.begun = time.monotonic()
+        self.together: list[tuple[float, float]] = []
+        """Wall times between which everything ran."""
+        self._up: set[str] = set()
+        self._together_since = 0.0
         self._events = (directory / "events.log").open("w")
         self._lock = threading.Lock()
 
@@ -128,6 +137,25 @@ class Stage:
             if not self._events.closed:
                 self._events.write(f"{time.time():.6f} {time.monotonic() - self.begun:9.3f} {text}\n")
                 self._events.flush()
+
+    def is_up(self, name: str) -> None:
+        with self._lock:
+            if name not in self._up:
+                self._up.add(name)
+                self._together_since = time.time()
+
+    def is_down(self, name: str) -> None:
+        with self._lock:
+            if len(self._up) == len(self.victims):
+                self.together.append((self._together_since, time.time()))
+            self._up.discard(name)
+
+    def seconds_together(self) -> float:
+        return sum(last - first for first, last in self.together)
+
+    def longest_together(self, begin: float, end: float) -> float:
+        """The longest stretch between two moments in which everything ran."""
+        return max((min(end, last) - max(begin, first) for first, last in self.together), default=0.0)
 
     def set_up(self) -> None:
         """Starts everything and makes the agents trust each other."""
@@ -143,6 +171,8 @@ class Stage:
         )
         for agent in self.agents.values():
             eventually(lambda agent=agent: _trusts_all(agent), f"{agent.name} trusts", TRUST_SECONDS, 0.1)
+        for name in self.victims:
+            self.is_up(name)
 
     def end(self) -> None:
         for process in (*self.agents.values(), self.rendezvous):
@@ -216,6 +246,7 @@ class Killer:
             self.restart(name)
 
     def kill(self, name: str) -> None:
+        self._stage.is_down(name)
         if self._stage.victims[name].kill():
             self._result.kills[name] += 1
             self._stage.log(f"KILLED {name}")
@@ -223,6 +254,7 @@ class Killer:
     def restart(self, name: str) -> None:
         begun = time.monotonic()
         self._stage.victims[name].start()
+        self._stage.is_up(name)
         self._stage.log(f"started {name} in {time.monotonic() - begun:.3f} s")
 
 
@@ -457,9 +489,9 @@ class Round:
 
     def _drain(self) -> None:
         """Everything runs; both outboxes become empty."""
+        begun = time.monotonic()
         for name in self.stage.victims:
             self.killer.restart(name)
-        begun = time.monotonic()
         for name, agent in self.stage.agents.items():
             eventually(
                 lambda agent=agent: agent.api.get("/v1/status").data["outbox_queued"] == 0,
@@ -468,6 +500,8 @@ class Round:
                 0.05,
             )
         self.result.drain_seconds = time.monotonic() - begun
+        self.stage.is_down("rendezvous")  # closes the last stretch
+        self.result.together = self.stage.seconds_together()
 
     def _check(self, ledger: list[Message]) -> None:
         for recipient, agent in self.stage.agents.items():
@@ -499,6 +533,7 @@ class Round:
                 self.violation(f"{where}: {view['id']} was altered")
             elif message.promised:
                 self.result.delays.append(view["received"] - message.begun)
+                self.result.stalls.append(self.stage.longest_together(message.begun, view["received"]))
         for id, count in seen.items():
             if count > 1:
                 self.violation(f"{where}: {id} is there {count} times")
@@ -589,6 +624,10 @@ def _report(result: Result, say: Callable[[str], None]) -> None:
             "until in the inbox",
             f"median {statistics.median(delays) * 1000:.0f} ms, "
             f"99 % within {delays[int(0.99 * (len(delays) - 1))]:.2f} s, longest {delays[-1]:.2f} s",
+        ),
+        (
+            "everything ran",
+            f"{result.together:.1f} s; a message waited at most {max([0.0, *result.stalls]):.2f} s of it at a stretch",
         ),
         ("violations", str(len(result.violations))),
     ]

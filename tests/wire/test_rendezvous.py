@@ -1,0 +1,110 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covey.base.constants import LOG_LIMIT, RECORD_LIMIT
+from covey.base.errors import ParseError
+from covey.base.types import Identity
+from covey.wire import rendezvous
+from covey.wire.framing import FrameReader
+from covey.wire.rendezvous import (
+    Done,
+    Draining,
+    Failed,
+    Found,
+    Introduce,
+    Introduced,
+    Lookup,
+    Message,
+    Observed,
+    Present,
+    Publish,
+    Published,
+    Signed,
+    Watch,
+    encode,
+    parse,
+)
+
+NUMBERS = st.integers(0, 2**32 - 1)
+IDENTITIES = st.binary(min_size=32, max_size=32).map(Identity)
+SIGNED = st.builds(Signed, st.binary(max_size=RECORD_LIMIT), st.binary(max_size=2000))
+TEXTS = st.text(max_size=40)
+MESSAGES = st.one_of(
+    st.builds(Publish, NUMBERS, SIGNED),
+    st.builds(Lookup, NUMBERS, st.just(rendezvous.BY_IDENTITY), IDENTITIES),
+    st.builds(Lookup, NUMBERS, st.just(rendezvous.BY_ADDRESS), st.binary(min_size=6, max_size=6)),
+    st.builds(Lookup, NUMBERS, st.just(rendezvous.BY_NAME), st.binary(min_size=1, max_size=63)),
+    st.builds(Introduce, NUMBERS, IDENTITIES),
+    st.builds(Watch, NUMBERS, IDENTITIES),
+    st.builds(Published, NUMBERS, st.integers(0, 2)),
+    st.builds(Found, NUMBERS, st.lists(SIGNED, max_size=4).map(tuple)),
+    st.builds(Introduced, NUMBERS, NUMBERS),
+    st.builds(Done, NUMBERS),
+    st.builds(Failed, NUMBERS, TEXTS, TEXTS),
+    st.builds(Observed, NUMBERS, TEXTS),
+    st.builds(Present, NUMBERS, IDENTITIES),
+    st.builds(Draining, NUMBERS),
+)
+
+
+def opened(frame: bytes) -> tuple[int, bytes]:
+    ((kind, body),) = FrameReader(rendezvous.FRAME_LIMIT).feed(frame)
+    return kind, body
+
+
+@given(MESSAGES)
+def test_messages_round_trip(message: Message) -> None:
+    assert parse(*opened(encode(message))) == message
+
+
+def test_every_kind_is_documented_and_parsed() -> None:
+    documented = {
+        int(line.split()[0], 16): line.split()[1]
+        for line in (rendezvous.__doc__ or "").splitlines()
+        if line.startswith("0x")
+    }
+    known = {kind: each.__name__.upper() for kind, each in rendezvous._KINDS.items()}
+    assert known == documented
+
+
+def test_largest_answer_fits_a_frame() -> None:
+    claims = (Signed(bytes(RECORD_LIMIT), bytes(LOG_LIMIT)),) * 7
+    assert parse(*opened(encode(Found(1, claims)))) == Found(1, claims)
+
+
+MALFORMED = {
+    "unknown kind": (0x77, bytes(4)),
+    "no number": (0x14, b"\0\0\0"),
+    "too much": (0x14, bytes(5)),
+    "record too long": (0x01, bytes(4) + b"\x03\xe9" + bytes(1001) + bytes(4)),
+    "log too long": (0x01, bytes(4) + bytes(2) + b"\x00\x01\x00\x01" + bytes(65_537)),
+    "look-up by nothing": (0x02, bytes(4) + b"\x00\x00"),
+    "look-up by something else": (0x02, bytes(4) + b"\x04\x01a"),
+    "look-up by a short identity": (0x02, bytes(4) + b"\x01\x1f" + bytes(31)),
+    "look-up by a long address": (0x02, bytes(4) + b"\x02\x07" + bytes(7)),
+    "look-up by an empty name": (0x02, bytes(4) + b"\x03\x00"),
+    "look-up by a long name": (0x02, bytes(4) + b"\x03\x40" + bytes(64)),
+    "short identity": (0x03, bytes(4) + bytes(31)),
+    "unknown name outcome": (0x11, bytes(4) + b"\x03"),
+    "too many claims": (0x12, bytes(4) + b"\x11" + bytes(6 * 17)),
+    "code that is not UTF-8": (0x1F, bytes(4) + b"\x01\xff\x00\x00"),
+    "message too long": (0x1F, bytes(4) + b"\x00\x03\xe9" + b"x" * 1001),
+}
+
+
+@pytest.mark.parametrize(("kind", "body"), MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed_message_is_refused(kind: int, body: bytes) -> None:
+    with pytest.raises(ParseError):
+        parse(kind, body)
+
+
+@given(st.sampled_from([*rendezvous._KINDS, 0x55]), st.binary(max_size=300))
+def test_messages_raise_parse_error_and_nothing_else(kind: int, body: bytes) -> None:
+    try:
+        message = parse(kind, body)
+    except ParseError:
+        return
+    assert opened(encode(message)) == (kind, body)

@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import base64
+import hashlib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covey.base.errors import ParseError
+from covey.base.types import Identity
+from covey.wire.ticket import Ticket, TicketEntry
+
+ENDPOINTS = st.builds(
+    lambda host, port: f"{host}:{port}",
+    st.sampled_from(["192.0.2.1", "[2001:db8::1]", "rendezvous.example", "a"]),
+    st.integers(1, 65_535),
+)
+ENTRIES = st.builds(
+    TicketEntry,
+    st.binary(min_size=32, max_size=32).map(Identity),
+    st.lists(ENDPOINTS, min_size=1, max_size=4).map(tuple),
+)
+EXAMPLE = Ticket((TicketEntry(Identity(bytes(32)), ("192.0.2.1:4040",)),))
+
+
+def sealed(body: bytes) -> str:
+    raw = body + hashlib.sha256(body).digest()[:4]
+    return "covey1" + base64.b32encode(raw).decode().rstrip("=").lower()
+
+
+@given(st.lists(ENTRIES, min_size=1, max_size=16).map(tuple))
+def test_ticket_round_trips(entries: tuple[TicketEntry, ...]) -> None:
+    ticket = Ticket(entries)
+    assert Ticket.parse(f"  {ticket}\n") == ticket
+
+
+def test_ticket_has_its_documented_layout() -> None:
+    assert str(EXAMPLE) == sealed(b"\x01\x01" + bytes(32) + b"\x01\x0e192.0.2.1:4040")
+
+
+@given(st.data())
+def test_ticket_with_a_wrong_missing_or_added_character_is_refused(data: st.DataObject) -> None:
+    text = str(EXAMPLE)
+    at = data.draw(st.integers(0, len(text) - 1))
+    other = data.draw(st.sampled_from("abcdefghijklmnopqrstuvwxyz234567").filter(lambda character: character != text[at]))
+    for changed in (text[:at] + other + text[at + 1 :], text[:at] + text[at + 1 :], text[:at] + other + text[at:]):
+        with pytest.raises(ParseError) as info:
+            Ticket.parse(changed)
+        assert info.value.code == "bad-ticket"
+        assert info.value.next_step
+
+
+ENTRY = bytes(32) + b"\x01\x0e192.0.2.1:4040"
+
+MALFORMED = {
+    "empty": "",
+    "another prefix": "covey2" + str(EXAMPLE)[6:],
+    "prefix alone": "covey1",
+    "upper case": "covey1" + str(EXAMPLE)[6:].upper(),
+    "not base32": "covey1!!!!",
+    "not ASCII": "covey1é",
+    "padded": str(EXAMPLE) + "=",
+    "newer version": sealed(b"\x02\x01" + ENTRY),
+    "no entry": sealed(b"\x01\x00"),
+    "too many entries": sealed(b"\x01\x11" + ENTRY * 17),
+    "no endpoint": sealed(b"\x01\x01" + bytes(32) + b"\x00"),
+    "too many endpoints": sealed(b"\x01\x01" + bytes(32) + b"\x05" + b"\x0e192.0.2.1:4040" * 5),
+    "port 0": sealed(b"\x01\x01" + bytes(32) + b"\x01\x0b192.0.2.1:0"),
+    "no port": sealed(b"\x01\x01" + bytes(32) + b"\x01\x09192.0.2.1"),
+    "endpoint not UTF-8": sealed(b"\x01\x01" + bytes(32) + b"\x01\x02\xff\xfe"),
+    "trailing bytes": sealed(b"\x01\x01" + ENTRY + b"\x00"),
+    "cut": sealed(b"\x01\x01" + ENTRY[:-1]),
+}
+
+
+@pytest.mark.parametrize("text", MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed_ticket_is_refused(text: str) -> None:
+    with pytest.raises(ParseError) as info:
+        Ticket.parse(text)
+    assert info.value.code == "bad-ticket"
+
+
+@given(st.one_of(st.text(max_size=80), st.binary(max_size=80).map(sealed)))
+def test_ticket_raises_parse_error_and_nothing_else(text: str) -> None:
+    try:
+        Ticket.parse(text)
+    except ParseError:
+        return
