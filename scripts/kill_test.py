@@ -431,6 +431,7 @@ class Round:
         self.stage = Stage(directory)
         self.killer = Killer(self.stage, plan, self.result, self.violation)
         self.begun = 0.0
+        self._threads: list[threading.Thread] = []
 
     def violation(self, text: str) -> None:
         with self._lock:
@@ -455,10 +456,13 @@ class Round:
         except (AssertionError, Gone, RuntimeError) as error:
             self.violation(f"{type(error).__name__}: {error}")
         finally:
-            self.ended.set()
-            self.killer.stop()
-            self.stage.end()
-            self._clean_up()
+            with _uninterrupted():
+                self.ended.set()
+                self.killer.stop()
+                for thread in self._threads:
+                    thread.join()  # before the end: one of them may be about to start a daemon
+                self.stage.end()
+                self._clean_up()
         return result
 
     def _send(self) -> list[Client]:
@@ -469,6 +473,7 @@ class Round:
         self.killer.start()
         for thread in threads:
             thread.start()
+            self._threads.append(thread)
         last = 0.0
         while any(thread.is_alive() for thread in threads):
             for thread in threads:
@@ -577,6 +582,19 @@ class Round:
 def run(plan: Plan, say: Callable[[str], None] = print) -> Result:
     """One round. Leaves nothing running, also when it is interrupted."""
     return Round(plan, say).run()
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """A second Ctrl-C must not cut the cleaning up that the first began."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _shares(total: int, parts: int) -> list[int]:

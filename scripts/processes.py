@@ -222,10 +222,15 @@ class Agent:
             if self.running:
                 return
             self._forget()
-            done = self.cli(*self._start_command(), *arguments)
-            if done.returncode:
-                raise RuntimeError(f"{self.name} did not start: {done.stdout}{done.stderr}")
-            self._handle = _Handle(json.loads(done.stdout)["data"]["pid"])
+            starting = self._begin_start(*arguments)
+            try:
+                output, problem = starting.communicate(timeout=2 * START_SECONDS)
+            except BaseException:
+                # Ctrl-C, most likely. The daemon may exist by now: it is ours to end, so its number is awaited.
+                self._learn(starting, starting.communicate()[0])
+                raise
+            if not self._learn(starting, output):
+                raise RuntimeError(f"{self.name} did not start: {output}{problem}")
 
     def start_and_kill(self, after: float) -> bool:
         """Begin to start the daemon and SIGKILL it after so many seconds, ready or not. False if it was not begun."""
@@ -233,15 +238,7 @@ class Agent:
             if self.running:
                 return False
             self._forget()
-            starting = subprocess.Popen(
-                _cli(*self._start_command()),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                env=self.environment,
-                start_new_session=True,
-            )
+            starting = self._begin_start()
             with starting:
                 daemon = _first_child(starting)
                 if daemon is not None:
@@ -273,20 +270,40 @@ class Agent:
             self._forget()
 
     def adopt(self) -> None:
-        """Takes over the daemon that the test started with the command line itself."""
+        """Takes over the daemon that a test started with the command line itself."""
         with self._lock:
             self._forget()
-            self._handle = _Handle(json.loads(self.cli("status", "--json").stdout)["data"]["pid"])
+            with contextlib.closing(self.new_api()) as api:
+                self._handle = _Handle(api.get("/v1/status").data["pid"])
 
     def end(self) -> None:
-        """Kills what runs and closes what is open."""
+        """Kills what runs, also what a failed test started and did not `adopt`; closes what is open."""
+        if self._handle is None:
+            with contextlib.suppress(Gone, ProcessLookupError):
+                self.adopt()
         self.kill()
         if self._api is not None:
             self._api.close()
 
-    def _start_command(self) -> list[str]:
+    def _begin_start(self, *arguments: str) -> subprocess.Popen[str]:
         network = ("--network", self.ticket) if self.ticket else ()
-        return ["daemon", "start", "--hostname", self.name, *network, "--json", "--timeout", str(START_SECONDS)]
+        words = ("daemon", "start", "--hostname", self.name, *network, "--json", "--timeout", str(START_SECONDS))
+        return subprocess.Popen(
+            _cli(*words, *arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=self.environment,
+            start_new_session=True,
+        )
+
+    def _learn(self, started: subprocess.Popen[str], output: str) -> bool:
+        """Notes which process the daemon is, if the command that started it says so."""
+        if started.returncode:
+            return False
+        self._handle = _Handle(json.loads(output)["data"]["pid"])
+        return True
 
     def _forget(self) -> None:
         if self._handle is not None:

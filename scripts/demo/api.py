@@ -76,7 +76,12 @@ class Api:
     def connect(self) -> socket.socket:
         connection = socket.socket(socket.AF_UNIX)
         connection.settimeout(SECONDS)
-        connection.connect(os.fspath(self._socket))
+        try:
+            connection.connect(os.fspath(self._socket))
+        except OSError as error:
+            connection.close()
+            machine = self._socket.parent.parent.name
+            raise ApiError(f"the daemon of {machine} does not run: {error.strerror or error}") from error
         return connection
 
     def _request(self, method: str, path: str, body: str | None) -> Any:

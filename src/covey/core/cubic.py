@@ -132,7 +132,7 @@ class Cubic:
         self.window = int(max(self.window + growth, self._reno))
 
     def _hystart(self, rtt: Rtt) -> None:
-        # A round ends when everything that was in flight at its start is acknowledged.
+        # A round ends when something is acknowledged that was sent after its start (RFC 9406, 4.2).
         acked_total = self.sent_total - self.in_flight
         self._round_min = min(self._round_min, rtt.latest)
         self._round_samples += 1
@@ -145,7 +145,7 @@ class Cubic:
                 self._in_css = True
                 self._css_baseline = self._round_min
                 self._css_rounds = 0
-        if acked_total >= self._round_end:
+        if acked_total > self._round_end:
             if self._in_css:
                 self._css_rounds += 1
                 if self._css_rounds >= _CSS_ROUNDS:

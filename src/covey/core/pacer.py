@@ -40,4 +40,5 @@ class Pacer:
 
     def ready_at(self, now: float) -> float:
         """When there will be credit for a datagram, in a millisecond at the soonest. Call after `credit` said too little."""
-        return now + max((self._datagram - self._credit) / self._rate, _SHORTEST_SLEEP)
+        # One byte more, or rounding would ask for another look a millisecond later.
+        return now + max((self._datagram + 1 - self._credit) / self._rate, _SHORTEST_SLEEP)

@@ -53,7 +53,9 @@ class RangeSet:
         self._stops[low:high] = [stop]
 
     def remove(self, start: int, stop: int) -> None:
-        """Takes [start, stop) out."""
+        """Takes [start, stop) out; an empty range changes nothing."""
+        if start >= stop:
+            return
         low = bisect_right(self._stops, start)
         high = bisect_left(self._starts, stop)
         if low >= high:

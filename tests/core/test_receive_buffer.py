@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from covey.base.errors import ParseError
+from covey.core.receive_buffer import _PIECES_LIMIT, ReceiveBuffer
+
+WHOLE = bytes(range(256)) * 8
+PIECES = st.lists(st.tuples(st.integers(0, 300), st.integers(0, 60)), max_size=60)
+
+
+@given(PIECES, st.lists(st.integers(-1, 50), min_size=1))
+def test_receive_buffer_gives_every_byte_once_and_in_order(pieces: list[tuple[int, int]], reads: list[int]) -> None:
+    buffer, arrived, got = ReceiveBuffer(), set(), b""
+    for number, (offset, size) in enumerate(pieces):
+        before = buffer.available
+        grew = buffer.insert(offset, memoryview(WHOLE)[offset : offset + size])
+        arrived |= set(range(offset, offset + size))
+        first = next(value for value in range(400) if value not in arrived)
+        assert grew == (buffer.available > before)
+        assert buffer.next == first
+        assert buffer.highest == max([buffer.highest, *arrived])
+        assert buffer.available == first - len(got)
+        if number % 3 == 0:
+            limit = reads[number % len(reads)]
+            data = buffer.read(limit)
+            assert len(data) == (buffer.next - len(got) if limit < 0 else min(limit, buffer.next - len(got)))
+            got += data
+    got += buffer.read()
+    assert got == WHOLE[: buffer.next]
+    assert buffer.read() == b""
+
+
+@given(PIECES)
+def test_receive_buffer_keeps_each_byte_once(pieces: list[tuple[int, int]]) -> None:
+    buffer, arrived = ReceiveBuffer(), set()
+    for offset, size in pieces:
+        buffer.insert(offset, WHOLE[offset : offset + size])
+        arrived |= set(range(offset, offset + size))
+        ends = [at + len(piece) for at, piece in zip(buffer._offsets, buffer._pieces, strict=True)]
+        assert all(end <= start for end, start in zip(ends, buffer._offsets[1:], strict=False))
+        kept = sum(map(len, buffer._pieces)) + buffer.available
+        assert kept == len(arrived)
+
+
+def test_receive_buffer_does_not_pin_a_packet_for_a_byte() -> None:
+    buffer = ReceiveBuffer()
+    buffer.insert(10, memoryview(WHOLE)[10:11])
+    assert isinstance(buffer._pieces[0], bytes)
+
+
+def test_receive_buffer_joins_small_early_pieces() -> None:
+    buffer = ReceiveBuffer()
+    for offset in range(1, 3001):
+        buffer.insert(offset, b"x")
+    assert len(buffer._pieces) == 1
+    buffer.insert(0, b"x")
+    assert buffer.read() == b"x" * 3001
+
+
+def test_receive_buffer_refuses_more_pieces_than_an_honest_sender_makes() -> None:
+    buffer = ReceiveBuffer()
+    for number in range(_PIECES_LIMIT):
+        buffer.insert(2 * number + 1, b"x")
+    with pytest.raises(ParseError):
+        buffer.insert(2 * _PIECES_LIMIT + 1, b"x")
+
+
+def test_receive_buffer_discards() -> None:
+    buffer = ReceiveBuffer()
+    buffer.insert(0, b"abc")
+    buffer.insert(10, b"x")
+    buffer.discard()
+    assert (buffer.available, buffer.read()) == (0, b"")
+    assert not buffer._pieces
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_receive_buffer_puts_a_shuffled_stream_in_order(seed: int) -> None:
+    source = random.Random(seed)
+    data = source.randbytes(200_000)
+    pieces = [(offset, data[offset : offset + 1400]) for offset in range(0, len(data), 1400)] * 2
+    source.shuffle(pieces)
+    buffer = ReceiveBuffer()
+    for offset, piece in pieces:
+        buffer.insert(offset, piece)
+    assert buffer.read() == data
