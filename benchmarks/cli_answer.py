@@ -2,10 +2,11 @@
 
     python benchmarks/cli_answer.py [--runs 15] [--budget-ms 250] [--json]
 
-Whole processes, as a shell would start them: interpreter, imports, the daemon's answer, output. Two daemons and a
-rendezvous run on this machine and trust each other; the peer is connected, as it usually is. `python -c pass` is the
-floor that no command can go below. `daemon start` and `daemon stop` start and end a process and are shown without a
-budget. A command is over the budget if its median is; then the exit status is 1.
+Whole processes, as a shell would start them: interpreter, imports, the daemon's answer, output. Two daemons
+and a rendezvous run on this machine and trust each other; the peer is connected, as it usually is.
+`python -c pass` is the floor that no command can go below. `daemon start` and `daemon stop` start and end a
+process and are shown without a budget. A command is over the budget if its median is; then the exit status
+is 1.
 """
 
 from __future__ import annotations
@@ -127,7 +128,8 @@ def report(rows: dict[str, list[float]], budget: float, *, as_json: bool) -> int
     for name, times in rows.items():
         ordered = sorted(times)
         figures = (statistics.median(ordered), ordered[int(0.9 * (len(ordered) - 1))], ordered[-1])
-        print(f"{name:<16} {len(times):5} " + " ".join(f"{each:10.0f}" for each in figures) + ("  OVER" if name in over else ""))
+        mark = "  OVER" if name in over else ""
+        print(f"{name:<16} {len(times):5} {' '.join(f'{each:10.0f}' for each in figures)}{mark}")
     print(f"{len(rows) - len(FREE)} commands, budget {budget:.0f} ms, {len(over)} over it")
     return 1 if over else 0
 

@@ -2,19 +2,21 @@
 
     python scripts/kill_test.py [--messages 2000] [--seed N] [--rounds 1] [--seconds 45] [--keep]
 
-One rendezvous and two agents that trust each other, all real processes in a temporary directory. Both agents send
-at the same time, through the local API as a program would: single messages and batches, with ids made by the
-client, waiting 0 to 1 s for the delivery. Meanwhile a killer ends A, B, the rendezvous, or several of them, with
-SIGKILL at random moments (also while they start), and starts them again up to 2 s later. A careful client repeats
-a call that died, with the same ids; some calls are deliberately not repeated, and some that succeeded are.
+One rendezvous and two agents that trust each other, all real processes in a temporary directory. Both agents
+send at the same time, through the local API as a program would: single messages and batches, with ids made by
+the client, waiting 0 to 1 s for the delivery. Meanwhile a killer ends A, B, the rendezvous, or several of
+them, with SIGKILL at random moments (also while they start), and starts them again up to 2 s later. A careful
+client repeats a call that died, with the same ids; some calls are deliberately not repeated, and some that
+succeeded are.
 
-What the API called `delivered` or `queued` is a promise. At the end, when everything runs and the outboxes are
-empty, both inboxes must hold each promised message exactly once, unaltered, in the order of the promises of each
-client, and nothing that was never sent. What was called `delivered` is also looked for in the recipient's inbox
-while the sender is dead.
+What the API called `delivered` or `queued` is a promise. At the end, when everything runs and the outboxes
+are empty, both inboxes must hold each promised message exactly once, unaltered, in the order of the promises
+of each client, and nothing that was never sent. What was called `delivered` is also looked for in the
+recipient's inbox while the sender is dead.
 
-Moments are random and the machine decides what meets what, so a seed repeats the plan of a run, not the run. When
-something is wrong the directory with all logs, databases and `events.log` is kept, and its place is printed.
+Moments are random and the machine decides what meets what, so a seed repeats the plan of a run, not the run.
+When something is wrong the directory with all logs, databases and `events.log` is kept, and its place is
+printed.
 
 Exit status: 0 nothing wrong, 1 a violation, 2 it could not run, 130 Ctrl-C.
 """
@@ -24,6 +26,7 @@ from __future__ import annotations
 import argparse
 import base64
 import contextlib
+import itertools
 import json
 import random
 import secrets
@@ -107,7 +110,7 @@ class Result:
     delays: list[float] = field(default_factory=list)
     """Seconds from a message's first call until it was in the inbox."""
     stalls: list[float] = field(default_factory=list)
-    """The longest time at a stretch that everything ran while a message waited: what is our fault, not the killer's."""
+    """Per message, the longest stretch of its waiting in which everything ran: not the killer's fault."""
     together: float = 0.0
     """Seconds in which everything ran."""
     violations: list[str] = field(default_factory=list)
@@ -195,7 +198,9 @@ class Killer:
         self._result = result
         self._failed = failed
         self._stop = threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(name,), daemon=True) for name in stage.victims]
+        self._threads = [
+            threading.Thread(target=self._run, args=(name,), daemon=True) for name in stage.victims
+        ]
         self.holding = {name: threading.Lock() for name in stage.victims}
         """Held by whoever decides whether this victim runs."""
 
@@ -215,7 +220,8 @@ class Killer:
         others = [other for other in self._stage.victims if other != name]
         try:
             while not self._stop.wait(dice.expovariate(1 / self._plan.kill_pause)):
-                company = others if dice.random() < 0.05 else dice.sample(others, 1) if dice.random() < 0.2 else []
+                count = dice.choices((0, 1, len(others)), weights=(76, 19, 5))[0]
+                company = dice.sample(others, count)
                 with contextlib.ExitStack() as held:
                     held.enter_context(self.holding[name])
                     victims = [name, *(other for other in company if self._try_to_hold(other, held))]
@@ -259,7 +265,7 @@ class Killer:
 
 
 class Client:
-    """Sends its share of messages from one agent to the other, one call after the other, and keeps the ledger."""
+    """Sends its share of messages to the other agent, one call after the other, and keeps the ledger."""
 
     def __init__(self, round: Round, side: str, lane: int, count: int) -> None:
         self._round = round
@@ -370,9 +376,7 @@ class Client:
     def _after(self, batch: list[Message], results: list[str]) -> None:
         """Sometimes: the sender dies with its promise, or the same call comes again, or we look at once."""
         dice = self._random.random()
-        delivered = [
-            message for message, result in zip(batch, results, strict=True) if result == "delivered"
-        ]
+        delivered = [message for message, result in zip(batch, results, strict=True) if result == "delivered"]
         if dice < 0.04:
             self._send(batch, repeat=True)
             self._round.count("repeated on purpose", len(batch))
@@ -488,9 +492,8 @@ class Round:
     def _progress(self, clients: list[Client]) -> None:
         sent = sum(len(client.ledger) for client in clients)
         kills = sum(self.result.kills.values())
-        self._say(
-            f"  {time.monotonic() - self.begun:5.1f} s  {sent:5} of {self.plan.messages} sent  {kills:3} kills"
-        )
+        seconds = time.monotonic() - self.begun
+        self._say(f"  {seconds:5.1f} s  {sent:5} of {self.plan.messages} sent  {kills:3} kills")
 
     def _drain(self) -> None:
         """Everything runs; both outboxes become empty."""
@@ -539,9 +542,9 @@ class Round:
             elif message.promised:
                 self.result.delays.append(view["received"] - message.begun)
                 self.result.stalls.append(self.stage.longest_together(message.begun, view["received"]))
-        for id, count in seen.items():
+        for message_id, count in seen.items():
             if count > 1:
-                self.violation(f"{where}: {id} is there {count} times")
+                self.violation(f"{where}: {message_id} is there {count} times")
         for message in sent:
             if message.is_promised and not seen[message.id]:
                 self.violation(
@@ -555,7 +558,7 @@ class Round:
                 for view in inbox
                 if view["id"] in by_id and by_id[view["id"]].lane[1] == lane
             ]
-            for before, after in zip(order, order[1:], strict=False):
+            for before, after in itertools.pairwise(order):
                 if after < before:
                     self.violation(f"{where}: lane {lane}: {after} comes after {before}")
 
@@ -630,22 +633,19 @@ def _read_inbox(api: Api) -> Iterator[dict[str, Any]]:
 
 def _report(result: Result, say: Callable[[str], None]) -> None:
     delays = sorted(result.delays) or [0.0]
-    kills = ", ".join(f"{count} {name}" for name, count in sorted(result.kills.items()))
-    answers = ", ".join(f"{count} {name}" for name, count in sorted(result.answers.items()))
+    most = delays[int(0.99 * (len(delays) - 1))]
+    median = statistics.median(delays) * 1000
+    stall = max([0.0, *result.stalls])
     rows = [
         ("seed", str(result.seed)),
-        ("kills", f"{sum(result.kills.values())}: {kills}"),
-        ("messages", f"{sum(result.answers.values())}: {answers}"),
+        ("kills", _summed(result.kills)),
+        ("messages", _summed(result.answers)),
         *((name, str(count)) for name, count in sorted(result.counts.items())),
         ("sending took", f"{result.seconds:.1f} s, draining {result.drain_seconds:.1f} s"),
-        (
-            "until in the inbox",
-            f"median {statistics.median(delays) * 1000:.0f} ms, "
-            f"99 % within {delays[int(0.99 * (len(delays) - 1))]:.2f} s, longest {delays[-1]:.2f} s",
-        ),
+        ("until in the inbox", f"median {median:.0f} ms, 99 % in {most:.2f} s, longest {delays[-1]:.2f} s"),
         (
             "everything ran",
-            f"{result.together:.1f} s; a message waited at most {max([0.0, *result.stalls]):.2f} s of it at a stretch",
+            f"{result.together:.1f} s; a message waited at most {stall:.2f} s of it at a stretch",
         ),
         ("violations", str(len(result.violations))),
     ]
@@ -656,6 +656,11 @@ def _report(result: Result, say: Callable[[str], None]) -> None:
         say(f"  VIOLATION: {violation}")
     if result.kept is not None:
         say(f"  kept: {result.kept} (events.log, */state/daemon.log, rendezvous/rendezvous.log)")
+
+
+def _summed(counts: Counter[str]) -> str:
+    parts = ", ".join(f"{count} {name}" for name, count in sorted(counts.items()))
+    return f"{sum(counts.values())}: {parts}"
 
 
 def _arguments(words: Sequence[str] | None) -> argparse.Namespace:

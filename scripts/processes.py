@@ -1,8 +1,8 @@
 """Real daemons and a rendezvous as processes, for the kill test and `tests/e2e`.
 
-Everything is started through the command line, as a user would, and ended through a pidfd: a process number that
-was given to somebody else meanwhile is never signalled. Whoever uses an `Agent` or a `RendezvousProcess` calls
-`end()` when done, whatever happened; both may be called from any thread.
+Everything is started through the command line, as a user would, and ended through a pidfd: a process number
+that was given to somebody else meanwhile is never signalled. Whoever uses an `Agent` or a `RendezvousProcess`
+calls `end()` when done, whatever happened; both may be called from any thread.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ T = TypeVar("T")
 
 
 class Gone(Exception):
-    """The daemon did not answer: it does not run, or died under the call. What was asked may have happened."""
+    """The daemon did not answer: it does not run, or died under the call. What was asked may still happen."""
 
 
 class Answer:
@@ -177,7 +177,9 @@ class RendezvousProcess:
 class Agent:
     """One profile under one COVEY_HOME, and its daemon when it runs."""
 
-    def __init__(self, covey_home: Path, profile: str, name: str, ticket: str = "", **environment: str) -> None:
+    def __init__(
+        self, covey_home: Path, profile: str, name: str, ticket: str = "", **environment: str
+    ) -> None:
         self.name = name
         self.profile = profile
         self.ticket = ticket
@@ -217,7 +219,7 @@ class Agent:
         return run_cli(*arguments, environment=self.environment, **options)
 
     def start(self, *arguments: str) -> None:
-        """`covey daemon start`, with what the agent is called and where its network is. Does nothing if it runs."""
+        """`covey daemon start`, with the agent's name and network. Does nothing if it runs."""
         with self._lock:
             if self.running:
                 return
@@ -226,14 +228,14 @@ class Agent:
             try:
                 output, problem = starting.communicate(timeout=2 * START_SECONDS)
             except BaseException:
-                # Ctrl-C, most likely. The daemon may exist by now: it is ours to end, so its number is awaited.
+                # Ctrl-C, most likely. The daemon may exist by now and is ours to end: wait for its number.
                 self._learn(starting, starting.communicate()[0])
                 raise
             if not self._learn(starting, output):
                 raise RuntimeError(f"{self.name} did not start: {output}{problem}")
 
     def start_and_kill(self, after: float) -> bool:
-        """Begin to start the daemon and SIGKILL it after so many seconds, ready or not. False if it was not begun."""
+        """Begin to start the daemon and SIGKILL it after so many seconds, ready or not. False if it runs."""
         with self._lock:
             if self.running:
                 return False
@@ -286,8 +288,9 @@ class Agent:
             self._api.close()
 
     def _begin_start(self, *arguments: str) -> subprocess.Popen[str]:
-        network = ("--network", self.ticket) if self.ticket else ()
-        words = ("daemon", "start", "--hostname", self.name, *network, "--json", "--timeout", str(START_SECONDS))
+        words = ["daemon", "start", "--hostname", self.name, "--json", "--timeout", str(START_SECONDS)]
+        if self.ticket:
+            words += ["--network", self.ticket]
         return subprocess.Popen(
             _cli(*words, *arguments),
             stdin=subprocess.DEVNULL,
@@ -316,7 +319,7 @@ class Agent:
 def run_cli(
     *arguments: str, environment: Mapping[str, str], stdin: str | None = None, timeout: float = 60.0
 ) -> subprocess.CompletedProcess[str]:
-    """`covey ARGUMENTS`, to its end. In a session of its own: our Ctrl-C must not cut a start in the middle."""
+    """`covey ARGUMENTS`, to its end; in a session of its own, out of reach of our Ctrl-C."""
     return subprocess.run(
         _cli(*arguments),
         input=stdin,

@@ -14,7 +14,21 @@ import msgspec
 from covey.base.schema import ErrorView
 from scripts.processes import Agent, RendezvousProcess, eventually
 
-__all__ = ["Agent", "Stage", "accepted", "eventually", "refused", "shaped", "stage_directory"]
+__all__ = [
+    "Agent",
+    "Stage",
+    "accepted",
+    "befriend",
+    "bodies",
+    "eventually",
+    "lines_of",
+    "online",
+    "refused",
+    "said",
+    "send",
+    "shaped",
+    "trust",
+]
 
 TRUST_SECONDS = 20.0
 
@@ -27,8 +41,10 @@ class Stage:
         self.rendezvous = RendezvousProcess(directory / "rendezvous")
         self._agents: list[Agent] = []
 
-    def agent(self, profile: str, name: str | None = None, *, ticket: str | None = None, **environment: str) -> Agent:
-        """An agent that is not started yet. Its ticket is the rendezvous', which is started for it, unless given."""
+    def agent(
+        self, profile: str, name: str | None = None, *, ticket: str | None = None, **environment: str
+    ) -> Agent:
+        """An agent that is not started yet. Without `ticket` it is the rendezvous', which is started for it."""
         found = self.rendezvous.start() if ticket is None else ticket
         agent = Agent(self.directory, profile, name or profile, found, **environment)
         self._agents.append(agent)

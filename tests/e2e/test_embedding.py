@@ -8,7 +8,7 @@ import sys
 
 from tests.e2e.stage import Stage, accepted, eventually, trust
 
-PROGRAM = '''
+PROGRAM = """
 import asyncio
 import sys
 
@@ -29,7 +29,7 @@ async def main() -> None:
 
 
 asyncio.run(main())
-'''
+"""
 
 
 def test_program_with_a_node_of_its_own_talks_to_a_daemon(stage: Stage) -> None:
@@ -47,7 +47,9 @@ def test_program_with_a_node_of_its_own_talks_to_a_daemon(stage: Stage) -> None:
             accepted(azure, "approve", "aws-orchestrator")
             (message,) = eventually(lambda: accepted(azure, "inbox")["items"], "its message arrives")
             assert json.loads(message["body"]) == {"command": "process_batch", "id": "8492"}
-            assert accepted(azure, "send-message", "aws-orchestrator", "--data", "done")["result"] == "delivered"
+            assert (
+                accepted(azure, "send-message", "aws-orchestrator", "--data", "done")["result"] == "delivered"
+            )
             output, errors = program.communicate(timeout=20)
         finally:
             program.kill()

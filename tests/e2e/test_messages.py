@@ -50,7 +50,8 @@ def test_bad_json_is_said_before_anything_is_sent(pair: Pair) -> None:
 
 
 @pytest.mark.parametrize(
-    ("peer", "exit_code", "code"), [("nobody-at-all", 4, "unknown-peer"), ("aws", 2, "self"), ("No Name", 2, "bad-name")]
+    ("peer", "exit_code", "code"),
+    [("nobody-at-all", 4, "unknown-peer"), ("aws", 2, "self"), ("No Name", 2, "bad-name")],
 )
 def test_message_to_nobody_is_an_error(pair: Pair, peer: str, exit_code: int, code: str) -> None:
     found, error = refused(pair[0], "send-message", peer, "--data", "hello")
@@ -80,7 +81,9 @@ def test_many_lines_arrive_in_order_and_only_once(pair: Pair) -> None:
 
 def test_bad_line_is_named_and_those_before_it_are_sent(pair: Pair) -> None:
     aws, azure = pair
-    done = aws.cli("send-message", "azure", "--lines", "-", "--type", "json", "--json", stdin="1\n{}\nnope\n4\n")
+    done = aws.cli(
+        "send-message", "azure", "--lines", "-", "--type", "json", "--json", stdin="1\n{}\nnope\n4\n"
+    )
     document = json.loads(done.stdout)
     assert (done.returncode, document["error"]["code"]) == (2, "bad-json")
     assert "line 3" in document["error"]["message"]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from covey.base.errors import CoveyError
+from covey.base.errors import CoveyError, StateError
 from covey.base.paths import Home
 from covey.base.types import Endpoint, Identity, endpoint_text, identity_text
 from covey.core import events
@@ -41,6 +41,7 @@ __all__ = ["Agent", "Files"]
 
 _log = logging.getLogger(__name__)
 
+_LAST_PORT: Final = "udp-port"
 _LAST_TIMESTAMP: Final = "handshake-timestamp"
 _KNOWN_CANDIDATES: Final = 4
 RESERVED_SERVICES: Final = frozenset((trust.SERVICE, messages.SERVICE, rendezvous.SERVICE))
@@ -100,11 +101,7 @@ class Agent:
         credentials = renew(files.credentials, files.home, host, self.now_us())
         self.committer = Committer(host, store.database)
         self.transport = Transport(host, credentials, allow=self._allow, on_event=self._on_event, wall=self.now_us)
-        try:
-            self.transport.bind(listen)
-        except BaseException:
-            self.transport.driver.close()
-            raise
+        self._bind(listen)
         self.book = PeerBook(store, self.committer, self.now_us, self._on_trust)
         self._restore(store)
         self.announcement = Announcement(self.transport, name=name, ticket=ticket, now_us=self.now_us)
@@ -287,6 +284,27 @@ class Agent:
 
     def _client(self, identity: Identity) -> RendezvousClient | None:
         return next((client for client in self.clients if client.identity == identity), None)
+
+    def _bind(self, listen: Endpoint) -> None:
+        """Opens the UDP port: the one given or, for port 0, that of the last run if it is free.
+
+        Peers remember where they met us. As long as we come back to the same port they find us there, also while
+        every rendezvous is down.
+        """
+        settings = self.files.store.settings
+        host, number = listen
+        try:
+            remembered = settings.get_int(_LAST_PORT) if number == 0 else 0
+            if remembered:
+                try:
+                    self.transport.bind((host, remembered))
+                except StateError:
+                    remembered = 0  # somebody else has it now
+            if not remembered:
+                settings.set(_LAST_PORT, self.transport.bind(listen).local[1])
+        except BaseException:
+            self.transport.driver.close()
+            raise
 
     # --- upkeep ----------------------------------------------------------------------------------------------------
 

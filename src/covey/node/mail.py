@@ -70,7 +70,8 @@ class Mail:
 
     def start(self) -> None:
         """Goes on with what waited when the node stopped."""
-        for identity in {*self.queued, *(peer.identity for peer in self.book.all() if peer.action is not None)}:
+        told = (peer.identity for peer in self.book.all() if peer.action is not None)
+        for identity in dict.fromkeys((*self.queued, *told)):
             self.courier(identity)
 
     def close(self) -> None:

@@ -301,6 +301,7 @@ class RendezvousClient:
 
     def _disconnected(self) -> None:
         self._stream = None
+        self.problem = self.problem or "the connection was lost"
         self._connected.clear()
         for future in self._calls.values():
             if not future.done():

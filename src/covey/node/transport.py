@@ -391,7 +391,8 @@ class Transport:
             stream.abort()
             raise
         except CoveyError as error:
-            _log.info("service %s for %s ended: %s", stream.service, identity_text(stream.peer)[:8], error.code)
+            who = identity_text(stream.peer)[:8]
+            _log.info("service %s for %s ended: %s (%s)", stream.service, who, error.message, error.code)
             stream.abort(StreamCode.LIMIT if isinstance(error, LimitError) else StreamCode.PROTOCOL)
         except BaseException:
             stream.abort(StreamCode.INTERNAL)

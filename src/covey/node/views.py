@@ -12,6 +12,7 @@ from typing import cast
 from covey.base.schema import MessageView, PathView, PeerView, SendResult, SendView
 from covey.base.types import Identity, address_text, endpoint_text, identity_text
 from covey.core.connection import Connection
+from covey.core.path import Path
 from covey.crypto.safety import safety_number
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import InboxMessage, Peer
@@ -51,7 +52,7 @@ def problems(name: str, clients: Sequence[RendezvousClient]) -> list[str]:
     """What is degraded, each with what to do."""
     found = []
     if not clients:
-        found.append("this agent belongs to no network; give it a ticket once: covey up --network covey1...")
+        found.append("this agent belongs to no network; give it a ticket once: covey daemon stop && covey up --network covey1...")
     for client in clients:
         if not client.connected:
             endpoint = client.view().endpoint
@@ -95,18 +96,20 @@ def paths(connection: Connection) -> list[PathView]:
                 loss=round(path.recovery.lost_bytes / sent, 4),
                 sent_bytes=path.sent_bytes,
                 received_bytes=path.received_bytes,
-                reason=_reason(connection, path.route.relayed, path.suspect),
+                reason=_reason(connection, path),
             )
         )
     return found
 
 
-def _reason(connection: Connection, relayed: bool, suspect: bool) -> str:
-    if suspect:
-        return "peer-silent"
-    if not relayed:
-        return "direct"
+def _reason(connection: Connection, path: Path) -> str:
     session = connection.session
+    if path.suspect:
+        return "peer-silent"
+    if not path.route.relayed:
+        return "direct"
+    if session is not None and not session.active.route.relayed:
+        return "standby"
     if not connection.direct or session is None:
         return "not-trusted"
     return session.paths.relay_reason()
