@@ -567,10 +567,12 @@ class Round:
             (verdict,) = database.execute("PRAGMA integrity_check").fetchone()
             queued = database.execute("SELECT count(*) FROM outbox WHERE result = 'queued'").fetchone()[0]
             gaps = database.execute("SELECT count(*) FROM inbox_gaps").fetchone()[0]
+            old = database.execute("SELECT count(*) FROM outbox WHERE number IS NULL").fetchone()[0]
         for what, found, expected in (
             ("integrity", verdict, "ok"),
             ("still queued", queued, 0),
             ("gaps", gaps, 0),
+            ("numbered anew, as if restored from a backup", old, 0),
         ):
             if found != expected:
                 self.violation(f"database of {agent.name}: {what}: {found}")

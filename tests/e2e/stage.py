@@ -44,7 +44,7 @@ class Stage:
     def agent(
         self, profile: str, name: str | None = None, *, ticket: str | None = None, **environment: str
     ) -> Agent:
-        """An agent that is not started yet. Without `ticket` it is the rendezvous', which is started for it."""
+        """An agent, not started yet. Its ticket is the rendezvous', which is started for it if need be."""
         found = self.rendezvous.start() if ticket is None else ticket
         agent = Agent(self.directory, profile, name or profile, found, **environment)
         self._agents.append(agent)

@@ -157,8 +157,8 @@ def test_rendezvous_killed_leaves_trusted_peers_talking(stage: Stage) -> None:
     assert send(aws, azure, "without it")["result"] == "delivered"
     assert send(azure, aws, "and back")["result"] == "delivered"
     # Asking it is how its absence is noticed at once; the keepalive would take 20 s.
-    code, error = refused(aws, "find", "somebody-else")
-    assert (code, error.code) == (6, "no-rendezvous")
+    code, error = refused(aws, "find", "somebody-else", "--timeout", "0.5")
+    assert (code, error.code) == (7, "timeout")
     assert "trying again" in eventually(lambda: _problem(aws), "the status says so")
     assert send(aws, azure, "still")["result"] == "delivered"
     stage.rendezvous.start()

@@ -47,7 +47,7 @@ async def storm(directory: Path, seed: int) -> Ledger:
     names = [f"n{number}" for number in range(count)]
     link = Link(latency_s=0.005 + 0.03 * random.random(), jitter_s=0.03, loss=0.2, duplicate=0.1, corrupt=0.01)
     ledger = Ledger()
-    async with World(directory, seed=seed) as world:
+    async with World(directory, seed=seed, disk_s=0.02 * random.random()) as world:
         await world.start_rendezvous()
         for name in names:
             await world.start_node(name)

@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
+_RESET_ROOM: Final = 26
+"""Bytes of a RESET and a STOP frame."""
 _DATAGRAM_QUEUE: Final = 256
 """Datagrams waiting to leave; more are dropped, oldest first: they are unreliable and their value is in being new."""
 
@@ -230,7 +232,7 @@ class Connection:
         if not self._control_pending:
             return
         for stream in list(self.streams.values()):
-            if room < 20:
+            if room < _RESET_ROOM:
                 return
             if stream.reset_queued and stream.reset_code is not None:
                 stream.reset_queued = False
@@ -342,7 +344,11 @@ class Connection:
         stream.incoming.discard()
         stream.incoming.next = stream.incoming.highest = stream.final_size = final
         stream.reset_received = True
-        self._fail(stream, code)
+        if stream.quiet:
+            # The answer to our STOP. What we still write is none of its business.
+            self.settle(stream)
+        else:
+            self._fail(stream, code)
 
     def receive_stop(self, number: int, code: int) -> None:
         stream = self.streams.get(number) or self._incoming(number)

@@ -559,14 +559,15 @@ class Endpoint:
         """Whether a connection stays on `old` although `new` is there. Both sides must come to the same answer.
 
         When two opens cross, it is the one that the lower identity initiated. Otherwise it is the later handshake, which
-        need not be the one whose peer was verified last.
+        need not be the one whose peer was verified last. Only a session that does not answer gives way to any that does.
         """
+        if old.connection is None or old.connection.stalled_at is not None:
+            return False
         if old.initiator == new.initiator:
             if new.initiator:
                 return new.created < old.created
             return new.payload.timestamp < old.payload.timestamp
-        stalled = old.connection is None or old.connection.stalled_at is not None
-        if not stalled and abs(new.created - old.created) < _CROSSING_SECONDS:
+        if abs(new.created - old.created) < _CROSSING_SECONDS:
             return old.initiator == (self.credentials.identity < new.peer)
         return new.created < old.created
 

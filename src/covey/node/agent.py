@@ -44,6 +44,10 @@ _log = logging.getLogger(__name__)
 _LAST_PORT: Final = "udp-port"
 _LAST_TIMESTAMP: Final = "handshake-timestamp"
 _KNOWN_CANDIDATES: Final = 4
+_EXPIRY_PAUSE: Final = 0.05
+"""Least time between two looks for messages that expire, seconds."""
+_UPKEEP_PAUSE: Final = 10.0
+"""After upkeep that failed (a full disk), seconds."""
 RESERVED_SERVICES: Final = frozenset((trust.SERVICE, messages.SERVICE, rendezvous.SERVICE))
 
 
@@ -97,6 +101,7 @@ class Agent:
         self.bus = bus
         self._closing = False
         self._wall_floor = store.settings.clock(host.wall_us())
+        store.maintain(self._wall_floor)  # what expired while we were down is not sent now
         self._trust_waits: dict[Identity, list[asyncio.Future[None]]] = {}
         credentials = renew(files.credentials, files.home, host, self.now_us())
         self.committer = Committer(host, store.database)
@@ -146,11 +151,14 @@ class Agent:
     async def close(self) -> None:
         """Says goodbye and commits what is under way."""
         self._closing = True
-        await self.connector.close()
-        self.mail.close()
-        await self.transport.close()
-        await self.committer.drain()
-        self.files.close()
+        try:
+            await self.connector.close()
+            self.mail.close()
+            await self.transport.close()
+            await self.committer.drain()
+        finally:  # also when whoever closes is cancelled: the profile must be free again
+            self.transport.driver.close()
+            self.files.close()
 
     def abandon(self) -> None:
         """Lets go of everything without a word, as a killed process does. For the simulator."""
@@ -169,11 +177,18 @@ class Agent:
 
     async def await_trust(self, identity: Identity, seconds: float) -> None:
         """Until the peer has answered our request, at most this long."""
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._trust_waits.setdefault(identity, []).append(future)
         peer = self.book.get(identity)
-        if peer is not None and peer.trust == "requested":
+        if peer is None or peer.trust != "requested":
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = self._trust_waits.setdefault(identity, [])
+        waiting.append(future)
+        try:
             await asyncio.wait((future,), timeout=seconds)
+        finally:
+            waiting.remove(future)
+            if not waiting and self._trust_waits.get(identity) is waiting:
+                del self._trust_waits[identity]
 
     # --- what happens ----------------------------------------------------------------------------------------------
 
@@ -210,7 +225,7 @@ class Agent:
         self._save(lambda: settings.set(_LAST_TIMESTAMP, timestamp))
 
     def _on_log(self, log: KeyLog) -> None:
-        self._background(self.book.remember_log(log))
+        self._background(lambda: self.book.remember_log(log))
         if log.forked:
             # The log we keep does not say so: two valid branches exist, and which one is the owner's nobody can tell.
             settings, key = self.files.store.settings, _fork_key(log.identity)
@@ -239,7 +254,7 @@ class Agent:
             return
         direct = [path.route.remote for path in session.paths if not path.route.relayed]
         if direct:
-            self._background(self.book.remember_candidates(connection.peer, direct[-_KNOWN_CANDIDATES:]))
+            self._background(lambda: self.book.remember_candidates(connection.peer, direct[-_KNOWN_CANDIDATES:]))
         active = session.active.route
         self.publish("peer.path", connection.peer, direct=not active.relayed, remote=endpoint_text(active.remote))
 
@@ -266,11 +281,8 @@ class Agent:
         """Trust is gone: streams end, and what is queued is refused."""
         connection = self.transport.endpoint.connections.get(peer.identity)
         if connection is not None:
-            for stream in list(connection.streams.values()):
-                if stream.service != trust.SERVICE:
-                    stream.reset(StreamCode.REFUSED)
-            self.transport.wake()
-        self._background(self.mail.refuse_all(peer.identity, "not-trusted"))
+            self.transport.cut(connection, StreamCode.REFUSED, spare=trust.SERVICE)
+        self._background(lambda: self.mail.refuse_all(peer.identity))
 
     def _on_present(self, identity: Identity) -> None:
         self.connector.hope(identity)
@@ -327,16 +339,25 @@ class Agent:
     async def _maintain(self) -> None:
         """Once a minute, and whenever a message expires."""
         while True:
-            pause = float(MAINTENANCE_SECONDS)
-            next_expiry = await self.mail.next_expiry()
-            if next_expiry is not None:
-                pause = min(pause, max(0.05, (next_expiry - self.now_us()) / 1e6))
-            await asyncio.sleep(pause)
             try:
+                await self._await_upkeep()
                 await self.mail.maintain(self.host.wall_us())
                 await self._renew_keys()
             except CoveyError as error:
                 _log.error("upkeep failed: %s (%s)", error.message, error.code)
+                await asyncio.sleep(_UPKEEP_PAUSE)
+
+    async def _await_upkeep(self) -> None:
+        until = self.host.now() + MAINTENANCE_SECONDS
+        while (pause := until - self.host.now()) > 0:
+            next_expiry = await self.mail.next_expiry()
+            if next_expiry is not None:
+                pause = min(pause, max(_EXPIRY_PAUSE, (next_expiry - self.now_us()) / 1e6))
+            try:
+                async with asyncio.timeout(pause):
+                    await self.mail.expires_sooner.wait()
+            except TimeoutError:
+                return
 
     async def _renew_keys(self) -> None:
         before, now_us = self.credentials, self.now_us()
@@ -347,23 +368,21 @@ class Agent:
                 client.publish_soon()
 
     def _save(self, job: Callable[[], Any]) -> None:
-        self._background(self.committer.run(job))
+        self._background(lambda: self.committer.run(job))
 
-    def _background(self, coroutine: Coroutine[Any, Any, Any]) -> None:
-        if self._closing:
-            coroutine.close()
-        else:
-            self.transport.spawn(_only_log(coroutine), "background")
+    def _background(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        if not self._closing:
+            self.transport.spawn(_only_log(work), "background")
 
 
 def _fork_key(identity: Identity) -> str:
     return f"forked/{identity_text(identity)}"
 
 
-async def _only_log(coroutine: Coroutine[Any, Any, Any]) -> None:
+async def _only_log(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
     """Runs work nobody waits for; what Covey itself raises is logged, anything else is a bug and surfaces."""
     with contextlib.suppress(asyncio.CancelledError):
         try:
-            await coroutine
+            await work()
         except CoveyError as error:
             _log.warning("background work failed: %s (%s)", error.message, error.code)

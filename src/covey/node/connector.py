@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextvars import copy_context
 from typing import Final, NoReturn
 
-from covey.base.errors import CoveyError, UnreachableError
+from covey.base.errors import CoveyError, StateError, UnreachableError
 from covey.base.types import Identity
 from covey.core.connection import Connection
 from covey.core.handshake import Target
@@ -57,7 +57,13 @@ class Connector:
             )
             self._bringing[identity] = task
             task.add_done_callback(lambda _: self._bringing.pop(identity, None))
-        return await asyncio.shield(task)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            caller = asyncio.current_task()
+            if caller is not None and caller.cancelling():
+                raise
+            raise StateError("the node is closed", code="closed") from None
 
     def revive(self, connection: Connection) -> None:
         """A connection with open streams has no working path: keeps trying to give it one, in the background."""

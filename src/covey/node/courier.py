@@ -69,6 +69,8 @@ class Courier:
         """Until nothing waits. Raises what stood in the way."""
         mail = self._mail
         while (peer := mail.book.get(self._identity)) is not None:
+            if peer.trust != "trusted":
+                await mail.refuse_all(self._identity)  # again: the program may have died when trust was taken back
             if peer.action is not None:
                 await self._tell(await mail.connector.connect(self._identity), peer)
             elif peer.trust == "trusted":
@@ -131,7 +133,10 @@ class _Delivery:
         """Highest number the recipient settled."""
         self._sizes: dict[int, int] = {}
         self._unsettled = 0
-        self._skipped = 0
+        self._told_lowest = 0
+        """The highest `lowest alive` of a SKIP on this stream ..."""
+        self._told_dead: set[int] = set()
+        """... and the numbers above it that were given up in one."""
 
     def wake(self) -> None:
         self._work.set()
@@ -203,10 +208,11 @@ class _Delivery:
             peer = mail.book.get(recipient)
             if peer is None or peer.trust != "trusted" or peer.action is not None:
                 return
-            dead = [number for number in skips if number > self._skipped]
-            if dead or lowest > max(self._settled + 1, self._skipped + 1):
+            dead = [number for number in skips if number not in self._told_dead]
+            if dead or lowest > max(self._settled + 1, self._told_lowest):
                 await stream.write(messages.encode_skip(lowest, dead))
-                self._skipped = max([lowest - 1, *dead])
+                self._told_lowest = lowest
+                self._told_dead = set(skips)
             for message in batch:
                 frame = messages.MessageFrame(
                     message.number, lowest, message.id, message.type, message.expires_us or 0, message.body
@@ -239,7 +245,8 @@ class _Delivery:
                 else:
                     raise ParseError("an unknown answer on a message stream")
             if settled > self._settled:
-                await self._settle(settled)
+                # Shielded: once it is on disk, whoever waits for it hears of it, also if this stream ends meanwhile.
+                await asyncio.shield(self._settle(settled))
         raise UnreachableError("the peer closed the message stream", code="stream-ended")
 
     async def _settle(self, upto: int) -> None:

@@ -25,6 +25,10 @@ __all__ = ["Mail", "Publish", "encode_body"]
 
 _PAGE: Final = 100
 """Messages a follower of the inbox takes at a time."""
+_TTL_LIMIT: Final = 10 * 365 * 24 * 3600.0
+"""Longest time to live of a message, seconds. Ours; without one it waits for ever."""
+_NUMBER_LIMIT: Final = (1 << 63) - 1
+"""Highest number that the database can hold; no message has it."""
 
 
 class Publish(Protocol):
@@ -62,6 +66,9 @@ class Mail:
         self._waiting: dict[tuple[Identity, bytes], list[asyncio.Future[str]]] = {}
         self._followers: set[asyncio.Event] = set()
         self._closed = False
+        self.expires_sooner = asyncio.Event()
+        """A message expires before the time that `next_expiry` last gave."""
+        self._next_expiry: int | None = None
         self.unread = store.inbox.counts().unread
         self.queued: dict[Identity, int] = {
             identity: store.outbox.counts(identity).messages for identity in store.outbox.recipients()
@@ -75,10 +82,14 @@ class Mail:
             self.courier(identity)
 
     def close(self) -> None:
-        """Ends the followers."""
+        """Ends the followers, and the waiting for results: what is queued stays so until the next start."""
         self._closed = True
         for event in self._followers:
             event.set()
+        for futures in self._waiting.values():
+            for future in futures:
+                if not future.done():
+                    future.set_result("queued ")
 
     # --- out -------------------------------------------------------------------------------------------------------
 
@@ -95,6 +106,8 @@ class Mail:
         begun = self.transport.host.now()
         for body in bodies:
             _check_body(body, type)
+        if ttl is not None and not 0 < ttl <= _TTL_LIMIT:
+            raise UsageError(f"a time to live is more than 0 and at most {_TTL_LIMIT:.0f} seconds", code="bad-ttl")
         if ids is not None and len(ids) != len(bodies):
             raise UsageError(f"{len(ids)} ids for {len(bodies)} messages")
         raw_ids = [parse_id(text) for text in ids] if ids else [self.transport.host.random(ID_SIZE) for _ in bodies]
@@ -126,6 +139,8 @@ class Mail:
         expires_us = None if ttl is None else now_us + int(ttl * 1e6)
         drafts = [Draft(raw_id, type, body, expires_us) for raw_id, body in zip(ids, bodies, strict=True)]
         outbox = self.outbox
+        if expires_us is not None and (self._next_expiry is None or expires_us < self._next_expiry):
+            self.expires_sooner.set()
 
         def append() -> tuple[int, list[str | None]]:
             outbox.append_many(recipient, drafts, now_us)
@@ -137,6 +152,8 @@ class Mail:
             return outbox.counts(recipient).messages, known
 
         self.queued[recipient], results = await self.committer.run(append)
+        if not self.book.trusts(recipient):
+            await self.refuse_all(recipient)  # trust was taken back while this was under way
         if not self._closed:
             self.courier(recipient).wake()
         return results
@@ -161,11 +178,11 @@ class Mail:
     def refused(self, recipient: Identity, ids: list[bytes], reason: str) -> None:
         self._finish(recipient, ids, f"refused {reason}", "message.refused")
 
-    async def refuse_all(self, recipient: Identity, reason: str) -> None:
-        """Nothing queued for this recipient will ever be sent."""
+    async def refuse_all(self, recipient: Identity) -> None:
+        """Nothing queued for this recipient will ever be sent: it is not trusted (any more)."""
         if not self.queued.get(recipient):
             return
-        outbox = self.outbox
+        outbox, reason = self.outbox, "not-trusted"
 
         def refuse() -> list[bytes]:
             ids = []
@@ -179,21 +196,29 @@ class Mail:
 
     async def next_expiry(self) -> int | None:
         """When `expire` has something to do, wall microseconds; None for never."""
-        return await self.committer.run(self.outbox.next_expiry)
+        self.expires_sooner.clear()
+        self._next_expiry = await self.committer.run(self.outbox.next_expiry)
+        return self._next_expiry
 
     async def maintain(self, now_us: int) -> None:
         """Ends what has expired, and what else only time brings (`Store.maintain`)."""
         expired = set(await self.committer.run(lambda: self._store.maintain(now_us)))
-        for key in [key for key in self._waiting if key[1] in expired]:
-            for future in self._waiting[key]:
-                if not future.done():
+        if not expired:
+            return
+        for identity in [identity for identity, count in self.queued.items() if count]:
+            self.queued[identity] = await self.committer.run(
+                lambda identity=identity: self.outbox.counts(identity).messages  # type: ignore[misc]
+            )
+            self.courier(identity).wake()
+        await self._tell_expired([key for key in self._waiting if key[1] in expired])
+
+    async def _tell_expired(self, waiting: list[tuple[Identity, bytes]]) -> None:
+        """Those of these messages that did expire: an id may be that of several messages, to several recipients."""
+        states = await self.committer.run(lambda: [self.outbox.state(id, recipient) for recipient, id in waiting])
+        for key, state in zip(waiting, states, strict=True):
+            for future in self._waiting.get(key, ()):
+                if state is not None and state.result == "expired" and not future.done():
                     future.set_result("expired ")
-        if expired:
-            for identity in [identity for identity, count in self.queued.items() if count]:
-                self.queued[identity] = await self.committer.run(
-                    lambda identity=identity: self.outbox.counts(identity).messages  # type: ignore[misc]
-                )
-                self.courier(identity).wake()
 
     def _await_result(self, recipient: Identity, id: bytes) -> asyncio.Future[str]:
         future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
@@ -237,6 +262,8 @@ class Mail:
                 for message in page:
                     yield message
                     after = message.number
+                    if self._closed:
+                        return
                     if acknowledge:
                         await self.acknowledge([message.number])
                 if not page:
@@ -245,21 +272,24 @@ class Mail:
             self._followers.discard(arrival)
 
     async def listing(self, *, all: bool, limit: int, after: int, bodies: bool) -> list[MessageView]:
+        after, limit = min(after, _NUMBER_LIMIT), min(limit, _NUMBER_LIMIT)
         rows = await self.committer.run(
             lambda: self.inbox.listing(unread=not all, limit=limit, after=after, bodies=bodies)
         )
         return [self._view(row) for row in rows]
 
     async def get(self, number_or_id: str) -> MessageView:
-        if number_or_id.isdigit() and len(number_or_id) < 20:
-            number = int(number_or_id)
+        if number_or_id.isascii() and number_or_id.isdigit() and len(number_or_id) < 2 * ID_SIZE:
+            number = min(int(number_or_id), _NUMBER_LIMIT)
             return self._view(await self.committer.run(lambda: self.inbox.get(number)))
         wanted = parse_id(number_or_id)
         return self._view(await self.committer.run(lambda: self.inbox.by_id(wanted)))
 
     async def acknowledge(self, numbers: list[int]) -> int:
+        known = [number for number in numbers if 0 < number < _NUMBER_LIMIT]
+
         def acknowledge() -> tuple[int, int]:
-            return self.inbox.acknowledge(numbers), self.inbox.counts().unread
+            return self.inbox.acknowledge(known), self.inbox.counts().unread
 
         count, self.unread = await self.committer.run(acknowledge)
         return count
@@ -281,7 +311,10 @@ def encode_body(body: Any, type: MessageType | None) -> tuple[MessageType, bytes
     if isinstance(body, bytes | bytearray | memoryview):
         return type or "binary", bytes(body)
     if isinstance(body, str):
-        return type or "text", body.encode()
+        try:
+            return type or "text", body.encode()
+        except UnicodeEncodeError as error:
+            raise UsageError(f"this is not text that can be sent: {error}", code="bad-text") from error
     if type not in (None, "json"):
         raise UsageError(f"{body.__class__.__name__} can be sent as json only", code="bad-body")
     try:

@@ -277,7 +277,8 @@ class Node:
         try:
             known = await self._known(text)
         except NotFoundError as error:
-            if error.code != "unknown-peer":
+            # Several whom we remember by one name: the network says whose it is now.
+            if error.code not in ("unknown-peer", "ambiguous-name"):
                 raise
             return await agent.directory.find(text)
         if known.trust == "unknown" and text != identity_text(known.identity):

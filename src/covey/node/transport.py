@@ -303,6 +303,16 @@ class Transport:
         self.endpoint.close(self.host.now(), connection, code, reason)
         self.wake()
 
+    def cut(self, connection: Connection, code: int, *, spare: str) -> None:
+        """Resets every stream of a connection but those of the service `spare`; whoever waits on one hears of it."""
+        for core in list(connection.streams.values()):
+            if core.service != spare:
+                core.reset(code)
+                stream = self._streams.get(core)
+                if stream is not None:
+                    stream.woken()
+        self.wake()
+
     # --- life ----------------------------------------------------------------------------------------------------
 
     def wake(self) -> None:

@@ -49,7 +49,7 @@ class _Machine:
     def __init__(self, world: World, name: str, ip: str) -> None:
         self.world = world
         self.name = name
-        self.host = SimHost(world.network, ip)
+        self.host = SimHost(world.network, ip, disk_s=world.disk_s)
         self.running = False
 
     async def run_as(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -138,12 +138,16 @@ class SimRendezvous(_Machine):
 
 
 class World:
-    """Machines by name. `directory` holds their files; everything random comes from `seed`."""
+    """Machines by name. `directory` holds their files; everything random comes from `seed`.
 
-    def __init__(self, directory: Path, *, seed: int, link: Link | None = None) -> None:
+    `disk_s` is what each transaction takes, virtual seconds: with none, a crash never finds one half done.
+    """
+
+    def __init__(self, directory: Path, *, seed: int, link: Link | None = None, disk_s: float = 0.0) -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, SimLoop)
         self.directory = directory
+        self.disk_s = disk_s
         self.network = SimNetwork(loop, seed)
         if link is not None:
             self.network.default = link
@@ -198,6 +202,10 @@ class World:
             await self.until(
                 lambda first=first: sum(peer.trust == "trusted" for peer in self.node(first).peers()) >= len(names) - 1  # type: ignore[misc]
             )
+
+    async def wait(self, seconds: float) -> None:
+        """Virtual time passes."""
+        await asyncio.sleep(seconds)
 
     async def until(self, condition: Callable[[], bool], *, step: float = 0.05) -> None:
         """Virtual time passes until `condition()` holds; the simulation's time limit ends a vain wait."""

@@ -1,0 +1,216 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from covey.base.errors import CoveyError, ParseError, VerifyError
+from covey.core import limits
+from covey.core.epochs import Epochs
+from covey.crypto.packet import PacketKey
+
+HEADER = bytes(16)
+
+
+def both(seed: int = 1, now: float = 0.0) -> tuple[Epochs, Epochs]:
+    source = random.Random(seed)
+    keys, chaining, handshake = (source.randbytes(32), source.randbytes(32)), source.randbytes(32), source.randbytes(32)
+
+    def side(initiator: bool) -> Epochs:
+        def encapsulate(public: bytes) -> tuple[bytes, bytes]:
+            from covey.crypto.ratchet import encapsulate as real
+
+            return real(public)
+
+        return Epochs(
+            initiator=initiator,
+            keys=keys,
+            chaining_key=chaining,
+            handshake_hash=handshake,
+            random=source.randbytes,
+            encapsulate=encapsulate,
+            now=now,
+        )
+
+    return side(True), side(False)
+
+
+def opens(sender: Epochs, receiver: Epochs) -> bool:
+    """Whether what one side seals now can be opened by the other."""
+    key = receiver.receive_key(sender.wire_epoch)
+    return key is not None and fits(sender.key, key)
+
+
+def fits(sealing: PacketKey, opening: PacketKey) -> bool:
+    sealed = sealing.aead.encrypt(bytes(12), b"hello", HEADER)
+    try:
+        return opening.aead.decrypt(bytes(12), sealed, HEADER) == b"hello"
+    except Exception:
+        return False
+
+
+def ratchet(initiator: Epochs, responder: Epochs, now: float = 0.0) -> None:
+    answer = responder.on_offer(initiator.offer())
+    initiator.on_answer(answer, now)
+    responder.opened(initiator.wire_epoch, now, 1.0)
+    initiator.opened(responder.wire_epoch, now, 1.0)
+
+
+def test_epoch_zero_is_noises() -> None:
+    initiator, responder = both()
+    assert (initiator.epoch, responder.epoch) == (0, 0)
+    assert opens(initiator, responder)
+    assert opens(responder, initiator)
+    assert not fits(initiator.key, initiator.receive_key(0))  # type: ignore[arg-type]
+
+
+def test_ratchet_moves_both_sides_step_by_step() -> None:
+    initiator, responder = both()
+    offer = initiator.offer()
+    assert initiator.offering
+    answer = responder.on_offer(offer)
+    # The responder opens the next epoch, and still sends in the old one: the initiator may not have its answer.
+    assert (responder.epoch, responder.unproven) == (0, 1)
+    assert opens(responder, initiator)
+    initiator.on_answer(answer, 5.0)
+    assert (initiator.epoch, initiator.offering, initiator.since) == (1, False, 5.0)
+    assert opens(initiator, responder)
+    assert opens(responder, initiator)
+    responder.opened(1, 6.0, 1.0)
+    assert (responder.epoch, responder.since, responder.unproven) == (1, 6.0, -1)
+    assert opens(responder, initiator)
+    initiator.opened(1, 7.0, 1.0)
+    for epochs, retired in ((responder, 7.0), (initiator, 8.0)):
+        assert epochs.deadline() == retired
+        epochs.expire(retired - 0.001)
+        assert epochs.receive_key(0) is not None
+        epochs.expire(retired)
+        assert epochs.receive_key(0) is None
+        assert epochs.deadline() is None
+
+
+def test_old_keys_stay_until_the_peer_is_known_to_have_switched() -> None:
+    """However long the responder's first packet of the new epoch takes: it still sends in the old one."""
+    initiator, responder = both()
+    initiator.on_answer(responder.on_offer(initiator.offer()), 0.0)
+    initiator.expire(170.0)
+    assert opens(responder, initiator)
+    assert not initiator.due(170.0)
+
+
+def test_old_keys_live_ten_seconds_at_most() -> None:
+    initiator, responder = both()
+    ratchet_with_overlap = 100.0
+    initiator.on_answer(responder.on_offer(initiator.offer()), 0.0)
+    responder.opened(1, 0.0, ratchet_with_overlap)
+    assert responder.deadline() == limits.OLD_KEY_SECONDS
+
+
+def test_every_epoch_has_other_keys() -> None:
+    initiator, responder = both()
+    keys = [initiator.key, responder.key]
+    for _ in range(3):
+        ratchet(initiator, responder)
+        keys += [initiator.key, responder.key]
+        assert opens(initiator, responder)
+        assert opens(responder, initiator)
+    assert not any(fits(left, right) for at, left in enumerate(keys) for right in keys[at + 1 :])
+
+
+def test_wire_epoch_wraps() -> None:
+    initiator, responder = both()
+    for epochs in (initiator, responder):
+        epochs.epoch = epochs._latest = 0xFFFF
+        epochs._receive[0xFFFF] = epochs._receive.pop(0)
+    ratchet(initiator, responder)
+    assert (initiator.epoch, initiator.wire_epoch) == (0x10000, 0)
+    assert opens(initiator, responder)
+
+
+def test_due_is_a_matter_of_time_packets_and_bytes() -> None:
+    initiator, _ = both(now=10.0)
+    assert not initiator.due(10.0 + limits.REKEY_SECONDS - 0.001)
+    assert initiator.due(10.0 + limits.REKEY_SECONDS)
+    initiator.packets = limits.REKEY_PACKETS
+    assert initiator.worn
+    assert initiator.due(10.0)
+    initiator.packets, initiator.bytes = 0, limits.REKEY_BYTES
+    assert initiator.due(10.0)
+    initiator.offer()
+    assert not initiator.due(10.0)
+
+
+def test_counters_begin_anew_with_a_new_key() -> None:
+    initiator, responder = both()
+    initiator.packets = initiator.bytes = 5
+    ratchet(initiator, responder, 3.0)
+    assert (initiator.packets, initiator.bytes, initiator.since) == (0, 0, 3.0)
+
+
+def test_exhausted_is_a_matter_of_packets_and_time() -> None:
+    initiator, _ = both(now=10.0)
+    assert not initiator.exhausted(10.0 + limits.HARD_SECONDS - 0.001)
+    assert initiator.exhausted(10.0 + limits.HARD_SECONDS)
+    initiator.packets = limits.HARD_PACKETS
+    assert initiator.exhausted(10.0)
+
+
+def test_packets_of_unknown_epochs_have_no_key() -> None:
+    initiator, _ = both()
+    assert initiator.receive_key(1) is None
+    initiator.opened(7, 0.0, 1.0)
+    assert initiator.deadline() is None
+
+
+# --- out of turn -----------------------------------------------------------------------------------------------------------
+
+
+def test_initiator_answers_no_offer() -> None:
+    initiator, responder = both()
+    with pytest.raises(ParseError):
+        initiator.on_offer(both(2)[0].offer())
+    assert responder.unproven == -1
+
+
+def test_offer_for_another_epoch_is_refused() -> None:
+    initiator, responder = both()
+    ratchet(initiator, responder)
+    offer = initiator.offer()
+    again, _ = both()
+    with pytest.raises(ParseError):
+        responder.on_offer(again.offer())
+    assert responder.on_offer(offer)
+
+
+def test_second_offer_before_the_first_is_proven_is_refused() -> None:
+    initiator, responder = both()
+    responder.on_offer(initiator.offer())
+    with pytest.raises(ParseError):
+        responder.on_offer(initiator.offer())
+
+
+def test_answer_without_an_offer_is_refused() -> None:
+    initiator, _ = both()
+    with pytest.raises(ParseError):
+        initiator.on_answer(bytes(1128), 0.0)
+
+
+@pytest.mark.parametrize("body", [b"", bytes(100), bytes(1128), b"\0" * 7 + b"\1" + bytes(1120)])
+def test_bad_answer_leaves_the_present_epoch(body: bytes) -> None:
+    initiator, responder = both()
+    initiator.offer()
+    with pytest.raises(CoveyError) as info:
+        initiator.on_answer(body, 0.0)
+    assert isinstance(info.value, ParseError | VerifyError)
+    assert initiator.epoch == 0
+    assert opens(initiator, responder)
+
+
+@pytest.mark.parametrize("body", [b"", bytes(100), b"\0" * 7 + b"\1" + b"\xff" * 1216])
+def test_bad_offer_leaves_the_present_epoch(body: bytes) -> None:
+    initiator, responder = both()
+    with pytest.raises(CoveyError) as info:
+        responder.on_offer(body)
+    assert isinstance(info.value, ParseError | VerifyError)
+    assert (responder.epoch, responder.unproven) == (0, -1)
+    assert opens(responder, initiator)
