@@ -251,6 +251,14 @@ class Killer:
                 self._result.kills[f"{name} starting"] += 1
             self.restart(name)
 
+    def kill_at_once(self, name: str, pause: float) -> None:
+        """Within a millisecond of what the caller just heard from it; not if somebody else kills it now."""
+        with contextlib.ExitStack() as held:
+            if self._try_to_hold(name, held):
+                self.kill(name)
+                self._stop.wait(pause)
+                self.restart(name)
+
     def kill(self, name: str) -> None:
         self._stage.is_down(name)
         if self._stage.victims[name].kill():
@@ -374,13 +382,18 @@ class Client:
         )
 
     def _after(self, batch: list[Message], results: list[str]) -> None:
-        """Sometimes: the sender dies with its promise, or the same call comes again, or we look at once."""
+        """Sometimes: who promised dies at once, or the same call comes again, or we look at once."""
         dice = self._random.random()
         delivered = [message for message, result in zip(batch, results, strict=True) if result == "delivered"]
         if dice < 0.04:
             self._send(batch, repeat=True)
             self._round.count("repeated on purpose", len(batch))
-        elif delivered and dice < 0.05:
+        elif dice < 0.06:
+            self._round.killer.kill_at_once(self._side, self._random.uniform(0, 0.3))
+        elif delivered and dice < 0.08:
+            self._round.killer.kill_at_once(self._other, self._random.uniform(0, 0.3))
+            self._look(delivered[-1], "recipient killed at once")
+        elif delivered and dice < 0.09:
             self._look_while_sender_is_dead(delivered[-1])
         elif delivered and dice < 0.2:
             self._look(delivered[-1], "at once")
@@ -520,6 +533,7 @@ class Round:
         for agent in self.stage.agents.values():
             agent.stop()
             self._check_database(agent)
+            self._check_log(agent)
         for message in ledger:
             promised = next((answer for answer in message.answers if answer in PROMISES), "")
             self.result.answers[promised or "no promise"] += 1
@@ -548,7 +562,7 @@ class Round:
         for message in sent:
             if message.is_promised and not seen[message.id]:
                 self.violation(
-                    f"{where}: {message.lane} {message.index} {message.id} is lost: {message.answers}"
+                    f"{where}: {message.lane} {message.index} {message.id} is lost: {dict(Counter(message.answers))}"
                 )
             elif not message.is_promised and seen[message.id]:
                 self.count("arrived without a promise", 1)
@@ -576,6 +590,16 @@ class Round:
         ):
             if found != expected:
                 self.violation(f"database of {agent.name}: {what}: {found}")
+
+    def _check_log(self, agent: Agent) -> None:
+        """Being killed is no reason for a defect to show, nor for a line that is not of the log."""
+        for line in agent.home.log_file.read_text().splitlines():
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                entry = {"level": "error", "event": line}
+            if entry["level"] in ("error", "critical"):
+                self.violation(f"log of {agent.name}: {entry['event']}")
 
     def _clean_up(self) -> None:
         if self.result.violations or self.plan.keep:

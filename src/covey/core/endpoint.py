@@ -71,8 +71,9 @@ _QUEUE_LIMIT = 1024
 """Single datagrams (handshakes, records) waiting to leave."""
 _REQUESTS_LIMIT = 256
 _HOUSEKEEPING_SECONDS = 60.0
-_CROSSING_SECONDS = 5.0
-"""Two handshakes from both sides within this time are a simultaneous open, not a renewal."""
+_CROSSING_SECONDS = 0.9
+"""Two handshakes from both sides within this time are a simultaneous open, not a renewal. Below `DEAD_SECONDS`: whoever
+connects anew because nothing answers has waited longer, and the other side, which may not know, must see that."""
 
 
 class Endpoint:

@@ -8,7 +8,7 @@ A log is INCEPT, then any number of ROTATEs, then at most one REVOKE. Each event
 digest of the event before it. A commitment is the digest of a public key that nobody has seen yet: whoever
 steals a root can revoke (and be superseded), never rotate. An event has one root key: signing with several
 would cost each delegation, and so each record of 1000 bytes, 64 bytes for every further signature, and people
-who want several holders of a root split its seed instead. Exact layouts are in `docs/protocol-identity.md`.
+who want several holders of a root split its seed instead. Exact layouts are in `docs/protocol.md`.
 
 identity = digest of INCEPT; digests leave the signature out, so an event signed twice is still one event.
 """

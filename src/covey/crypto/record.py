@@ -2,7 +2,7 @@
 
 A record is at most 1000 bytes, holds no private IP address and lives at most 24 hours; an expired one is
 still a hint where to ask. It is stored and forwarded as the bytes that were signed. An agent that opts in as
-publicly reachable names itself as a home. The exact layout is in `docs/protocol-identity.md`.
+publicly reachable names itself as a home. The exact layout is in `docs/protocol.md`.
 """
 
 from __future__ import annotations

@@ -106,7 +106,6 @@ class Agent:
         credentials = renew(files.credentials, files.home, host, self.now_us())
         self.committer = Committer(host, store.database)
         self.transport = Transport(host, credentials, allow=self._allow, on_event=self._on_event, wall=self.now_us)
-        self._bind(listen)
         self.book = PeerBook(store, self.committer, self.now_us, self._on_trust)
         self._restore(store)
         self.announcement = Announcement(self.transport, name=name, ticket=ticket, now_us=self.now_us)
@@ -132,6 +131,7 @@ class Agent:
             now_us=self.now_us,
             publish=self.publish,
         )
+        self._bind(listen)  # last: from here on there is something to close
 
     @property
     def credentials(self) -> Credentials:

@@ -10,6 +10,7 @@ from covey.base.errors import NotFoundError, RefusedError, StateError, UsageErro
 from covey.base.paths import Home
 from covey.base.schema import MessageType, MessageView, NodeView, PeerView, PingView, SendView
 from covey.base.types import Endpoint, address_text, check_name, endpoint_text, identity_text, parse_endpoint
+from covey.core.limits import SERVICE_LIMIT
 from covey.crypto.address import address
 from covey.net.host import Host
 from covey.net.real import RealHost
@@ -365,6 +366,7 @@ class Node:
     async def open(self, peer: str, service: str) -> Stream:
         """Opens a stream to a service of a trusted peer. UnreachableError; a refusal shows at the first read."""
         agent = self._running
+        _check_service(service)
         found = await self._trusted(peer)
         return await agent.transport.open(await agent.connector.connect(found.identity), service)
 
@@ -373,8 +375,15 @@ class Node:
 
         May be called before `start`. When the handler returns the stream is finished, when it raises it is reset.
         """
+        _check_service(service)
         if service in RESERVED_SERVICES:
             raise UsageError(f"{service} is a service of Covey itself", code="reserved-service")
         self._handlers[service] = handler
         if self._agent is not None:
             self._agent.transport.serve(service, handler)
+
+
+def _check_service(service: str) -> None:
+    """A service is named by 1 to 128 printable ASCII characters without blanks. UsageError (`bad-service`)."""
+    if not (0 < len(service) <= SERVICE_LIMIT and service.isascii() and service.isprintable() and " " not in service):
+        raise UsageError(f"{service!r} cannot be the name of a service", code="bad-service")

@@ -292,6 +292,9 @@ class Transport:
                     done, _ = await asyncio.wait((future,), timeout=0.5)
                     if done:
                         return future.result()
+                    if connection.session is not None:
+                        # The path may be dead: only what must be acknowledged makes the session notice and change it.
+                        connection.session.keep_alive()
         except TimeoutError:
             raise UnreachableError(
                 f"no answer to a ping within {timeout:g} s", code="no-answer", next_step="covey peers"
