@@ -52,8 +52,8 @@ format: $(DEV) ## let ruff fix and format what it can
 kill-test: $(DEV) ## kill daemons in the middle of their work and count what was lost
 	@$(PY) scripts/kill_test.py
 
-sim-long: $(DEV) ## the slow tier: long random runs of the simulator
-	@$(PY) -m pytest -m slow --timeout=3600 $(PYTEST_ARGS)
+sim-long: $(DEV) ## a thousand seeds of the hostile simulation (an hour)
+	@$(PY) -m pytest tests/sim --sim-seeds 1000 --timeout=3600 $(PYTEST_ARGS)
 
 bench: $(DEV) ## measure against raw TCP and asyncio TLS in the same run
 	@$(PY) benchmarks/figures.py --json benchmarks/results/latest.json

@@ -166,12 +166,8 @@ class Stage:
         for agent in self.agents.values():
             agent.ticket = ticket
             agent.start()
-        eventually(
-            lambda: self.a.api.post("/v1/handshake", peer=self.b.name).ok, "A asks B", TRUST_SECONDS, 0.1
-        )
-        eventually(
-            lambda: self.b.api.post("/v1/handshake", peer=self.a.name).ok, "B asks A", TRUST_SECONDS, 0.1
-        )
+        eventually(lambda: self.a.api.post("/v1/handshake", peer=self.b.name).ok, "A asks B", TRUST_SECONDS, 0.1)
+        eventually(lambda: self.b.api.post("/v1/handshake", peer=self.a.name).ok, "B asks A", TRUST_SECONDS, 0.1)
         for agent in self.agents.values():
             eventually(lambda agent=agent: _trusts_all(agent), f"{agent.name} trusts", TRUST_SECONDS, 0.1)
         for name in self.victims:
@@ -198,9 +194,7 @@ class Killer:
         self._result = result
         self._failed = failed
         self._stop = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._run, args=(name,), daemon=True) for name in stage.victims
-        ]
+        self._threads = [threading.Thread(target=self._run, args=(name,), daemon=True) for name in stage.victims]
         self.holding = {name: threading.Lock() for name in stage.victims}
         """Held by whoever decides whether this victim runs."""
 
@@ -364,9 +358,7 @@ class Client:
                 **_body_field(batch[0]),
             )
         messages = [{"id": message.id, **_body_field(message)} for message in batch]
-        return self._api.post(
-            "/v1/messages/batch", peer=peer, type=batch[0].type, messages=messages, wait=wait
-        )
+        return self._api.post("/v1/messages/batch", peer=peer, type=batch[0].type, messages=messages, wait=wait)
 
     def _note(self, batch: list[Message], results: list[str]) -> None:
         now = time.time()
@@ -539,9 +531,7 @@ class Round:
             self.result.answers[promised or "no promise"] += 1
         self.count("calls that died", sum("gone" in message.answers for message in ledger))
 
-    def _check_inbox(
-        self, recipient: str, identity: str, inbox: list[dict[str, Any]], sent: list[Message]
-    ) -> None:
+    def _check_inbox(self, recipient: str, identity: str, inbox: list[dict[str, Any]], sent: list[Message]) -> None:
         by_id = {message.id: message for message in sent}
         seen: Counter[str] = Counter(view["id"] for view in inbox)
         where = f"inbox of {recipient}"
@@ -561,16 +551,13 @@ class Round:
                 self.violation(f"{where}: {message_id} is there {count} times")
         for message in sent:
             if message.is_promised and not seen[message.id]:
-                self.violation(
-                    f"{where}: {message.lane} {message.index} {message.id} is lost: {dict(Counter(message.answers))}"
-                )
+                answers = dict(Counter(message.answers))
+                self.violation(f"{where}: {message.lane} {message.index} {message.id} is lost: {answers}")
             elif not message.is_promised and seen[message.id]:
                 self.count("arrived without a promise", 1)
         for lane in range(LANES):
             order = [
-                by_id[view["id"]].index
-                for view in inbox
-                if view["id"] in by_id and by_id[view["id"]].lane[1] == lane
+                by_id[view["id"]].index for view in inbox if view["id"] in by_id and by_id[view["id"]].lane[1] == lane
             ]
             for before, after in itertools.pairwise(order):
                 if after < before:

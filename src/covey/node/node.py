@@ -110,9 +110,11 @@ class Node:
         agent, self._agent = self._agent, None
         if agent is None:
             return
-        await agent.close()
-        self._bus.close()
-        self._close_host()
+        try:
+            await agent.close()
+        finally:
+            self._bus.close()
+            self._close_host()
 
     def abandon(self) -> None:
         """Lets go of everything without a word, as a killed process does. For the simulator."""
