@@ -82,7 +82,7 @@ class Api:
             return Answer(response.status, json.loads(response.read()))
         except (OSError, http.client.HTTPException, ValueError) as error:
             self.close()
-            raise Gone(f"{method} {path}: {error or type(error).__name__}") from error
+            raise Gone(f"{method} {path}: {str(error) or type(error).__name__}") from error
 
 
 class _Connection(http.client.HTTPConnection):
@@ -177,9 +177,7 @@ class RendezvousProcess:
 class Agent:
     """One profile under one COVEY_HOME, and its daemon when it runs."""
 
-    def __init__(
-        self, covey_home: Path, profile: str, name: str, ticket: str = "", **environment: str
-    ) -> None:
+    def __init__(self, covey_home: Path, profile: str, name: str, ticket: str = "", **environment: str) -> None:
         self.name = name
         self.profile = profile
         self.ticket = ticket

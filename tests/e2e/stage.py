@@ -41,9 +41,7 @@ class Stage:
         self.rendezvous = RendezvousProcess(directory / "rendezvous")
         self._agents: list[Agent] = []
 
-    def agent(
-        self, profile: str, name: str | None = None, *, ticket: str | None = None, **environment: str
-    ) -> Agent:
+    def agent(self, profile: str, name: str | None = None, *, ticket: str | None = None, **environment: str) -> Agent:
         """An agent, not started yet. Its ticket is the rendezvous', which is started for it if need be."""
         found = self.rendezvous.start() if ticket is None else ticket
         agent = Agent(self.directory, profile, name or profile, found, **environment)
@@ -94,9 +92,7 @@ def trust(agent: Agent, peer: Agent) -> str:
 
 def send(agent: Agent, peer: Agent, body: str, wait: float = 10.0, **fields: Any) -> dict[str, Any]:
     """One text message over the API; the answer."""
-    answer = agent.api.post(
-        "/v1/messages", peer=peer.name, body=body, wait=wait, id=secrets.token_hex(16), **fields
-    )
+    answer = agent.api.post("/v1/messages", peer=peer.name, body=body, wait=wait, id=secrets.token_hex(16), **fields)
     assert answer.ok, answer.data
     return dict(answer.data)
 

@@ -74,9 +74,7 @@ def test_message_to_a_stopped_peer_is_queued_and_delivered_when_it_starts(stage:
     azure.stop()
     view = accepted(aws, "send-message", "azure", "--data", "for later", "--wait", "0.1")
     assert view["result"] == "queued"
-    code, error = refused(
-        aws, "send-message", "azure", "--data", "now!", "--wait", "0.1", "--require-delivered"
-    )
+    code, error = refused(aws, "send-message", "azure", "--data", "now!", "--wait", "0.1", "--require-delivered")
     assert (code, error.code) == (8, "not-delivered")
     assert "it is on disk here" in said(aws, "send-message", "azure", "--data", "third", "--wait", "0")
     assert bodies(aws) == []

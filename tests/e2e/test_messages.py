@@ -81,9 +81,7 @@ def test_many_lines_arrive_in_order_and_only_once(pair: Pair) -> None:
 
 def test_bad_line_is_named_and_those_before_it_are_sent(pair: Pair) -> None:
     aws, azure = pair
-    done = aws.cli(
-        "send-message", "azure", "--lines", "-", "--type", "json", "--json", stdin="1\n{}\nnope\n4\n"
-    )
+    done = aws.cli("send-message", "azure", "--lines", "-", "--type", "json", "--json", stdin="1\n{}\nnope\n4\n")
     document = json.loads(done.stdout)
     assert (done.returncode, document["error"]["code"]) == (2, "bad-json")
     assert "line 3" in document["error"]["message"]

@@ -74,13 +74,9 @@ def test_ten_minutes_as_a_program_reads_them(stage: Stage) -> None:
     assert request.safety_number == asked.safety_number
     assert len(request.safety_number.split()) == 12
     assert shaped(accepted(azure, "approve", request.safety_number), PeerView).trust == "trusted"
-    eventually(
-        lambda: accepted(aws, "trust", "azure-processor")["trust"] == "trusted", "the approval arrives"
-    )
+    eventually(lambda: accepted(aws, "trust", "azure-processor")["trust"] == "trusted", "the approval arrives")
 
-    sent = shaped(
-        accepted(aws, "send-message", "azure-processor", "--data", COMMAND, "--type", "json"), SendView
-    )
+    sent = shaped(accepted(aws, "send-message", "azure-processor", "--data", COMMAND, "--type", "json"), SendView)
     assert (sent.result, sent.name) == ("delivered", "azure-processor")
     (item,) = accepted(azure, "inbox")["items"]
     message = shaped(item, MessageView)

@@ -95,9 +95,7 @@ def test_name_taken_by_another_is_a_problem_of_the_second_only(stage: Stage) -> 
     (first,) = stage.started("aws")
     second = stage.agent("other", "aws")
     second.start()
-    problems = eventually(
-        lambda: _about_name(second.api.get("/v1/status").data["problems"]), "it sees the problem"
-    )
+    problems = eventually(lambda: _about_name(second.api.get("/v1/status").data["problems"]), "it sees the problem")
     assert "covey up --hostname NAME" in problems[0]
     assert _about_name(first.api.get("/v1/status").data["problems"]) == []
     (third,) = stage.started("azure")

@@ -672,7 +672,7 @@ def test_send_that_waits_hears_at_once_that_its_node_closes(play: Play) -> None:
     play(scenario)
 
 
-@pytest.mark.parametrize("count", range(0, 10))
+@pytest.mark.parametrize("count", range(10))
 def test_send_into_a_closing_node_is_promised_or_fails(count: int, play: Play) -> None:
     async def scenario(world: World) -> None:
         a, _ = await friends(world, "a", "b")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import os
 from pathlib import Path
 from typing import Any
@@ -14,10 +13,10 @@ from covey.base.errors import CoveyError, ParseError, StateError, StorageError, 
 from covey.base.paths import Home
 from covey.node import Node
 from covey.node import agent as agent_module
-from covey.testing import Link, SimHost, SimNetwork, Trace, run
+from covey.testing import Link, SimHost, Trace, run
 from covey.testing.trace import replay
 from covey.testing.world import World
-from tests.node.stage import Play, about, bodies, code_of, friends, network, raw, start_odd, steps, take, trust
+from tests.node.stage import Play, bodies, code_of, friends, network, start_odd, steps
 
 
 def place(world: World, name: str) -> Home:

@@ -376,6 +376,33 @@ def test_stream_ends_with_a_clear_error_when_its_peer_restarts(how: str, play: P
     play(scenario)
 
 
+@pytest.mark.parametrize("after_s", [0.0, 0.01, 0.1, 1.0, 60.0])
+def test_goodbye_ends_the_connection_whatever_sessions_it_still_has(after_s: float, play: Play) -> None:
+    """Handshakes that crossed leave one side two sessions for a while; the other says goodbye on the one it has."""
+
+    async def scenario(world: World) -> None:
+        a, _ = await friends(world, "a", "b")
+        stream = await a.open("b", "sink")
+        reading = asyncio.ensure_future(code_of(stream.read()))
+        await asyncio.sleep(after_s)
+        await world.machines["b"].stop()  # type: ignore[union-attr]
+        assert await asyncio.wait_for(reading, 0.5) != ""
+        await asyncio.sleep(0.1)
+        assert about(a, "b").paths == []
+
+    play(scenario)
+
+
+def test_ping_leaves_a_path_that_died(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, _ = await friends(world, "a", "b")
+        await direct(world, a, "b")
+        world.network.partition([world.machines["a"].host.ip], [world.machines["b"].host.ip])
+        assert (await a.ping("b")).path.kind == "relay"
+
+    play(scenario)
+
+
 def test_reader_hears_that_its_own_node_closes(play: Play) -> None:
     async def scenario(world: World) -> None:
         a, _ = await friends(world, "a", "b")

@@ -17,6 +17,7 @@ from covey.testing.world import World
 from covey.wire import trust as wire
 from tests.node.stage import Play, about, bodies, code_of, friends, knock, network, raw, start_odd, steps, trust, user
 
+
 def test_request_shows_who_asks_and_why_and_approving_it_makes_both_trusted(play: Play) -> None:
     async def scenario(world: World) -> None:
         a, b = await network(world, "a", "b")

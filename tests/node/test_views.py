@@ -5,8 +5,8 @@ from pathlib import Path
 from covey.base.types import Identity
 from covey.node import views
 from covey.node.storage import InboxMessage
-from tests.node.stage import Play, about, friends, network, trust
 from covey.testing.world import World
+from tests.node.stage import Play, about, friends, network, trust
 
 
 def message(**changes: object) -> InboxMessage:

@@ -344,7 +344,13 @@ class Endpoint:
             return
         if connection.closed:
             return
-        if connection.session is session:
+        if by_peer and code in (CloseCode.DONE, CloseCode.SHUTDOWN):
+            # The connection is over, and so is any other session of it: the peer may have had this one only.
+            connection.session = None
+            for other in self._sessions_of(connection):
+                self._forget(other)
+                other.abandon()
+        elif connection.session is session:
             others = self._sessions_of(connection)
             connection.session = None
             if others:
