@@ -79,7 +79,9 @@ def _arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _pair(kind: str, server_core: int, client_core: int, arguments: argparse.Namespace, *, bulk: bool) -> dict[str, float]:
+def _pair(
+    kind: str, server_core: int, client_core: int, arguments: argparse.Namespace, *, bulk: bool
+) -> dict[str, float]:
     """Two processes, pinned: what the client measured, and the server's CPU seconds beside it."""
     here, there = multiprocessing.Pipe()
     context = multiprocessing.get_context("spawn")
@@ -97,7 +99,7 @@ def _pair(kind: str, server_core: int, client_core: int, arguments: argparse.Nam
         server.kill()
 
 
-# --- the server --------------------------------------------------------------------------------------------------------
+# --- the server -----------------------------------------------------------------------------------------------------
 
 
 def _serve(kind: str, core: int, pipe: Pipe) -> None:
@@ -129,7 +131,9 @@ async def _serve_tcp(kind: str, pipe: Pipe) -> None:
         writer.close()
 
     with tempfile.TemporaryDirectory() as folder:
-        server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=_server_tls(folder) if kind == "tls" else None, limit=PIECE)
+        server = await asyncio.start_server(
+            serve, "127.0.0.1", 0, ssl=_server_tls(folder) if kind == "tls" else None, limit=PIECE
+        )
         pipe.send(server.sockets[0].getsockname())
         await _wait_stop(pipe, received)
         server.close()
@@ -165,7 +169,7 @@ def _transport(allow: Any) -> Transport:
     return Transport(host, credentials, allow=allow, on_event=lambda _: None)
 
 
-# --- the client --------------------------------------------------------------------------------------------------------
+# --- the client -----------------------------------------------------------------------------------------------------
 
 
 async def _measure(kind: str, pipe: Pipe, megabytes: int, profile: bool) -> dict[str, float]:
@@ -262,7 +266,7 @@ async def _bulk(send: Bulk, done: Callable[[], Awaitable[None]], megabytes: int)
     return {"bulk_gbit_s": size * 8 / seconds / 1e9, "cpu_s_per_gb_send": cpu / (size / 1e9)}
 
 
-# --- TLS for the baseline -------------------------------------------------------------------------------------------------
+# --- TLS for the baseline -------------------------------------------------------------------------------------------
 
 
 def _server_tls(folder: str) -> ssl.SSLContext:
@@ -282,9 +286,7 @@ def _server_tls(folder: str) -> ssl.SSLContext:
     )
     path = Path(folder) / "baseline.pem"
     path.write_bytes(
-        key.private_bytes(
-            serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-        )
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         + certificate.public_bytes(serialization.Encoding.PEM)
     )
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -299,7 +301,7 @@ def _client_tls() -> ssl.SSLContext:
     return context
 
 
-# --- results -----------------------------------------------------------------------------------------------------------
+# --- results --------------------------------------------------------------------------------------------------------
 
 
 def _result(name: str, kinds: dict[str, list[float]], runs: int) -> dict[str, Any]:

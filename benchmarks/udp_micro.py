@@ -148,9 +148,7 @@ class Mirror:
         self.alarm: float | None = None
         self.stamp = 0.0
 
-    def receive(
-        self, now: float, view: memoryview, segment: int, local: int, remote: tuple[str, int]
-    ) -> None:
+    def receive(self, now: float, view: memoryview, segment: int, local: int, remote: tuple[str, int]) -> None:
         self.left -= 1
         self.times.append(time.perf_counter() - self.stamp)
         self.stamp = time.perf_counter()
@@ -206,9 +204,7 @@ def turn_ping(rounds: int, same_core: bool) -> dict[str, object]:
     """Round trips of one 64-byte datagram through asyncio and `Driver` on both sides."""
     ours, theirs = multiprocessing.Pipe()
     cores = sorted(os.sched_getaffinity(0))
-    other = multiprocessing.Process(
-        target=mirror_process, args=(theirs, cores[0] if same_core else cores[-1], rounds)
-    )
+    other = multiprocessing.Process(target=mirror_process, args=(theirs, cores[0] if same_core else cores[-1], rounds))
     other.start()
     remote = ours.recv()
     pin(cores[0])
@@ -238,9 +234,7 @@ def pin(core: int | None) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--segment", type=int, default=1452, help="bytes per datagram")
     parser.add_argument("--trains", type=int, default=0, help="datagrams per train (default: as many as fit)")

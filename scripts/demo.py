@@ -75,9 +75,7 @@ class Demo:
             times.append(time.perf_counter() - began)
             expect_equal("the agent's name", name, self.api[machine].status()["name"])
         self._await_rendezvous()
-        self.measured(
-            "agent started", milliseconds(times), "covey daemon start, until it serves, median of 3"
-        )
+        self.measured("agent started", milliseconds(times), "covey daemon start, until it serves, median of 3")
         self._measure_memory("daemon memory, new")
 
     def ask(self) -> None:
@@ -88,9 +86,7 @@ class Demo:
             self.stage.covey(AWS, "handshake", NAMES[AZURE])
             asked = events.expect("aws's request at azure", "trust.changed", state="pending")
         expect_equal("aws's view of azure", "requested", self.api[AWS].peer(NAMES[AZURE])["trust"])
-        self.measured(
-            "first contact", milliseconds([asked - began]), "covey handshake, until the other side is asked"
-        )
+        self.measured("first contact", milliseconds([asked - began]), "covey handshake, until the other side is asked")
 
     def approve(self) -> None:
         """The owners compare the safety numbers, over the phone for example: equal numbers mean that nobody
@@ -136,9 +132,7 @@ class Demo:
         self.stage.covey(AWS, "ping", NAMES[AZURE], "--count", "3", "--interval", "0.1")
         peer = self.api[AWS].peer(NAMES[AZURE])
         expect_equal("the path in use", "direct", active_path(peer))
-        expect(
-            sent_bytes(peer, "relay") > 0, "the first bytes to have gone over the relay", "none went there"
-        )
+        expect(sent_bytes(peer, "relay") > 0, "the first bytes to have gone over the relay", "none went there")
         times = [self.api[AWS].post("/v1/ping", peer=NAMES[AZURE])["rtt_ms"] for _ in range(SAMPLES)]
         microseconds = f"{statistics.median(times) * 1000:.0f} µs"
         self.measured("round trip", microseconds, f"as covey ping tells it, median of {SAMPLES}")
@@ -167,13 +161,9 @@ class Demo:
         seconds = time.perf_counter() - began
         expect(f"{MANY_MESSAGES} delivered" in output, f"{MANY_MESSAGES} delivered", output)
         arrived = [message["body"] for message in self.api[GCP].inbox()[before:]]
-        expect(
-            arrived == file.read_text().splitlines(), "every line once, in order", f"{len(arrived)} messages"
-        )
+        expect(arrived == file.read_text().splitlines(), "every line once, in order", f"{len(arrived)} messages")
         rate = f"{MANY_MESSAGES / seconds:,.0f} /s"
-        self.measured(
-            "messages", rate, f"{MANY_MESSAGES:,} lines on both disks, the command's start included"
-        )
+        self.measured("messages", rate, f"{MANY_MESSAGES:,} lines on both disks, the command's start included")
         times = [self._time_status() for _ in range(7)]
         self.measured("a command's answer", milliseconds(times), "covey status, median of 7")
 
@@ -183,9 +173,7 @@ class Demo:
         output = self.stage.covey(AWS, "send-message", NAMES[AZURE], "--data", "no rendezvous, no matter")
         expect(output.startswith("delivered"), "`delivered`", output)
         seconds = self._pour(AWS, GCP)
-        self.display.say(
-            f"And {STREAM_SIZE:,} bytes through a stream to gcp in {seconds:.2f} s, SHA-256 equal."
-        )
+        self.display.say(f"And {STREAM_SIZE:,} bytes through a stream to gcp in {seconds:.2f} s, SHA-256 equal.")
 
     def restart_rendezvous(self) -> None:
         """It finds its port and identity on its disk, so that the ticket stays valid, and the agents return
@@ -218,9 +206,7 @@ class Demo:
         order = "order kept" if arrived == sorted(arrived, key=bodies.index) else "out of order"
         found = f"{len(arrived)} messages: {lost} lost, {twice} twice, {order}"
         expect(arrived == bodies, f"all {CRASH_MESSAGES} messages once, in order", found)
-        self.display.say(
-            f"When azure died, {delivered} of {CRASH_MESSAGES} were delivered. Its inbox has {found}."
-        )
+        self.display.say(f"When azure died, {delivered} of {CRASH_MESSAGES} were delivered. Its inbox has {found}.")
         self.measured("recovery", milliseconds([again - killed]), "kill -9, start, until the next delivery")
 
     def stop(self) -> None:

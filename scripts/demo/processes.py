@@ -80,9 +80,7 @@ class Stage:
 
     def quietly(self, profile: str, *words: str, **environment: str) -> str:
         """The same, not shown."""
-        child = self._start(
-            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, COVEY_PROFILE=profile, **environment
-        )
+        child = self._start(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, COVEY_PROFILE=profile, **environment)
         try:
             output, errors = child.communicate(timeout=COMMAND_SECONDS)
         except subprocess.TimeoutExpired:
@@ -127,9 +125,7 @@ class Stage:
 
     def running(self) -> list[int]:
         """Every process of ours that lives: those who hold a profile, and our own children."""
-        holders = (
-            [self.holder(profile.name) for profile in self.home.iterdir()] if self.home != Path() else []
-        )
+        holders = [self.holder(profile.name) for profile in self.home.iterdir()] if self.home != Path() else []
         children = [child.pid for child in self._children if child.poll() is None]
         return list(dict.fromkeys([*(pid for pid in holders if pid is not None), *children]))
 
@@ -142,9 +138,7 @@ class Stage:
             shutil.copyfile(log, LOGS / name)
         return LOGS
 
-    def _start(
-        self, words: Sequence[str], *, stdout: Any, stderr: Any, **environment: str
-    ) -> subprocess.Popen[str]:
+    def _start(self, words: Sequence[str], *, stdout: Any, stderr: Any, **environment: str) -> subprocess.Popen[str]:
         with self._uninterrupted():
             child = subprocess.Popen(
                 [self._covey, *words],

@@ -81,9 +81,7 @@ def test_block32_needs_a_limit() -> None:
         Reader(raw).block32(3)
 
 
-@pytest.mark.parametrize(
-    ("method", "raw"), [("block8", b"\3xyz"), ("block16", b"\0\3xyz"), ("text8", b"\3xyz")]
-)
+@pytest.mark.parametrize(("method", "raw"), [("block8", b"\3xyz"), ("block16", b"\0\3xyz"), ("text8", b"\3xyz")])
 def test_limit_is_inclusive(method: str, raw: bytes) -> None:
     assert len(getattr(Reader(raw), method)(3)) == 3
     with pytest.raises(ParseError):

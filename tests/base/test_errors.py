@@ -49,9 +49,7 @@ def test_codes_are_unique_lower_case_words() -> None:
 
 
 def test_every_error_is_public_and_in_the_printed_tree() -> None:
-    defined = {
-        name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, CoveyError)
-    }
+    defined = {name for name, kind in vars(errors).items() if isinstance(kind, type) and issubclass(kind, CoveyError)}
     assert defined == set(errors.__all__)
     assert errors.__doc__ is not None
     assert all(name in errors.__doc__ for name in defined)

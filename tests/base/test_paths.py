@@ -55,9 +55,7 @@ def locate(env: dict[str, str], profile: str | None = None) -> Home:
     ],
     ids=["plain", "xdg", "no-home-needed", "relative-xdg-ignored", "covey-home"],
 )
-def test_locate_follows_the_environment(
-    env: dict[str, str], config: str, state: str, recovery: str, run: str
-) -> None:
+def test_locate_follows_the_environment(env: dict[str, str], config: str, state: str, recovery: str, run: str) -> None:
     home = locate(env)
     expected = [Path(config), Path(state), Path(recovery), Path(run)]
     assert expected == [home.config_dir, home.state_dir, home.recovery_dir, home.run_dir]

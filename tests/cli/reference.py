@@ -14,9 +14,9 @@ from typing import Any
 import typer
 from typer.main import get_command
 
+from covey.base.exit_codes import EXIT_CODES
 from covey.cli.app import app
 from covey.cli.command import COMMON_OPTIONS
-from covey.base.exit_codes import EXIT_CODES
 
 HEAD = """\
 # The command line
@@ -105,11 +105,7 @@ def _spelling(option: Any) -> str:
 
 
 def _meaning(option: Any) -> str:
-    default = (
-        ""
-        if option.is_flag or option.default is None or option.default == ""
-        else f" Default: {option.default}."
-    )
+    default = "" if option.is_flag or option.default is None or option.default == "" else f" Default: {option.default}."
     return f"{option.help}{default}"
 
 

@@ -76,9 +76,7 @@ def test_broken_answer_is_an_error(home: Home, listener: socket.socket, answer: 
     assert caught.value.code == code
 
 
-def test_daemon_that_hangs_is_a_timeout(
-    home: Home, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_daemon_that_hangs_is_a_timeout(home: Home, listener: socket.socket, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("covey.cli.client.GRACE_SECONDS", 0.0)
     with Client(home, timeout=0.05) as client, pytest.raises(errors.TimeoutError):
         client.get("/v1/status", NodeView)

@@ -135,9 +135,7 @@ def test_ping_measures_as_often_as_asked(covey: Covey, daemon: RunningDaemon) ->
 
 
 def test_ping_of_a_silent_peer_is_unreachable(covey: Covey, daemon: RunningDaemon) -> None:
-    daemon.node.failures["ping"] = UnreachableError(
-        "azure-processor does not answer", next_step="covey peers"
-    )
+    daemon.node.failures["ping"] = UnreachableError("azure-processor does not answer", next_step="covey peers")
     result = covey("ping", PEER_NAME)
     assert result.code == 6
     assert result.err == "error: azure-processor does not answer (unreachable)\nnext: covey peers\n"
@@ -223,9 +221,7 @@ def test_inbox_pages(covey: Covey, daemon: RunningDaemon) -> None:
         daemon.node.receive(str(number))
     result = covey("inbox", "--limit", "2")
     assert result.err == "next: covey inbox --after 2\n"
-    assert [
-        item["number"] for item in covey("inbox", "--after", "2", "--json").document["data"]["items"]
-    ] == [3]
+    assert [item["number"] for item in covey("inbox", "--after", "2", "--json").document["data"]["items"]] == [3]
 
 
 def test_inbox_show_prints_the_whole_body(covey: Covey, daemon: RunningDaemon) -> None:

@@ -24,9 +24,7 @@ def home(environment: Path) -> Home:
 def stand_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     """Start a little program instead of the daemon; it finds its options in `options`."""
     source = f"import json, os, sys, time\noptions = json.loads(sys.argv[1])\n{code}"
-    monkeypatch.setattr(
-        launch, "_command", lambda options: [sys.executable, "-c", source, launch.json.dumps(options)]
-    )
+    monkeypatch.setattr(launch, "_command", lambda options: [sys.executable, "-c", source, launch.json.dumps(options)])
 
 
 def test_command_does_not_import_from_the_current_directory() -> None:
@@ -50,9 +48,7 @@ def test_start_returns_what_the_daemon_says(home: Home, monkeypatch: pytest.Monk
 
 
 def test_start_raises_what_the_daemon_says(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
-    said = (
-        '{"ok": false, "status": 409, "error": {"code": "profile-in-use", "message": "m", "next_step": "n"}}'
-    )
+    said = '{"ok": false, "status": 409, "error": {"code": "profile-in-use", "message": "m", "next_step": "n"}}'
     stand_in(monkeypatch, f"os.write(options['status_fd'], b'{said}\\n')")
     with pytest.raises(CoveyError) as caught:
         launch.start(home, {}, timeout=20)
@@ -72,9 +68,7 @@ def test_start_gives_up_after_the_timeout(home: Home, monkeypatch: pytest.Monkey
     fifo = home.state_dir / "fifo"
     home.state_dir.mkdir(parents=True)
     os.mkfifo(fifo)
-    stand_in(
-        monkeypatch, f"open({str(fifo)!r}).read()"
-    )  # it lives until somebody opens and closes the other end
+    stand_in(monkeypatch, f"open({str(fifo)!r}).read()")  # it lives until somebody opens and closes the other end
     with pytest.raises(errors.TimeoutError):
         launch.start(home, {}, timeout=0.05)
     fifo.open("w").close()

@@ -57,9 +57,7 @@ def test_repeating_with_the_same_id_repeats_the_message_ids(
     assert len(set(ids)) == 3
 
 
-def test_wrong_line_is_named_and_those_before_it_are_sent(
-    covey: Covey, daemon: RunningDaemon, tmp_path: Path
-) -> None:
+def test_wrong_line_is_named_and_those_before_it_are_sent(covey: Covey, daemon: RunningDaemon, tmp_path: Path) -> None:
     path = tmp_path / "lines"
     path.write_text('{"n": 1}\n\n{"n": 2}\n{"n": }\n{"n": 3}\n')
     result = covey("send-message", PEER_NAME, "--lines", str(path), "--type", "json", "--json")

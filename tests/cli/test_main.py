@@ -40,9 +40,7 @@ def test_command_without_a_daemon_says_how_to_start_it(covey: Covey, arguments: 
     result = covey(*arguments)
     assert result.code == 3
     assert result.out == ""
-    assert result.err == (
-        "error: no daemon is running for profile 'default' (not-running)\nnext: covey daemon start\n"
-    )
+    assert result.err == ("error: no daemon is running for profile 'default' (not-running)\nnext: covey daemon start\n")
 
 
 @pytest.mark.parametrize("arguments", NEEDS_DAEMON, ids=" ".join)
@@ -101,9 +99,7 @@ def test_socket_directory_that_others_can_change_is_refused(covey: Covey, enviro
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_usage_error_exits_with_2_and_says_what_is_wrong(
-    covey: Covey, arguments: list[str], message: str
-) -> None:
+def test_usage_error_exits_with_2_and_says_what_is_wrong(covey: Covey, arguments: list[str], message: str) -> None:
     if "--json" not in arguments:
         result = covey(*arguments)
         assert (result.code, result.out) == (2, "")
@@ -150,9 +146,7 @@ def test_version_needs_no_daemon(covey: Covey, arguments: list[str]) -> None:
     assert "version" in covey(*arguments, "--json").document["data"]
 
 
-def test_unforeseen_error_is_internal_without_a_traceback(
-    covey: Covey, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unforeseen_error_is_internal_without_a_traceback(covey: Covey, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: object, *arguments: object) -> None:
         raise ZeroDivisionError("oh")
 
@@ -203,9 +197,7 @@ def test_interrupt_while_following_is_quiet(environment: Path) -> None:
     restored = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     code = f"{restored}; from covey.cli.main import main; main()"
     command = [sys.executable, "-c", code, "daemon", "logs", "--follow"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    ) as process:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"t  info  first\n"
         process.send_signal(signal.SIGINT)

@@ -90,6 +90,9 @@ REGRESSIONS = {
     "keepalive-after-an-old-loss-is-not-a-dead-path": (47, ()),
     "stop-before-reset-leaks-no-stream": (31, ()),
     "answers-without-acknowledgements-are-no-storm": (85, ("block", "move", "deaf")),
+    "session-verified-late-does-not-take-over": (1229, ("short",)),
+    "session-that-answers-replaces-one-that-does-not": (3034, ("short",)),
+    "both-sides-agree-after-a-stall-of-one": (3203, ("move",)),
 }
 
 

@@ -14,7 +14,7 @@ from covey.core.relay import RelayTable
 from covey.core.session import Session
 from covey.core.stream import Stream
 from covey.wire.control import CANDIDATE_HOST, Candidate
-from tests.core.pair import Address, Side, Wire
+from tests.core.pair import Address, Wire
 
 A, B, R = ("10.0.0.1", 4000), ("10.0.0.2", 4000), ("10.0.0.9", 4000)
 
@@ -280,6 +280,21 @@ def test_direct_path_that_carries_probes_but_no_data_is_given_up(world: World) -
     assert len(flow.received) - received > 8 * flow.rate
     assert world.route.relayed
     flow.stop()
+
+
+@pytest.mark.parametrize("delay", [0.0, 0.0001, 0.01])
+def test_only_path_that_carries_probes_but_no_data_is_no_storm(delay: float) -> None:
+    """Every answer to a probe says that the path lives, every acknowledgement that it does not: that takes its time."""
+    wire = Wire(1, delay=delay)
+    a, b = wire.side("a", A), wire.side("b", B)
+    connection = a.connect(b)
+    wire.run(2)
+    wire.tap = lambda source, target, datagram: datagram if datagram[1] == limits.PROBE_PATH else None
+    before = wire.datagrams
+    connection.open("s").write(bytes(50_000))
+    wire.run(60)
+    assert wire.datagrams - before < 1500
+    assert 1 <= len(a.of(ConnectionStalled)) <= 60
 
 
 def test_every_path_dead_stalls_once_and_heals(world: World) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from covey.core import limits
 from covey.core.events import ConnectionLive, Event, Ponged
 from covey.core.sender import Train

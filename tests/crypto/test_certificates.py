@@ -27,9 +27,7 @@ TRANSPORT = TransportKey(b"\5" * 32)
 LOG = incept(ROOT, commitment(NEXT.public))
 ROTATED = rotate(LOG, NEXT, commitment(STRANGER.public))
 DELEGATION = Delegation.make(ROOT, LOG.head, 7, OPERATIONAL.public, NOW, NOW + DELEGATION_LIFE_US)
-CERTIFICATE = TransportCertificate.make(
-    OPERATIONAL, LOG.identity, TRANSPORT.public, NOW, NOW + TRANSPORT_LIFE_US
-)
+CERTIFICATE = TransportCertificate.make(OPERATIONAL, LOG.identity, TRANSPORT.public, NOW, NOW + TRANSPORT_LIFE_US)
 
 
 def refused(call: Callable[..., None], *arguments: object) -> str:
@@ -51,12 +49,7 @@ def test_delegation_layout() -> None:
 
 
 def test_certificate_layout() -> None:
-    body = (
-        LOG.identity
-        + TRANSPORT.public
-        + NOW.to_bytes(8, "big")
-        + (NOW + TRANSPORT_LIFE_US).to_bytes(8, "big")
-    )
+    body = LOG.identity + TRANSPORT.public + NOW.to_bytes(8, "big") + (NOW + TRANSPORT_LIFE_US).to_bytes(8, "big")
     assert CERTIFICATE.raw == body + OPERATIONAL.sign("transport", body)
     assert len(CERTIFICATE.raw) == TransportCertificate.SIZE == 144
 

@@ -221,9 +221,7 @@ def _honest(actions: list[bool]) -> KeyLog:
 
 
 @given(st.lists(st.booleans(), max_size=4), st.lists(st.booleans(), max_size=4))
-def test_merge_of_one_owners_logs_never_forks_and_never_loses_a_rotation(
-    one: list[bool], two: list[bool]
-) -> None:
+def test_merge_of_one_owners_logs_never_forks_and_never_loses_a_rotation(one: list[bool], two: list[bool]) -> None:
     left, right = _honest(one), _honest(two)
     result, mirrored = merge(left, right), merge(right, left)
     assert not result.forked

@@ -46,9 +46,7 @@ def from_vector(vector: dict[str, Any], initiator: bool) -> HandshakeState:
     )
 
 
-def side(
-    pattern: str, initiator: bool, *, prologue: bytes = PROLOGUE, psk: bytes | None = NO_PSK
-) -> HandshakeState:
+def side(pattern: str, initiator: bool, *, prologue: bytes = PROLOGUE, psk: bytes | None = NO_PSK) -> HandshakeState:
     remote = STATIC[False].public if initiator and PATTERNS[pattern].initiator_knows_responder else None
     return HandshakeState(
         pattern,

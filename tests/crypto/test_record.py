@@ -48,9 +48,7 @@ def build(**changes: Any) -> Record:
         "nat_class": 2,
     }
     mine = changes.pop("mine", MINE)
-    return Record.make(
-        mine.operational, mine.log, mine.delegation, mine.current.certificate, **fields | changes
-    )
+    return Record.make(mine.operational, mine.log, mine.delegation, mine.current.certificate, **fields | changes)
 
 
 FULL = build()
@@ -145,8 +143,7 @@ def test_make_refuses_what_a_record_cannot_hold(name: str) -> None:
 
 def test_make_refuses_over_1000_bytes() -> None:
     homes = [
-        Home(Identity(bytes([n]) * 32), ("a" * 50 + ".example:4040", "b" * 50 + ".example:4040"))
-        for n in range(3)
+        Home(Identity(bytes([n]) * 32), ("a" * 50 + ".example:4040", "b" * 50 + ".example:4040")) for n in range(3)
     ]
     with pytest.raises(LimitError):
         build(homes=homes, name="n" * 63, tags=[f"{n}" * 32 for n in range(8)])
@@ -262,9 +259,7 @@ def test_record_of_another_key_is_refused() -> None:
 def test_record_with_a_forged_delegation_is_refused() -> None:
     thief = SigningKey(b"\x61" * 32)
     forged = Delegation.make(thief, MINE.log.head, 99, thief.public, NOW, NOW + DELEGATION_LIFE_US)
-    stolen = replace(MINE, delegation=forged, operational=thief, transport_keys=()).rotate_transport(
-        b"\x62" * 32, NOW
-    )
+    stolen = replace(MINE, delegation=forged, operational=thief, transport_keys=()).rotate_transport(b"\x62" * 32, NOW)
     assert refused(build(mine=stolen)) == "bad-signature"
 
 

@@ -44,9 +44,7 @@ def _identity() -> tuple[dict[str, Any], KeyLog, SigningKey]:
         "root_publics": [root.public.hex() for root in roots],
         "commitments": [commitment(root.public).hex() for root in roots[1:]],
         "identity": log.identity.hex(),
-        "addresses": [
-            {"nonce": nonce, "address": address(log.identity, nonce).hex()} for nonce in (0, 1, 255)
-        ],
+        "addresses": [{"nonce": nonce, "address": address(log.identity, nonce).hex()} for nonce in (0, 1, 255)],
         "log_incept": log.raw.hex(),
         "log_incept_rotate": rotated.raw.hex(),
         "log_incept_rotate_head": rotated.head.hex(),
@@ -59,9 +57,7 @@ def _identity() -> tuple[dict[str, Any], KeyLog, SigningKey]:
 def _signed(log: KeyLog, root: SigningKey) -> dict[str, Any]:
     operational, transport = SigningKey(b"\4" * 32), TransportKey(b"\5" * 32)
     delegation = Delegation.make(root, log.head, 7, operational.public, NOW, NOW + DELEGATION_LIFE_US)
-    certificate = TransportCertificate.make(
-        operational, log.identity, transport.public, NOW, NOW + TRANSPORT_LIFE_US
-    )
+    certificate = TransportCertificate.make(operational, log.identity, transport.public, NOW, NOW + TRANSPORT_LIFE_US)
     home = Home(Identity(b"\6" * 32), ("192.0.2.1:4040", "[2001:db8::1]:4040"))
     record = Record.make(
         operational, log, delegation, certificate,

@@ -64,9 +64,7 @@ class MemoryStream:
         rest = memoryview(data)
         while rest:
             async with self._changed:
-                await self._changed.wait_for(
-                    lambda: len(self.held) < self.window or self.reset_code is not None
-                )
+                await self._changed.wait_for(lambda: len(self.held) < self.window or self.reset_code is not None)
                 self._check()
                 taken = min(len(rest), self.window - len(self.held))
                 self.held += rest[:taken]
@@ -265,15 +263,11 @@ class MemoryNode:
         return message
 
     def _peer(self) -> PeerView:
-        return PeerView(
-            PEER_IDENTITY, "1111.2222.3333", PEER_NAME, self.trust, SAFETY_NUMBER, reason=self.reason
-        )
+        return PeerView(PEER_IDENTITY, "1111.2222.3333", PEER_NAME, self.trust, SAFETY_NUMBER, reason=self.reason)
 
     def _known(self, peer: str) -> None:
         if peer not in (PEER_NAME, PEER_IDENTITY, "1111.2222.3333", SAFETY_NUMBER):
-            raise NotFoundError(
-                f"nobody is called {peer!r}", code="unknown-peer", next_step=f"covey find {peer}"
-            )
+            raise NotFoundError(f"nobody is called {peer!r}", code="unknown-peer", next_step=f"covey find {peer}")
 
     def _fail(self, method: str) -> None:
         if method in self.failures:

@@ -133,9 +133,7 @@ def test_send_batch_keeps_order_and_ids() -> None:
     assert [body for _, body, *_ in service.node.sent] == [b"0", b"1", b"2"]
 
 
-@pytest.mark.parametrize(
-    "ids", [["a" * 32, None], ["a" * 32, "a" * 32]], ids=["some-without", "the-same-twice"]
-)
+@pytest.mark.parametrize("ids", [["a" * 32, None], ["a" * 32, "a" * 32]], ids=["some-without", "the-same-twice"])
 def test_send_batch_refuses_ids_that_are(ids: list[str | None]) -> None:
     with pytest.raises(UsageError):
         call(
@@ -175,6 +173,4 @@ def test_stop_begins_to_drain() -> None:
 
 def test_reference_page_names_every_route() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference-api.md").read_text()
-    assert [
-        f"{route.method} {route.path}" for route in ROUTES if f"`{route.method} {route.path}`" not in page
-    ] == []
+    assert [f"{route.method} {route.path}" for route in ROUTES if f"`{route.method} {route.path}`" not in page] == []

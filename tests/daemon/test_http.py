@@ -48,12 +48,8 @@ def test_error_status_is_one_to_one() -> None:
     assert sorted(set(statuses)) == sorted(statuses)
 
 
-@pytest.mark.parametrize(
-    "cls", [getattr(errors, name) for name in errors.__all__], ids=lambda cls: cls.__name__
-)
-def test_error_of_every_class_is_an_error_view_with_its_status(
-    daemon: RunningDaemon, cls: type[CoveyError]
-) -> None:
+@pytest.mark.parametrize("cls", [getattr(errors, name) for name in errors.__all__], ids=lambda cls: cls.__name__)
+def test_error_of_every_class_is_an_error_view_with_its_status(daemon: RunningDaemon, cls: type[CoveyError]) -> None:
     daemon.node.failures["ping"] = cls("it went wrong", code="some-code", next_step="do this")
     status, view = request(daemon, "POST", "/v1/ping", b'{"peer": "azure-processor"}')
     assert status == api_http.error_status(cls("x"))

@@ -16,9 +16,7 @@ def document() -> dict[str, Any]:
 
 
 def test_document_describes_every_route_and_no_other() -> None:
-    described = {
-        (method.upper(), path) for path, operations in document()["paths"].items() for method in operations
-    }
+    described = {(method.upper(), path) for path, operations in document()["paths"].items() for method in operations}
     assert described == {(route.method, route.path) for route in ROUTES}
 
 
@@ -31,9 +29,7 @@ def test_document_resolves_every_reference() -> None:
 
 def test_parameters_are_in_the_path_or_the_query() -> None:
     inbox = document()["paths"]["/v1/inbox"]["get"]["parameters"]
-    assert {each["name"]: each["in"] for each in inbox} == dict.fromkeys(
-        ("all", "limit", "after", "bodies"), "query"
-    )
+    assert {each["name"]: each["in"] for each in inbox} == dict.fromkeys(("all", "limit", "after", "bodies"), "query")
     peer = document()["paths"]["/v1/peers/{peer}"]["get"]["parameters"]
     assert [(each["name"], each["in"], each["required"]) for each in peer] == [("peer", "path", True)]
 

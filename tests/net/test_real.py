@@ -114,9 +114,7 @@ def test_source_address(host: RealHost, remote: tuple[str, int], expected: str |
         ("fe80::1%7", "fe80::1%7"),
     ],
 )
-def test_resolve_passes_literals_through_without_a_thread(
-    host: RealHost, literal: str, expected: str
-) -> None:
+def test_resolve_passes_literals_through_without_a_thread(host: RealHost, literal: str, expected: str) -> None:
     threads = threading.active_count()
     found = asyncio.run(host.resolve(literal, 4040))
     assert found == [(expected, 4040)]

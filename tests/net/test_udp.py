@@ -130,9 +130,7 @@ def test_empty_datagram_is_skipped_and_counted(pair: tuple[UdpSocketPort, UdpSoc
     [("127.0.0.1", 1), ("255.255.255.255", 9), ("::1", 9), ("not an address", 9)],
     ids=["nobody listens", "broadcast", "other family", "no address"],
 )
-def test_errors_of_a_destination_are_loss(
-    pair: tuple[UdpSocketPort, UdpSocketPort], remote: tuple[str, int]
-) -> None:
+def test_errors_of_a_destination_are_loss(pair: tuple[UdpSocketPort, UdpSocketPort], remote: tuple[str, int]) -> None:
     one, two = pair
     for _ in range(3):
         assert one.send(memoryview(pattern(3000)), 1000, remote)

@@ -21,7 +21,7 @@ from covey.testing import Link
 from covey.testing.world import World
 from tests.node.stage import Play, bodies, code_of, friends, network, steps, take, trust, user
 
-# --- bodies ------------------------------------------------------------------------------------------------------------
+# --- bodies ----------------------------------------------------------------------------------------------------------
 
 GOOD_BODIES: dict[str, tuple[Any, Any, str, str]] = {
     "text": ("grüße", None, "text", "grüße"),
@@ -138,7 +138,7 @@ def test_option_that_makes_no_sense_is_refused(case: str, play: Play) -> None:
     play(scenario)
 
 
-# --- order, ids, results -----------------------------------------------------------------------------------------------
+# --- order, ids, results ---------------------------------------------------------------------------------------------
 
 
 def test_messages_arrive_in_the_order_of_their_calls(play: Play) -> None:
@@ -171,20 +171,20 @@ def test_send_many_is_all_or_nothing_and_in_order(play: Play) -> None:
 def test_same_id_is_the_same_message(play: Play) -> None:
     async def scenario(world: World) -> None:
         a, b, c = await friends(world, "a", "b", "c")
-        id = "0123456789abcdef" * 2
-        first = await a.send("b", "once", id=id)
-        again = await a.send("b", "once", id=id)
-        assert first.id == again.id == id
+        same = "0123456789abcdef" * 2
+        first = await a.send("b", "once", id=same)
+        again = await a.send("b", "once", id=same)
+        assert first.id == again.id == same
         assert (again.result, await bodies(b)) == ("delivered", ["once"])
         for other in ("other", b"once"):
             with pytest.raises(UsageError) as reused:
-                await a.send("b", other, id=id)
+                await a.send("b", other, id=same)
             assert reused.value.code == "id-reused"
-        assert (await a.send("c", "other", id=id)).result == "delivered"
+        assert (await a.send("c", "other", id=same)).result == "delivered"
         assert await bodies(c) == ["other"]
         await world.crash("a")
         await world.restart("a")
-        assert (await world.node("a").send("b", "once", id=id)).result == "delivered"
+        assert (await world.node("a").send("b", "once", id=same)).result == "delivered"
         assert await bodies(b) == ["once"]
 
     play(scenario)
@@ -314,7 +314,7 @@ def test_sender_that_dies_in_the_middle_loses_nothing_that_was_promised(moment: 
     play(scenario)
 
 
-# --- expiry ------------------------------------------------------------------------------------------------------------
+# --- expiry ----------------------------------------------------------------------------------------------------------
 
 
 def test_message_expires_on_time_and_later_ones_still_arrive(play: Play) -> None:
@@ -375,9 +375,7 @@ def test_message_that_expired_while_its_sender_was_down_is_not_brought(play: Pla
 
 
 @pytest.mark.parametrize("ttls", [(10.0, 20.0), (20.0, 10.0)], ids=["in order", "out of order"])
-def test_messages_that_expire_behind_a_full_window_hold_up_nothing(
-    ttls: tuple[float, float], play: Play
-) -> None:
+def test_messages_that_expire_behind_a_full_window_hold_up_nothing(ttls: tuple[float, float], play: Play) -> None:
     """Nine large messages fill what may be unsettled; two behind them die in a partition; one lives."""
 
     async def scenario(world: World) -> None:
@@ -404,15 +402,15 @@ def test_expiry_of_one_message_says_nothing_about_another_with_its_id(play: Play
         a, _, _ = await friends(world, "a", "b", "c")
         for name in ("b", "c"):
             await world.crash(name)
-        id = "cd" * 16
-        short = asyncio.ensure_future(a.send("b", "x", id=id, ttl=5.0, wait=20.0))
-        long = asyncio.ensure_future(a.send("c", "x", id=id, wait=20.0))
+        same = "cd" * 16
+        short = asyncio.ensure_future(a.send("b", "x", id=same, ttl=5.0, wait=20.0))
+        long = asyncio.ensure_future(a.send("c", "x", id=same, wait=20.0))
         assert [(await short).result, (await long).result] == ["expired", "queued"]
 
     play(scenario)
 
 
-# --- the inbox ---------------------------------------------------------------------------------------------------------
+# --- the inbox -------------------------------------------------------------------------------------------------------
 
 
 def test_inbox_lists_shows_acknowledges_and_clears(play: Play) -> None:
@@ -487,7 +485,7 @@ def test_follower_gets_the_unread_then_every_new_one_and_acknowledges(play: Play
 
         async def follow() -> None:
             async for message in b.inbox():
-                seen.append(message.body)
+                seen.append(message.body)  # noqa: PERF401 - it never ends
 
         following = asyncio.ensure_future(follow())
         await world.until(lambda: len(seen) == 250)
@@ -540,9 +538,7 @@ def test_follower_ends_when_the_node_closes_in_the_middle_of_a_message(play: Pla
     play(scenario)
 
 
-def test_full_inbox_refuses_and_takes_again_once_there_is_room(
-    play: Play, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_inbox_refuses_and_takes_again_once_there_is_room(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {**inbox_storage.Inbox.__init__.__kwdefaults__, "messages_limit": 8}
     monkeypatch.setattr(inbox_storage.Inbox.__init__, "__kwdefaults__", small)
 
@@ -563,7 +559,7 @@ def test_full_inbox_refuses_and_takes_again_once_there_is_room(
     play(scenario)
 
 
-# --- restored, concurrent, given up ------------------------------------------------------------------------------------
+# --- restored, concurrent, given up ----------------------------------------------------------------------------------
 
 
 def copy_profile(world: World, name: str, to: Path) -> None:
@@ -696,9 +692,7 @@ def test_send_into_a_closing_node_is_promised_or_fails(count: int, play: Play) -
 
 
 @pytest.mark.parametrize("moment", range(0, 40, 4))
-def test_waiter_hears_of_a_delivery_although_the_stream_ends_while_it_is_written_down(
-    moment: int, play: Play
-) -> None:
+def test_waiter_hears_of_a_delivery_although_the_stream_ends_while_it_is_written_down(moment: int, play: Play) -> None:
     """The sender's disk is slow; trust ends while the settlement waits for it."""
 
     async def scenario(world: World) -> None:

@@ -29,7 +29,7 @@ def new_node(world: World, name: str, ip: str = "10.0.5.1", **options: Any) -> N
     return Node(options.pop("agent", name), home=place(world, name), host=host, durable=False, **options)
 
 
-# --- starting and closing ----------------------------------------------------------------------------------------------
+# --- starting and closing --------------------------------------------------------------------------------------------
 
 
 def test_node_starts_once_and_closes_as_often_as_one_likes(play: Play) -> None:
@@ -224,7 +224,7 @@ def test_bad_argument_is_said_at_once(case: str) -> None:
     assert refused.value.code == code
 
 
-# --- what is remembered ------------------------------------------------------------------------------------------------
+# --- what is remembered ----------------------------------------------------------------------------------------------
 
 
 def test_name_and_network_are_remembered(play: Play) -> None:
@@ -266,7 +266,7 @@ def test_view_has_what_status_shows(play: Play) -> None:
         assert (view.name, view.identity, view.address) == ("a", a.identity, a.address)
         assert (view.profile, view.pid, view.network) == ("a", os.getpid(), world.ticket)
         assert view.version
-        assert view.started == world.machines["a"].host.wall_us() / 1e6 - asyncio.get_running_loop().time() + 0.0
+        assert view.started == world.machines["a"].host.wall_us() / 1e6 - asyncio.get_running_loop().time()
         assert [host.rpartition(":")[0] for host in view.listen] == ["10.0.2.2"]
         assert (view.peers_trusted, view.peers_pending) == (1, 1)
         assert (view.inbox_unread, view.outbox_queued) == (2, 1)
@@ -294,7 +294,7 @@ def test_counts_survive_a_restart(play: Play) -> None:
     play(scenario)
 
 
-# --- events ------------------------------------------------------------------------------------------------------------
+# --- events ----------------------------------------------------------------------------------------------------------
 
 
 def test_subscriber_hears_of_what_happens(play: Play) -> None:
@@ -318,7 +318,7 @@ def test_subscriber_hears_of_what_happens(play: Play) -> None:
     play(scenario)
 
 
-# --- clocks and long days ----------------------------------------------------------------------------------------------
+# --- clocks and long days --------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrong_s", [300.0, -300.0])
@@ -418,7 +418,7 @@ def test_whole_nodes_run_the_same_way_twice(sim_seed: int, tmp_path: Path) -> No
             link = Link(latency_s=0.01, jitter_s=0.01, loss=0.05, duplicate=0.05)
             async with World(directory, seed=sim_seed, link=link) as world:
                 trace = world.network.trace = Trace(asyncio.get_running_loop().time)
-                a, b, c = await friends(world, "a", "b", "c")
+                a, _, c = await friends(world, "a", "b", "c")
                 await asyncio.gather(
                     *(a.send(name, "x" * size, wait=20.0) for name in ("b", "c") for size in (10, 5000, 50_000))
                 )

@@ -11,15 +11,11 @@ from covey.testing.world import SimRendezvous, World
 from tests.node.stage import Play, about, bodies, connection, friends, network
 
 
-def client(node: Node) -> object:
-    return node._running.clients[0]
-
-
 def is_connected(node: Node) -> bool:
     return node.view().rendezvous[0].connected
 
 
-async def published(world: World) -> int:
+def published(world: World) -> int:
     machine = world.machines["rendezvous"]
     assert isinstance(machine, SimRendezvous)
     return machine.store.counts()[0]
@@ -54,8 +50,7 @@ def test_agents_come_back_and_publish_again_after_a_crash_of_the_rendezvous(seco
         await world.restart("rendezvous")
         begun = asyncio.get_running_loop().time()
         await world.until(lambda: is_connected(a) and is_connected(b))
-        while await published(world) < 2:
-            await asyncio.sleep(0.1)
+        await world.until(lambda: published(world) == 2)
         assert asyncio.get_running_loop().time() - begun < 25.0
         assert a.view().problems == b.view().problems == []
         c = (await world.start_node("c")).node

@@ -238,7 +238,7 @@ def test_stream_as_context_is_reset_by_an_error_and_finished_without(play: Play)
                     return
 
         b.serve("served", served)
-        with pytest.raises(KeyError):
+        with pytest.raises(KeyError):  # noqa: PT012
             async with await a.open("b", "served") as stream:
                 await stream.write(b"x")
                 await asyncio.sleep(0.1)
@@ -337,7 +337,7 @@ def test_stream_survives_the_loss_of_its_direct_path(play: Play) -> None:
     data = Random(4).randbytes(3_000_000)
 
     async def scenario(world: World) -> None:
-        a, b = await friends(world, "a", "b")
+        a, _ = await friends(world, "a", "b")
         await direct(world, a, "b")
         world.network.default = Link(latency_s=0.01, rate_bits_s=20e6)
         sending = asyncio.ensure_future(send_to_sink(a, "b", data))

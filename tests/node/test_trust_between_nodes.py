@@ -323,7 +323,7 @@ def test_peer_that_lost_its_trust_in_us_is_noticed(play: Play) -> None:
     """It was restored from a backup of before: it refuses, and we stop to call it trusted (core.trust)."""
 
     async def scenario(world: World) -> None:
-        a, b = await friends(world, "a", "b")
+        a, _ = await friends(world, "a", "b")
         await world.crash("b")
         await a.send("b", "lost on it", wait=0)
         home = world.nodes()[1].home
@@ -373,7 +373,7 @@ def test_request_and_approval_survive_a_crash_at_any_moment(moment: int, who: st
     play(scenario)
 
 
-# --- strangers ---------------------------------------------------------------------------------------------------------
+# --- strangers -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("service", ["message", "sink", "custom", "rendezvous", "nonsense"])
@@ -532,7 +532,7 @@ def test_record_that_claims_the_name_of_another_agent_is_shown_without_it(play: 
     play(scenario)
 
 
-# --- forks -------------------------------------------------------------------------------------------------------------
+# --- forks -----------------------------------------------------------------------------------------------------------
 
 
 def test_forked_identity_is_refused_new_trust_and_keeps_the_old(play: Play) -> None:

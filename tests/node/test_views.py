@@ -58,7 +58,7 @@ def test_peer_view_follows_the_connection(play: Play) -> None:
 
 def test_peers_lists_whom_there_is_something_to_say_about(play: Play) -> None:
     async def scenario(world: World) -> None:
-        a, b, c, d = await network(world, "a", "b", "c", "d")
+        a, _, _, d = await network(world, "a", "b", "c", "d")
         await world.befriend("a", "b")
         await a.handshake("c")
         await d.handshake("a")

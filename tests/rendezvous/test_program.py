@@ -308,5 +308,3 @@ def test_the_default_place_is_beside_the_profiles(tmp_path: Path) -> None:
         assert process.wait(10) == 0
     assert (tmp_path / "rendezvous" / "state" / "rendezvous.db").exists()
     assert (tmp_path / "rendezvous" / "recovery" / "next-root-key").exists()
-
-

@@ -142,9 +142,7 @@ def test_a_log_that_was_rolled_back_is_refused_also_after_a_restart(tmp_path: Pa
         a = there.new_agent()
         old, roots = Credentials.create(a.host.random, a.host.wall_us())
         following = Credentials.create(a.host.random, a.host.wall_us())[1]
-        new = old.rotate_root(
-            roots.next_root, commitment(following.root.public), a.host.random(32), a.host.wall_us()
-        )
+        new = old.rotate_root(roots.next_root, commitment(following.root.public), a.host.random(32), a.host.wall_us())
         owner = there.new_agent(credentials=new)
         await owner.join(there.ticket)
         await owner.publish("mine")
@@ -242,9 +240,7 @@ def test_a_circuit_ends_with_its_clients_or_when_nobody_uses_it(tmp_path: Path) 
     play(scenario, 0, tmp_path)
 
 
-def test_strangers_cannot_use_up_the_circuits_of_a_client(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_strangers_cannot_use_up_the_circuits_of_a_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("covey.core.relay.CIRCUITS_PER_CLIENT", 3)
 
     async def scenario(there: World) -> None:
@@ -415,9 +411,7 @@ def test_a_client_that_takes_no_answers_is_cut_off(tmp_path: Path) -> None:
         request = wire.encode(wire.Lookup(7, wire.BY_IDENTITY, a.identity))
         for _ in range(400):
             await stream.write(request)
-        (core,) = [
-            client.stream for client in there.server._clients if client.identity == a.identity
-        ]
+        (core,) = [client.stream for client in there.server._clients if client.identity == a.identity]
         assert core is not None
         worst = 0
         for _ in range(300):
@@ -548,9 +542,7 @@ def test_the_ticket_names_what_is_advertised_or_where_it_listens(tmp_path: Path)
             ((SERVER_IP, 5004), ["rv.example.com:1", "[::2]:2"], ("rv.example.com:1", "[::2]:2")),
         )
         for listen, advertise, expected in cases:
-            server = Rendezvous(
-                there.host, there.credentials, there.store, listen=listen, advertise=advertise
-            )
+            server = Rendezvous(there.host, there.credentials, there.store, listen=listen, advertise=advertise)
             ticket = await server.start()
             assert ticket.entries[0].endpoints == expected
             assert ticket.entries[0].identity == there.credentials.identity

@@ -122,9 +122,7 @@ def test_address_may_have_several_claims_oldest_first(store: RendezvousStore) ->
 def test_address_claims_returned_are_bounded(store: RendezvousStore) -> None:
     for n in range(CLAIMS_LIMIT + 3):
         put(store, n, now=n)
-    assert [entry.identity for entry in store.by_address(ADDRESS)] == [
-        identity(n) for n in range(CLAIMS_LIMIT)
-    ]
+    assert [entry.identity for entry in store.by_address(ADDRESS)] == [identity(n) for n in range(CLAIMS_LIMIT)]
 
 
 def test_name_is_first_come(store: RendezvousStore) -> None:

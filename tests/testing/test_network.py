@@ -40,9 +40,7 @@ def received(port: SimPort) -> list[tuple[bytes, int, Endpoint]]:
 
 def payloads(port: SimPort) -> list[bytes]:
     return [
-        data[start : start + segment]
-        for data, segment, _ in received(port)
-        for start in range(0, len(data), segment)
+        data[start : start + segment] for data, segment, _ in received(port) for start in range(0, len(data), segment)
     ]
 
 

@@ -56,7 +56,7 @@ def test_candidates_round_trip(candidates: list[Candidate]) -> None:
 
 def test_candidates_have_their_documented_layout() -> None:
     candidates = [Candidate(1, ("192.0.2.1", 4000)), Candidate(2, ("2001:db8::1", 1))]
-    expected = "02" "0104c00002010fa0" "0206" "20010db8000000000000000000000001" "0001"
+    expected = "020104c00002010fa0020620010db80000000000000000000000010001"
     assert encode_candidates(candidates).hex() == expected
 
 

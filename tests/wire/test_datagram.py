@@ -41,7 +41,7 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
 
 
 def test_headers_have_their_documented_layout() -> None:
-    assert HEADER.pack(4, 1, 0x0203, 0x04050607, 0x08090A0B0C0D0E0F).hex() == "0401020304050607" "08090a0b0c0d0e0f"
+    assert HEADER.pack(4, 1, 0x0203, 0x04050607, 0x08090A0B0C0D0E0F).hex() == "040102030405060708090a0b0c0d0e0f"
     assert RELAY_HEADER.pack(5, 0, 0, 0x01020304).hex() == "0500000001020304"
     assert (datagram.HEADER_SIZE, datagram.PACKET_OVERHEAD, datagram.RELAY_HEADER_SIZE) == (16, 32, 8)
 

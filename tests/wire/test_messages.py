@@ -45,8 +45,8 @@ def test_message_round_trips(numbers: tuple[int, int], message_id: bytes, kind: 
 
 def test_message_has_its_documented_layout() -> None:
     frame = MessageFrame(5, 3, ID, "json", 9, b"{}")
-    head = "0000002c" "02"
-    body = "0000000000000005" "0000000000000003" + ID.hex() + "02" "0000000000000009" "7b7d"
+    head = "0000002c02"
+    body = "00000000000000050000000000000003" + ID.hex() + "0200000000000000097b7d"
     assert frame.encode().hex() == head + body
 
 

@@ -26,7 +26,7 @@ def test_action_round_trips(action: str, name: str, reason: str) -> None:
 
 
 def test_action_has_its_documented_layout() -> None:
-    assert TrustAction("approve", "me", "ok").encode().hex() == "00000008" "02" "026d65" "00026f6b"
+    assert TrustAction("approve", "me", "ok").encode().hex() == "0000000802026d6500026f6b"
 
 
 @pytest.mark.parametrize("state", STATES)

@@ -105,7 +105,7 @@ class UnreachableError(CoveyError, ConnectionError):
     default_code = "unreachable"
 
 
-class TimeoutError(CoveyError, builtins.TimeoutError):
+class TimeoutError(CoveyError, builtins.TimeoutError):  # noqa: A001 - the word a caller would look for
     """The time the caller allowed is over; what was begun may still complete."""
 
     default_code = "timeout"

@@ -61,17 +61,13 @@ class Home:
     """The shared temporary folder above `run_dir`, if the sockets had to move there; check it first."""
 
     @classmethod
-    def locate(
-        cls, profile: str | None, env: Mapping[str, str], *, uid: int, temporary: Path = TEMPORARY
-    ) -> Home:
+    def locate(cls, profile: str | None, env: Mapping[str, str], *, uid: int, temporary: Path = TEMPORARY) -> Home:
         """The home of `profile` (None: ``COVEY_PROFILE``, else ``default``) in the environment `env` of user
         `uid`.
 
         Raises `UsageError`: ``bad-profile``, ``no-home`` or ``path-too-long``.
         """
-        profile = check_profile(
-            profile if profile is not None else env.get("COVEY_PROFILE") or DEFAULT_PROFILE
-        )
+        profile = check_profile(profile if profile is not None else env.get("COVEY_PROFILE") or DEFAULT_PROFILE)
         if env.get("COVEY_HOME"):
             base = Path(env["COVEY_HOME"])
             if not base.is_absolute():

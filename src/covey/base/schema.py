@@ -73,8 +73,8 @@ class PathView(msgspec.Struct, frozen=True):
     sent_bytes: int = 0
     received_bytes: int = 0
     reason: str = ""
-    """Why it is on this path: `direct`; for a relay `standby` (a direct path carries the data), `not-trusted` (addresses
-    are not exchanged with strangers), `no-candidate` (the peer named none), `probing`, `peer-silent`."""
+    """Why it is on this path: `direct`; for a relay `standby` (a direct path carries the data), `not-trusted`
+    (addresses are not exchanged with strangers), `no-candidate` (the peer named none), `probing`, `peer-silent`."""
 
 
 class PeerView(msgspec.Struct, frozen=True):

@@ -58,9 +58,7 @@ for noun in (daemon, node, peers, trust, messages, inbox, rendezvous):
 def execute(arguments: Sequence[str]) -> int:
     """Parse and carry out `arguments`; return the exit code."""
     try:
-        result = get_command(app).main(
-            args=list(arguments) or ["--help"], prog_name="covey", standalone_mode=False
-        )
+        result = get_command(app).main(args=list(arguments) or ["--help"], prog_name="covey", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except typer.Abort:
         return INTERRUPTED

@@ -154,9 +154,7 @@ def error_from(status: int, content: bytes) -> CoveyError:
     try:
         view = msgspec.json.decode(content, type=ErrorView)
     except msgspec.DecodeError:
-        return CoveyError(
-            f"the daemon answered with status {status}", code="internal", next_step="covey daemon logs"
-        )
+        return CoveyError(f"the daemon answered with status {status}", code="internal", next_step="covey daemon logs")
     cls = STATUS.get(status, CoveyError)
     return cls(view.message, code=view.code, next_step=view.next_step)
 

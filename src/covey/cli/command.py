@@ -89,15 +89,11 @@ Function = Callable[Concatenate[Call, P], Outcome]
 _Json = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
 _Timeout = Annotated[
     float | None,
-    typer.Option(
-        "--timeout", metavar="SECONDS", min=0.01, help="Give up after this long.", show_default=False
-    ),
+    typer.Option("--timeout", metavar="SECONDS", min=0.01, help="Give up after this long.", show_default=False),
 ]
 _Profile = Annotated[
     str | None,
-    typer.Option(
-        "--profile", metavar="NAME", help="The agent meant, if several live here.", show_default=False
-    ),
+    typer.Option("--profile", metavar="NAME", help="The agent meant, if several live here.", show_default=False),
 ]
 _COMMON: tuple[tuple[str, Any, Any], ...] = (
     ("json", _Json, False),

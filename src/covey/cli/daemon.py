@@ -83,9 +83,7 @@ def start(
     listen: Annotated[
         str | None, typer.Option("--listen", metavar="HOST:PORT", help="Its UDP socket.", show_default=False)
     ] = None,
-    foreground: Annotated[
-        bool, typer.Option("--foreground", help="Stay here; log to standard error.")
-    ] = False,
+    foreground: Annotated[bool, typer.Option("--foreground", help="Stay here; log to standard error.")] = False,
 ) -> Outcome:
     """Start this agent's daemon and leave it running.
 
@@ -103,9 +101,7 @@ def start(
         return _already_running(call, running, hostname, network)
     if foreground:
         launch.become(options)
-    view = launch.start(
-        call.home, options, timeout=call.timeout if call.timeout is not None else START_SECONDS
-    )
+    view = launch.start(call.home, options, timeout=call.timeout if call.timeout is not None else START_SECONDS)
     return Outcome(view, partial(_show_started, view, "is up"), _after_start(view))
 
 
@@ -132,18 +128,14 @@ def status(call: Call) -> Outcome:
     with call.client() as client:
         view = client.get("/v1/status", NodeView)
     home = call.home
-    data = DaemonStatus(
-        view, os.fspath(home.api_socket), os.fspath(home.stream_socket), os.fspath(home.log_file)
-    )
+    data = DaemonStatus(view, os.fspath(home.api_socket), os.fspath(home.stream_socket), os.fspath(home.log_file))
     return Outcome(data, partial(_show_daemon, data))
 
 
 def show_logs(
     call: Call,
     number: Annotated[int, typer.Option("-n", "--lines", min=0, help="How many of the last lines.")] = 50,
-    follow: Annotated[
-        bool, typer.Option("-f", "--follow", help="Go on with what is added, until Ctrl-C.")
-    ] = False,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what is added, until Ctrl-C.")] = False,
 ) -> Outcome:
     """Print the daemon's log, also when it does not run.
 

@@ -20,9 +20,7 @@ PREVIEW = 60
 
 AllOption = Annotated[bool, typer.Option("--all", help="Also those that are acknowledged.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most this many.")]
-AfterOption = Annotated[
-    int, typer.Option("--after", metavar="N", min=0, help="Only those with a higher number.")
-]
+AfterOption = Annotated[int, typer.Option("--after", metavar="N", min=0, help="Only those with a higher number.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -35,9 +33,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(inbox, name="inbox")
 
 
-def list_messages(
-    call: Call, all: AllOption = False, limit: LimitOption = 100, after: AfterOption = 0
-) -> Outcome:
+def list_messages(call: Call, all: AllOption = False, limit: LimitOption = 100, after: AfterOption = 0) -> Outcome:
     """List the messages that arrived."""
     with call.client() as client:
         found = client.get("/v1/inbox", Items[MessageView], all=all, limit=limit, after=after)
@@ -51,9 +47,7 @@ def list_messages(
 
 def show(
     call: Call,
-    number: Annotated[
-        str, typer.Argument(metavar="NUMBER", help="Its number, or its id.", show_default=False)
-    ],
+    number: Annotated[str, typer.Argument(metavar="NUMBER", help="Its number, or its id.", show_default=False)],
     raw: Annotated[bool, typer.Option("--raw", help="Write the body alone, byte for byte.")] = False,
 ) -> Outcome:
     """Show one message with its body."""
@@ -61,9 +55,7 @@ def show(
         view = client.get(path_with("/v1/inbox", number), MessageView)
     if raw:
         return Outcome(view, partial(_write_raw, view))
-    return Outcome(
-        view, partial(_show_message, view), "" if view.acknowledged else f"covey inbox ack {view.number}"
-    )
+    return Outcome(view, partial(_show_message, view), "" if view.acknowledged else f"covey inbox ack {view.number}")
 
 
 def acknowledge(

@@ -110,9 +110,7 @@ def _open_log(home: Home) -> int:
     """The daemon's log, for what it may print before it logs. The daemon itself checks the directory."""
     try:
         home.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return os.open(
-            home.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600
-        )
+        return os.open(home.log_file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise errors.StorageError(f"cannot write {home.log_file}: {error.strerror or error}") from error
 

@@ -73,9 +73,7 @@ class LineSender:
     deliveries.
     """
 
-    def __init__(
-        self, call: Call, peer: str, kind: MessageType, batch_id: str, ttl: float | None, wait: float
-    ) -> None:
+    def __init__(self, call: Call, peer: str, kind: MessageType, batch_id: str, ttl: float | None, wait: float) -> None:
         self._call = call
         self._peer = peer
         self._kind = kind
@@ -125,8 +123,7 @@ class LineSender:
             peer=self._peer,
             type=self._kind,
             messages=[
-                {"body_b64": bodies.to_base64(body), "id": line_id(self._batch_id, number)}
-                for number, body in batch
+                {"body_b64": bodies.to_base64(body), "id": line_id(self._batch_id, number)} for number, body in batch
             ],
             ttl=self._ttl,
             wait=self._wait,
@@ -148,22 +145,16 @@ class LineSender:
                 code="message-refused",
             )
         if summary.expired:
-            return errors.TimeoutError(
-                f"{summary.expired} messages expired before they were delivered", code="expired"
-            )
+            return errors.TimeoutError(f"{summary.expired} messages expired before they were delivered", code="expired")
         if summary.queued and require_delivered:
-            return errors.TimeoutError(
-                f"{summary.queued} messages are queued, not delivered", code="not-delivered"
-            )
+            return errors.TimeoutError(f"{summary.queued} messages are queued, not delivered", code="not-delivered")
         return None
 
 
 def _show_summary(summary: Summary) -> None:
     parts = [f"{summary.sent} sent", f"{summary.delivered} delivered", f"{summary.queued} queued"]
     parts += [
-        f"{count} {word}"
-        for count, word in ((summary.refused, "refused"), (summary.expired, "expired"))
-        if count
+        f"{count} {word}" for count, word in ((summary.refused, "refused"), (summary.expired, "expired")) if count
     ]
     render.line(", ".join(parts))
 

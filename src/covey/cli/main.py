@@ -15,9 +15,7 @@ def main() -> None:
     """Run the process' command line and exit."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(
-                errors="backslashreplace"
-            )  # what a poor terminal cannot show is still no error
+            stream.reconfigure(errors="backslashreplace")  # what a poor terminal cannot show is still no error
     sys.exit(run(sys.argv[1:]))
 
 

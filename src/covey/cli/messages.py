@@ -28,17 +28,13 @@ def send_message(
     peer: PeerArgument,
     data: Annotated[str | None, typer.Option("--data", metavar="TEXT", help="The message itself.")] = None,
     type: Annotated[MessageType, typer.Option("--type", help="What it is.")] = "text",
-    file: Annotated[
-        str | None, typer.Option("--file", metavar="FILE|-", help="The message is this file.")
-    ] = None,
+    file: Annotated[str | None, typer.Option("--file", metavar="FILE|-", help="The message is this file.")] = None,
     lines: Annotated[
         str | None, typer.Option("--lines", metavar="FILE|-", help="One message per line that is not empty.")
     ] = None,
     id: Annotated[
         str | None,
-        typer.Option(
-            "--id", metavar="HEX", help="The message's id, 32 hex digits; repeating one sends nothing twice."
-        ),
+        typer.Option("--id", metavar="HEX", help="The message's id, 32 hex digits; repeating one sends nothing twice."),
     ] = None,
     ttl: Annotated[
         float | None,
@@ -98,9 +94,7 @@ def _sent(view: SendView, *, require_delivered: bool) -> Outcome:
             next_step=f"covey trust {name}",
         )
     elif view.result == "expired":
-        problem = errors.TimeoutError(
-            f"the message to {name} expired before it could be delivered", code="expired"
-        )
+        problem = errors.TimeoutError(f"the message to {name} expired before it could be delivered", code="expired")
     elif view.result == "cancelled":
         problem = CoveyError(f"the message to {name} was cancelled", code="cancelled")
     elif view.result == "queued" and require_delivered:

@@ -103,10 +103,7 @@ def columns(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     """Plain aligned columns, two spaces apart."""
     cells = [list(headers), *(list(row) for row in rows)]
     widths = [max(len(row[column]) for row in cells) for column in range(len(headers))]
-    return [
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in cells]
 
 
 def safe(text: str, *, newlines: bool = False) -> str:
@@ -116,8 +113,7 @@ def safe(text: str, *, newlines: bool = False) -> str:
         return text
     kept = "\n\t" if newlines else ""
     return "".join(
-        character if character.isprintable() or character in kept else repr(character)[1:-1]
-        for character in text
+        character if character.isprintable() or character in kept else repr(character)[1:-1] for character in text
     )
 
 

@@ -21,9 +21,7 @@ PendingArgument = Annotated[
     str,
     typer.Argument(help="A name, address, identity or safety number.", show_default=False),
 ]
-ReasonOption = Annotated[
-    str, typer.Option("--reason", metavar="TEXT", help="A word to the peer.", show_default=False)
-]
+ReasonOption = Annotated[str, typer.Option("--reason", metavar="TEXT", help="A word to the peer.", show_default=False)]
 
 
 def register(app: typer.Typer) -> None:
@@ -86,9 +84,7 @@ def approve(call: Call, peer: PendingArgument) -> Outcome:
     """
     with call.client() as client:
         view = client.post("/v1/approve", PeerView, peer=peer)
-    return Outcome(
-        view, partial(show_peer, view), f"covey send-message {render.safe(view.name)} --data hello"
-    )
+    return Outcome(view, partial(show_peer, view), f"covey send-message {render.safe(view.name)} --data hello")
 
 
 def reject(call: Call, peer: PendingArgument, reason: ReasonOption = "") -> Outcome:

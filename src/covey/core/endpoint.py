@@ -339,7 +339,8 @@ class Endpoint:
         connection = session.connection
         if connection is None:
             attempt = self._attempts.get(session.peer)
-            if attempt is not None and attempt.session is session and code in (CloseCode.PROTOCOL, CloseCode.NOT_VERIFIED):
+            refused = code in (CloseCode.PROTOCOL, CloseCode.NOT_VERIFIED)
+            if refused and attempt is not None and attempt.session is session:
                 self._fail(session.peer, reason or "not-verified")
             return
         if connection.closed:
@@ -565,8 +566,9 @@ class Endpoint:
     def _keep_sending_on(self, old: Session, new: Session) -> bool:
         """Whether a connection stays on `old` although `new` is there. Both sides must come to the same answer.
 
-        When two opens cross, it is the one that the lower identity initiated. Otherwise it is the later handshake, which
-        need not be the one whose peer was verified last. Only a session that does not answer gives way to any that does.
+        When two opens cross, it is the one that the lower identity initiated. Otherwise it is the later handshake,
+        which need not be the one whose peer was verified last. Only a session that does not answer gives way to any
+        that does.
         """
         if old.connection is None or old.connection.stalled_at is not None:
             return False

@@ -16,7 +16,7 @@ _GAIN: Final = 1.25
 
 
 class Pacer:
-    """`credit(now, ...)` says how many bytes may leave now, `spend(size)` takes them, `ready_at(now)` when to look again."""
+    """`credit(now, ...)` says how many bytes may leave now, `spend(size)` takes them, `ready_at(now)` when to look."""
 
     __slots__ = ("_credit", "_datagram", "_rate", "_updated")
 
@@ -39,6 +39,6 @@ class Pacer:
         self._credit -= size
 
     def ready_at(self, now: float) -> float:
-        """When there will be credit for a datagram, in a millisecond at the soonest. Call after `credit` said too little."""
+        """When there will be credit for a datagram, at least a millisecond on. Call after `credit` said too little."""
         # One byte more, or rounding would ask for another look a millisecond later.
         return now + max((self._datagram + 1 - self._credit) / self._rate, _SHORTEST_SLEEP)

@@ -201,7 +201,7 @@ class Recovery:
         return self._sent[0].part(0, 1) if self._sent else None
 
     def revive(self, now: float) -> None:
-        """The path answers again: what is in flight is repeated at once, and gets as long as if it had just been sent."""
+        """The path answers again: what is in flight is repeated at once, and judged as if it had just been sent."""
         self.pto_count = 0
         if self._sent:
             self.oldest_unacked_at = self._last_eliciting = now

@@ -126,7 +126,7 @@ class Sender:
         return 0 if recovery.limited else budget
 
     def _fill_probe(self, now: float, out: memoryview, path: Path, budget: int) -> Train | None:
-        """After a probe timeout: the oldest data again or, if that cannot be, a PING. Something acknowledged must go."""
+        """After a probe timeout: the oldest data again or, if that cannot be, a PING. Something eliciting must go."""
         recovery = path.recovery
         recovery.probes -= 1
         oldest = recovery.oldest()

@@ -6,8 +6,8 @@ States::
 
 The initiator is born confirmed. Until `verified` the session has no connection: who the peer is, is a claim. Only the
 session's own frames (CRYPTO, ACK, PING, paths) count; a packet with others stays unacknowledged, so that the peer
-sends them again. Frames arriving are handed to the connection, what the connection wants to send is asked for when there
-is room: a session keeps no queue of application data.
+sends them again. Frames arriving are handed to the connection, what the connection wants to send is asked for when
+there is room: a session keeps no queue of application data.
 
 Calls, all from the endpoint: `receive` for a train, `transmit` until None, `deadline` and `expire`. Anything foreign
 that does not make sense ends the session with `PROTOCOL` (it was authenticated, so the peer is broken or hostile),
@@ -158,7 +158,7 @@ class Session:
         self.send_control(control.OFFER, self.epochs.offer())
 
     def consider_rekey(self, now: float) -> None:
-        """When this key has sealed enough, the initiator starts the ratchet; the responder asks for it, once an epoch."""
+        """When this key sealed enough, the initiator starts the ratchet; the responder asks for it, once an epoch."""
         if not self.epochs.due(now):
             return
         if self.initiator:

@@ -99,9 +99,7 @@ class Delegation:
         """Sign a delegation. `ValueError` for a value that does not fit its field."""
         if len(head_digest) != HASH_SIZE or len(operational_public) != KEY_SIZE:
             raise ValueError("a delegation needs a 32-byte digest and a 32-byte key")
-        body = (
-            Writer().raw(head_digest).u64(counter).raw(operational_public).u64(from_us).u64(until_us).bytes()
-        )
+        body = Writer().raw(head_digest).u64(counter).raw(operational_public).u64(from_us).u64(until_us).bytes()
         return cls.parse(body + root.sign(cls.LABEL, body))
 
     @classmethod

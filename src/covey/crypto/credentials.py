@@ -116,9 +116,7 @@ class Credentials:
     def rotate_transport(self, private: bytes, now_us: int, life_us: int = TRANSPORT_LIFE_US) -> Credentials:
         """With a new transport key, from 32 random bytes, in front; dead ones and a fifth are dropped."""
         key = TransportKey(private)
-        certificate = TransportCertificate.make(
-            self.operational, self.identity, key.public, now_us, now_us + life_us
-        )
+        certificate = TransportCertificate.make(self.operational, self.identity, key.public, now_us, now_us + life_us)
         kept = self.live(now_us).transport_keys[: TRANSPORT_KEYS_LIMIT - 1]
         return replace(self, transport_keys=(TransportPair(key, certificate), *kept))
 
@@ -216,10 +214,7 @@ def load_secrets(raw: bytes) -> Credentials:
     if (
         (root is not None and root.public != log.root_key)
         or delegation.operational != operational.public
-        or any(
-            key.public != certificate.public or certificate.identity != log.identity
-            for key, certificate in pairs
-        )
+        or any(key.public != certificate.public or certificate.identity != log.identity for key, certificate in pairs)
     ):
         raise VerifyError("the keys in this identity file do not belong together", code="mismatched-keys")
     return Credentials(log, delegation, operational, pairs, address_nonce, root)
@@ -242,9 +237,7 @@ def load_recovery(raw: bytes) -> Recovery:
     log = KeyLog.parse(reader.block32(LOG_LIMIT))
     reader.done()
     if commitment(next_root.public) != log.next_commitment:
-        raise VerifyError(
-            "the key in this recovery file is not the one its log commits to", code="not-committed"
-        )
+        raise VerifyError("the key in this recovery file is not the one its log commits to", code="not-committed")
     return Recovery(log, next_root)
 
 

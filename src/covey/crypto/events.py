@@ -183,9 +183,7 @@ def _parse_incept(event: bytes) -> KeyLog:
     reader.done()
     verify(root, _LABEL, body, signature)
     identity = Identity(hashlib.sha256(signed_bytes("identity", body)).digest())
-    return KeyLog(
-        identity, Writer().block16(event).bytes(), root, next_commitment, (identity,), revoked=False
-    )
+    return KeyLog(identity, Writer().block16(event).bytes(), root, next_commitment, (identity,), revoked=False)
 
 
 def _parse_next(log: KeyLog, event: bytes) -> KeyLog:

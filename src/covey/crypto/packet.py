@@ -18,8 +18,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from covey.base.errors import CryptoError
 
-__all__ = [
-    "InvalidTag","NONCE", "TAG_SIZE", "PacketKey"]
+__all__ = ["NONCE", "TAG_SIZE", "InvalidTag", "PacketKey"]
 
 NONCE: Final = struct.Struct(">3xBQ")
 """`NONCE.pack(path, counter)`, 12 bytes."""

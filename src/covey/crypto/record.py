@@ -248,8 +248,7 @@ def _read_homes(reader: Reader) -> tuple[Home, ...]:
     for _ in range(_count(reader, HOME_LIMIT, "homes")):
         identity = Identity(reader.take(IDENTITY_SIZE))
         endpoints = tuple(
-            reader.text8(ENDPOINT_TEXT_LIMIT)
-            for _ in range(_count(reader, HOME_ENDPOINTS_LIMIT, "endpoints"))
+            reader.text8(ENDPOINT_TEXT_LIMIT) for _ in range(_count(reader, HOME_ENDPOINTS_LIMIT, "endpoints"))
         )
         if any(home.identity == identity for home in homes) or not all(map(_is_endpoint, endpoints)):
             raise ParseError("a home named twice, or an endpoint that is none")

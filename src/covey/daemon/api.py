@@ -117,9 +117,7 @@ async def ping(service: Service, request: requests.PeerRequest) -> PingView:
 
 async def send(service: Service, request: requests.SendRequest) -> SendView:
     body = _body_bytes(request.body, request.body_b64)
-    return await service.node.send(
-        request.peer, body, request.type, id=request.id, ttl=request.ttl, wait=request.wait
-    )
+    return await service.node.send(request.peer, body, request.type, id=request.id, ttl=request.ttl, wait=request.wait)
 
 
 async def send_batch(service: Service, request: requests.BatchRequest) -> Items[SendView]:
@@ -130,17 +128,13 @@ async def send_batch(service: Service, request: requests.BatchRequest) -> Items[
     if len(set(ids)) != len(ids):
         raise UsageError("two messages of a batch have the same id")
     return Items(
-        await service.node.send_many(
-            request.peer, bodies, request.type, ids or None, request.ttl, request.wait
-        )
+        await service.node.send_many(request.peer, bodies, request.type, ids or None, request.ttl, request.wait)
     )
 
 
 async def inbox_list(service: Service, request: requests.InboxRequest) -> Items[MessageView]:
     return Items(
-        await service.node.inbox_list(
-            all=request.all, limit=request.limit, after=request.after, bodies=request.bodies
-        )
+        await service.node.inbox_list(all=request.all, limit=request.limit, after=request.after, bodies=request.bodies)
     )
 
 

@@ -187,9 +187,7 @@ async def _event_lines(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[b
 async def _no_such_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == 405:
-        view = ErrorView(
-            "usage", f"{request.url.path} does not answer {request.method}", "see /v1/openapi.json"
-        )
+        view = ErrorView("usage", f"{request.url.path} does not answer {request.method}", "see /v1/openapi.json")
     else:
         view = ErrorView("not-found", f"the local API has no {request.url.path}", "see /v1/openapi.json")
     return _json(status, msgspec.json.encode(view))

@@ -32,9 +32,7 @@ class Starter:
         self._pipe({"schema": SCHEMA_VERSION, "ok": True, "data": view})
         if self._foreground:
             data = msgspec.json.encode({"schema": SCHEMA_VERSION, "ok": True, "data": view}).decode()
-            self._print(
-                data if self._json else f"{view.name} is up  address {view.address}  identity {view.identity}"
-            )
+            self._print(data if self._json else f"{view.name} is up  address {view.address}  identity {view.identity}")
 
     def failed(self, error: BaseException) -> None:
         view = error_view(error)

@@ -35,9 +35,7 @@ __all__ = [
 BATCH_LIMIT = 256
 """Most messages in one batch request. Ours: a few megabytes of typical messages, one fsync."""
 
-PeerText = Annotated[
-    str, Meta(min_length=1, max_length=200, description="A name, address, identity or safety number.")
-]
+PeerText = Annotated[str, Meta(min_length=1, max_length=200, description="A name, address, identity or safety number.")]
 MessageId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="32 hex digits, made by the sender.")]
 Seconds = Annotated[float, Meta(ge=0)]
 ReasonText = Annotated[str, Meta(max_length=1000)]
@@ -115,9 +113,7 @@ class InboxRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class MessageRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One message of the inbox."""
 
-    id: Annotated[
-        str, Meta(pattern="^([0-9]{1,18}|[0-9a-f]{32})$", description="The number in the inbox, or the id.")
-    ]
+    id: Annotated[str, Meta(pattern="^([0-9]{1,18}|[0-9a-f]{32})$", description="The number in the inbox, or the id.")]
 
 
 class AcknowledgeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

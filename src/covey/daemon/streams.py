@@ -90,9 +90,7 @@ class StreamServer:
 
     async def start(self, listener: socket.socket) -> None:
         loop = asyncio.get_running_loop()
-        self._server = await loop.create_server(
-            lambda: _Connection(self._offers, self._connections), sock=listener
-        )
+        self._server = await loop.create_server(lambda: _Connection(self._offers, self._connections), sock=listener)
 
     def stop_accepting(self) -> None:
         if self._server is not None:

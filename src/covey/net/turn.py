@@ -74,9 +74,7 @@ class Train(Protocol):
 class Endpoint(Protocol[E_co]):
     """The sans-IO core as the driver sees it. No call may block or raise; `now` never goes back."""
 
-    def receive(
-        self, now: float, view: memoryview, segment: int, local: int, remote: tuple[str, int]
-    ) -> None:
+    def receive(self, now: float, view: memoryview, segment: int, local: int, remote: tuple[str, int]) -> None:
         """A train arrived on port `local`. `view` is lent until the call returns."""
         ...
 

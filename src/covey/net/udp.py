@@ -118,9 +118,7 @@ def bind_failure(error: OSError, address: tuple[str, int]) -> CoveyError:
     if error.errno == errno.EADDRINUSE:
         return StateError(text, code="address-in-use", next_step="choose another port, or 0 for any free one")
     if error.errno == errno.EADDRNOTAVAIL or isinstance(error, socket.gaierror):
-        return UsageError(
-            text, code="address-not-local", next_step="use an address of this machine, or 0.0.0.0"
-        )
+        return UsageError(text, code="address-not-local", next_step="use an address of this machine, or 0.0.0.0")
     return UnreachableError(text, code="bind-failed")
 
 

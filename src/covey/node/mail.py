@@ -214,7 +214,7 @@ class Mail:
 
     async def _tell_expired(self, waiting: list[tuple[Identity, bytes]]) -> None:
         """Those of these messages that did expire: an id may be that of several messages, to several recipients."""
-        states = await self.committer.run(lambda: [self.outbox.state(id, recipient) for recipient, id in waiting])
+        states = await self.committer.run(lambda: [self.outbox.state(raw_id, recipient) for recipient, raw_id in waiting])
         for key, state in zip(waiting, states, strict=True):
             for future in self._waiting.get(key, ()):
                 if state is not None and state.result == "expired" and not future.done():
@@ -256,13 +256,13 @@ class Mail:
         arrival = asyncio.Event()
         self._followers.add(arrival)
         try:
-            while not self._closed:
+            while not self._is_closed():
                 arrival.clear()
                 page = await self.listing(all=False, limit=_PAGE, after=after, bodies=True)
                 for message in page:
                     yield message
                     after = message.number
-                    if self._closed:
+                    if self._is_closed():
                         return
                     if acknowledge:
                         await self.acknowledge([message.number])
@@ -270,6 +270,9 @@ class Mail:
                     await arrival.wait()
         finally:
             self._followers.discard(arrival)
+
+    def _is_closed(self) -> bool:
+        return self._closed
 
     async def listing(self, *, all: bool, limit: int, after: int, bodies: bool) -> list[MessageView]:
         after, limit = min(after, _NUMBER_LIMIT), min(limit, _NUMBER_LIMIT)

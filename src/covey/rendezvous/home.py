@@ -85,8 +85,7 @@ class Place:
             raise StorageError(
                 error.message,
                 code=error.code,
-                next_step="it is only a cache, agents publish again; names may change hands: "
-                f"rm {self.database}*",
+                next_step=f"it is only a cache, agents publish again; names may change hands: rm {self.database}*",
             ) from error
 
     def remembered(self) -> Remembered | None:

@@ -159,8 +159,7 @@ def _busy(error: CoveyError, listen: Endpoint) -> StateError:
     return StateError(
         error.message,
         code=error.code,
-        next_step=f"stop what uses UDP port {listen[1]}, or choose another: "
-        f"covey rendezvous --listen {listen[0]}:0",
+        next_step=f"stop what uses UDP port {listen[1]}, or choose another: covey rendezvous --listen {listen[0]}:0",
     )
 
 

@@ -39,9 +39,7 @@ _log = logging.getLogger(__name__)
 class Service:
     """What the clients of one rendezvous may ask. `serve` is the transport's handler."""
 
-    def __init__(
-        self, transport: Transport, clients: Clients, cache: Cache, relay: RelayTable, limits: Limits
-    ) -> None:
+    def __init__(self, transport: Transport, clients: Clients, cache: Cache, relay: RelayTable, limits: Limits) -> None:
         self.requests = 0
         self.turned_away = 0
         self.answering = 0

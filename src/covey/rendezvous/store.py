@@ -89,8 +89,7 @@ MIGRATIONS: Final[Migrations] = (
 
 _ORDER: Final = struct.Struct(">QQQ")
 _COLUMNS: Final = (
-    "r.identity, r.address, coalesce(n.name, ''), r.priority, r.record, r.log,"
-    " r.first_us, r.updated_us, r.expires_us"
+    "r.identity, r.address, coalesce(n.name, ''), r.priority, r.record, r.log, r.first_us, r.updated_us, r.expires_us"
 )
 _SOURCE: Final = "records r LEFT JOIN names n ON n.identity = r.identity"
 
@@ -131,9 +130,7 @@ class RendezvousStore:
     Errors: `StorageError`, see `covey.node.storage.database`.
     """
 
-    def __init__(
-        self, path: Path, *, synchronous: Synchronous = "NORMAL", records_limit: int = RECORDS_LIMIT
-    ) -> None:
+    def __init__(self, path: Path, *, synchronous: Synchronous = "NORMAL", records_limit: int = RECORDS_LIMIT) -> None:
         self.database = Database(path, MIGRATIONS, synchronous=synchronous)
         self._records_limit = records_limit
 
@@ -196,9 +193,7 @@ class RendezvousStore:
         """Forget leases that are over and records past their use as a hint. How many records went."""
         with self.database.transaction():
             self.database.execute("DELETE FROM names WHERE lease_us <= ?", (now_us,))
-            return self.database.execute(
-                "DELETE FROM records WHERE expires_us <= ?", (now_us - HINT_LIFE_US,)
-            )
+            return self.database.execute("DELETE FROM records WHERE expires_us <= ?", (now_us - HINT_LIFE_US,))
 
     def counts(self) -> tuple[int, int]:
         """Records and names held."""
@@ -229,9 +224,7 @@ class RendezvousStore:
     def _outcome(self, identity: bytes, name: str, now_us: int) -> NameOutcome:
         if not name:
             return "none"
-        holder = self.database.row(
-            "SELECT identity FROM names WHERE name = ? AND lease_us > ?", (name, now_us)
-        )
+        holder = self.database.row("SELECT identity FROM names WHERE name = ? AND lease_us > ?", (name, now_us))
         return "held" if holder is not None and holder[0] == identity else "taken"
 
     def _claim(self, identity: bytes, name: str, now_us: int) -> NameOutcome:

@@ -109,9 +109,7 @@ class _JumpingSelector:
         if timeout <= 0:
             self.spins += 1
             if self.spins > SPIN_LIMIT:
-                raise SimLivelock(
-                    f"{SPIN_LIMIT} rounds at {self._loop.time()} s; busy: {self._loop.waiting()}"
-                )
+                raise SimLivelock(f"{SPIN_LIMIT} rounds at {self._loop.time()} s; busy: {self._loop.waiting()}")
             return []
         self.spins = 0
         self._loop.advance(timeout)
@@ -208,9 +206,7 @@ class SimLoop(base_events.BaseEventLoop):
         return self.call_soon(callback, *args, context=context)
 
     def run_in_executor(self, _: Any, func: Any, *__: Any) -> NoReturn:  # type: ignore[override]
-        raise SimError(
-            f"no threads in virtual time: run_in_executor({func!r}); Host.blocking runs inline here"
-        )
+        raise SimError(f"no threads in virtual time: run_in_executor({func!r}); Host.blocking runs inline here")
 
     async def shutdown_default_executor(self, _: float | None = None) -> None:
         """Nothing to do: there is none."""

@@ -131,7 +131,7 @@ class SimRendezvous(_Machine):
 
     async def crash(self) -> None:
         def close() -> None:
-            self.server._transport.driver.close()  # noqa: SLF001 - a killed process says nothing
+            self.server._transport.driver.close()
             self.store.close()
 
         await self.kill(close)

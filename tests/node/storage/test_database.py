@@ -43,10 +43,7 @@ def test_database_files_are_ours_alone(tmp_path: Path) -> None:
 
 def test_database_is_as_durable_as_promised(tmp_path: Path) -> None:
     database = Database(tmp_path / "t.db", SCHEMA)
-    found = [
-        database.row(f"PRAGMA {name}")
-        for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
-    ]
+    found = [database.row(f"PRAGMA {name}") for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")]
     database.close()
     assert found == [("wal",), (2,), (1,), (5000,)]
 

@@ -190,9 +190,7 @@ def test_numbers_alone_recognise_a_repetition(database: Database) -> None:
     assert [put(inbox, n) for n in (1, 2, 4, 3)] == ["duplicate"] * 3 + ["stored"]
 
 
-def test_incarnations_are_bounded_and_the_oldest_is_forgotten(
-    inbox: Inbox, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_incarnations_are_bounded_and_the_oldest_is_forgotten(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "INCARNATIONS_LIMIT", 2)
     assert [put(inbox, 1, incarnation=n, id=n, at=n) for n in (1, 2, 3)] == ["stored"] * 3
     assert [inbox.watermark(ADA, n) for n in (1, 2, 3)] == [0, 1, 1]

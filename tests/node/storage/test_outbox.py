@@ -66,9 +66,7 @@ def test_append_many_is_all_or_nothing(outbox: Outbox) -> None:
     assert outbox.append_many(ADA, drafts, 1) == [1, 2, 3, 4, 5]
     assert outbox.append_many(ADA, [*drafts[:2], Draft(mid(9), "text", b"")], 2) == [1, 2, 6]
     with pytest.raises(LimitError) as caught:
-        outbox.append_many(
-            ADA, [Draft(mid(10), "text", b""), Draft(mid(11), "binary", bytes(MESSAGE_LIMIT + 1))], 3
-        )
+        outbox.append_many(ADA, [Draft(mid(10), "text", b""), Draft(mid(11), "binary", bytes(MESSAGE_LIMIT + 1))], 3)
     assert caught.value.code == "message-too-large"
     assert numbers(outbox) == [1, 2, 3, 4, 5, 6]
     assert outbox.append_many(ADA, [], 4) == []

@@ -48,9 +48,7 @@ def test_prepare_makes_the_folder_for_long_socket_paths(tmp_path: Path, temporar
 
 
 @pytest.mark.parametrize("trap", ["open", "link"])
-def test_prepare_refuses_a_folder_that_somebody_made_before(
-    tmp_path: Path, temporary: Path, trap: str
-) -> None:
+def test_prepare_refuses_a_folder_that_somebody_made_before(tmp_path: Path, temporary: Path, trap: str) -> None:
     home = locate(None, long_home(tmp_path), temporary=temporary)
     assert home.run_parent is not None
     if trap == "open":

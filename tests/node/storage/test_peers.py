@@ -13,12 +13,8 @@ def identity(n: int) -> bytes:
     return n.to_bytes(2, "big") * 16
 
 
-def add(
-    peers: Peers, n: int, name: str = "", address: bytes = ADDRESS, order: Order = (0, 0, 1), at: int = 1
-) -> None:
-    assert peers.upsert(
-        identity(n), now_us=at, address=address, name=name, order=order, record=b"r%d" % order[2]
-    )
+def add(peers: Peers, n: int, name: str = "", address: bytes = ADDRESS, order: Order = (0, 0, 1), at: int = 1) -> None:
+    assert peers.upsert(identity(n), now_us=at, address=address, name=name, order=order, record=b"r%d" % order[2])
 
 
 def trust(peers: Peers, n: int, at: int = 2) -> Peer:
@@ -63,9 +59,7 @@ def test_upsert_makes_and_updates_a_peer(database: Database) -> None:
         ((2**64 - 1, 0, 0), b"x", True),
     ],
 )
-def test_upsert_never_accepts_a_lower_order(
-    database: Database, order: Order, record: bytes, accepted: bool
-) -> None:
+def test_upsert_never_accepts_a_lower_order(database: Database, order: Order, record: bytes, accepted: bool) -> None:
     peers = Peers(database)
     first = {"now_us": 1, "address": ADDRESS, "name": "a"}
     assert peers.upsert(identity(1), order=(1, 5, 100), record=b"same", **first)  # type: ignore[arg-type]
@@ -231,9 +225,7 @@ def test_find_by_everything_people_type(database: Database) -> None:
         assert peers.find(text).identity == identity(1)
 
 
-@pytest.mark.parametrize(
-    "text", ["bob", "", "7f3a.91c0.d2e5", "aaaq", "zzzzzzzz", identity_text(identity(9))]
-)
+@pytest.mark.parametrize("text", ["bob", "", "7f3a.91c0.d2e5", "aaaq", "zzzzzzzz", identity_text(identity(9))])
 def test_find_of_an_unknown_peer_says_what_to_do(database: Database, text: str) -> None:
     peers = Peers(database)
     add(peers, 1, "ada")
@@ -243,9 +235,7 @@ def test_find_of_an_unknown_peer_says_what_to_do(database: Database, text: str) 
     assert caught.value.next_step.startswith("covey handshake")
 
 
-@pytest.mark.parametrize(
-    ("text", "code"), [(address_text(ADDRESS), "ambiguous-address"), ("ada", "ambiguous-name")]
-)
+@pytest.mark.parametrize(("text", "code"), [(address_text(ADDRESS), "ambiguous-address"), ("ada", "ambiguous-name")])
 def test_find_of_several_lists_them_unless_one_is_trusted(database: Database, text: str, code: str) -> None:
     peers = Peers(database)
     add(peers, 1, "ada")
