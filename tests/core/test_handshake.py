@@ -10,9 +10,18 @@ import pytest
 
 from covey.base.errors import CoveyError, ParseError, VerifyError
 from covey.core import limits
-from covey.core.events import ConnectionClosed, ConnectionLive, HandshakeConfirmed, HandshakeFailed
+from covey.core.events import (
+    ConnectionClosed,
+    ConnectionLive,
+    ConnectionStalled,
+    HandshakeConfirmed,
+    HandshakeFailed,
+    StreamOffered,
+)
 from covey.core.handshake import Attempt, HalfOpenTable, Target, matching_key, own_payload, prologue
 from covey.core.path import Route
+from covey.core.session import CloseCode
+from covey.core.stream import StreamCode
 from covey.crypto.certificates import TransportCertificate
 from covey.crypto.credentials import Credentials, TransportPair
 from covey.crypto.keys import TransportKey
@@ -427,6 +436,66 @@ def test_half_of_a_connection_is_never_used_again(monkeypatch: pytest.MonkeyPatc
             wire.run(1)
             a.endpoint.close(wire.now, connection)
     assert len(a.endpoint._generations) <= 2
+
+
+def test_handshake_under_way_ends_with_the_connection_it_was_for() -> None:
+    """a accepts b's renewal, loses the connection, and then b's first packet comes: b must not believe it goes on."""
+    wire, a, b = pair()
+    know(a, b)
+    connection = b.connect(a)
+    wire.run(2)
+    stream = connection.open("s")
+    stream.write(b"before")
+    wire.run(1)
+    connection.stalled_at = wire.now
+    b.connect(a)
+    wire.run(0.012)
+    assert len(a.endpoint._sessions) == 2
+    wire.blocked = lambda source, target: source == A and target == B
+    a.endpoint.close(wire.now, a.connection(b))
+    wire.run(0.001)
+    wire.blocked = lambda source, target: False
+    stream.write(b"after")
+    for side, other in ((a, b), (b, a)):
+        side.on_event = lambda event, side=side, other=other: (
+            side.connect(other) if isinstance(event, ConnectionStalled) and not event.connection.closed else None
+        )
+    wire.run(10)
+    assert [event.connection for event in b.of(ConnectionClosed)] == [connection]
+    assert stream.failed == StreamCode.LOST_STATE
+    assert [event.code for event in a.of(ConnectionClosed)] == [CloseCode.DONE]
+    assert len(a.of(StreamOffered)) == 1
+    assert b.connection(a).remote_half != connection.remote_half
+
+
+def test_connection_that_was_closed_while_connecting_stays_closed() -> None:
+    wire, a, b = pair()
+    connection = a.connect(b)
+    wire.run(0.025)
+    assert len(a.endpoint._unverified) == 1
+    a.endpoint.close(wire.now, connection)
+    wire.run(30)
+    assert not a.of(ConnectionLive)
+    assert not a.endpoint.connections
+    assert not a.endpoint._sessions
+
+
+def test_strangers_push_out_the_oldest_stranger_and_nobody_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(limits, "STRANGER_CONNECTIONS", 2)
+    wire, a, b = pair()
+    friend, silent = wire.side("friend"), ("10.0.9.9", 1)
+    a.endpoint.pin(friend.identity)
+    waiting = a.endpoint.connect(wire.now, Target(b.identity, b.target.transport_key), [Route(0, silent)])
+    trusted = a.connect(friend)
+    wire.run(1)
+    strangers = [wire.side(f"x{number}") for number in range(4)]
+    for stranger in strangers:
+        stranger.connect(a)
+        wire.run(1)
+    closed = [event.connection.peer for event in a.of(ConnectionClosed)]
+    assert closed == [strangers[0].identity, strangers[1].identity]
+    assert not waiting.closed
+    assert not trusted.closed
 
 
 # --- parts -----------------------------------------------------------------------------------------------------------------

@@ -544,25 +544,55 @@ def test_ended_session_gives_its_bytes_back_to_the_connection() -> None:
     assert a.connection(b).session is None
 
 
-def test_superseded_session_hands_over_to_the_one_that_is_left() -> None:
-    """Both sides sent on different sessions: whoever closes one tells the other, who moves at once."""
+def crossed() -> tuple[Wire, Side, Side]:
+    """Both opened at once: two sessions on each side for another second."""
+    wire = Wire(1)
+    a, b = wire.side("a", A), wire.side("b", B)
+    a.connect(b)
+    b.connect(a)
+    wire.run(0.2)
+    assert len(a.endpoint._sessions) == len(b.endpoint._sessions) == 2
+    return wire, a, b
+
+
+def test_side_that_connected_anew_tells_the_other_to_come_along() -> None:
+    """Only a noticed that nothing answers. The old handshake is one that b would prefer; a says that it is over."""
     wire, a, b = connected()
     first = session_of(a, b)
+    stream = b.connection(a).open("s")
     a.connection(b).stalled_at = wire.now
     a.connect(b)
     wire.run(0.5)
-    second = session_of(a, b)
-    assert second is not first
-    old = next(session for session in b.endpoint._sessions.values() if session is not session_of(b, a))
-    b.connection(a).session = old
-    old.retire_at = None
-    session_of(b, a)
-    wire.run(5)
-    assert session_of(b, a).local_index == second.peer_index
-    stream = b.connection(a).open("s")
+    assert session_of(a, b) is not first
+    assert len(a.endpoint._sessions) == len(b.endpoint._sessions) == 1
+    assert session_of(b, a).local_index == session_of(a, b).peer_index
     stream.write(b"x")
     wire.run(0.5)
-    assert [event.stream.service for event in a.of(StreamOffered)] == ["s"]
+    assert a.of(StreamOffered)[0].stream.read() == b"x"
+
+
+def test_superseded_session_hands_over_to_the_one_that_is_left() -> None:
+    wire, a, b = crossed()
+    used = session_of(a, b)
+    (other,) = [session for session in a.endpoint._sessions.values() if session is not used]
+    b.endpoint.session_ended(session_of(b, a), wire.now, CloseCode.SUPERSEDED, "", by_peer=False)
+    wire.run(30)
+    assert session_of(a, b) is other
+    assert session_of(b, a).local_index == other.peer_index
+    assert not a.of(ConnectionStalled) + b.of(ConnectionStalled)
+
+
+def test_stalled_session_hands_over_to_one_that_is_not() -> None:
+    wire, a, b = crossed()
+    used = session_of(a, b)
+    used.paths.stalled = True
+    a.endpoint.session_stalled(used, wire.now)
+    assert session_of(a, b) is not used
+    assert not a.of(ConnectionStalled)
+    session_of(a, b).paths.stalled = True
+    a.endpoint.session_stalled(session_of(a, b), wire.now)
+    wire.run(0.0)
+    assert len(a.of(ConnectionStalled)) == 1
 
 
 def test_write_after_the_connection_is_lost_is_an_error() -> None:

@@ -1,4 +1,4 @@
-"""The words `delivered` and `queued` hold at the moment they are said: on disks so slow that a crash finds them busy."""
+"""`delivered` and `queued` are true at the moment they are said: on disks so slow that a crash finds them busy."""
 
 from __future__ import annotations
 

@@ -71,9 +71,8 @@ _QUEUE_LIMIT = 1024
 """Single datagrams (handshakes, records) waiting to leave."""
 _REQUESTS_LIMIT = 256
 _HOUSEKEEPING_SECONDS = 60.0
-_CROSSING_SECONDS = 0.9
-"""Two handshakes from both sides within this time are a simultaneous open, not a renewal. Below `DEAD_SECONDS`: whoever
-connects anew because nothing answers has waited longer, and the other side, which may not know, must see that."""
+_CROSSING_SECONDS = limits.HANDSHAKE_GIVE_UP
+"""Two handshakes from both sides within this time are a simultaneous open, not a renewal: as long as attempts last."""
 
 
 class Endpoint:
@@ -320,9 +319,18 @@ class Endpoint:
 
     def session_stalled(self, session: Session, now: float) -> None:
         connection = session.connection
-        if connection is not None and connection.session is session:
-            connection.stalled_at = now
-            self.emit(ConnectionStalled(connection))
+        if connection is None or connection.session is not session:
+            return
+        for other in self._sessions_of(connection):
+            if not other.paths.stalled:
+                # The other session of a crossing, which the peer may have to use.
+                other.retire_at = None
+                connection.rebind(other)
+                session.abandon()
+                session.retire(now)
+                return
+        connection.stalled_at = now
+        self.emit(ConnectionStalled(connection))
 
     def relay_suspected(self, relay: Address) -> None:
         # A relay forwards only what comes from where it last heard of us: a packet of our own session with it tells it.
@@ -538,7 +546,9 @@ class Endpoint:
         if connection is not None and connection.remote_half not in (None, session.payload.half):
             for old in self._sessions_of(connection):
                 self._forget(old)
-            self._lose(connection, StreamCode.LOST_STATE, CloseCode.LOST_STATE, "the peer lost its state")
+            self._lose(
+                connection, StreamCode.LOST_STATE, CloseCode.LOST_STATE, "the peer lost its state", successor=session
+            )
             connection = None
         if connection is None:
             connection = self._new_connection(now, identity, session.local_half)
@@ -556,10 +566,13 @@ class Endpoint:
             connection.rebind(session)
             if old_session is not None and not old_session.ended:
                 if stalled:
-                    # Nothing of what it has in flight will be acknowledged.
+                    # The peer may not know, and hold on to it: it is told, on the way that works.
+                    self._send(session.active.route, old_session.close(CloseCode.SUPERSEDED, ""))
+                    self._forget(old_session)
                     old_session.abandon()
-                old_session.retire(now)
-                self._touched[old_session] = None
+                else:
+                    old_session.retire(now)
+                    self._touched[old_session] = None
         else:
             session.retire(now)
 
@@ -598,7 +611,11 @@ class Endpoint:
         self.emit(PathsChanged(connection))
 
     def _new_connection(self, now: float, identity: Identity, half: bytes) -> Connection:
-        strangers = [each for each in self.connections.values() if not each.admitted]
+        strangers = [
+            each
+            for each in self.connections.values()
+            if not each.admitted and each.peer not in self._attempts and not self.keyring.is_pinned(each.peer)
+        ]
         if len(strangers) >= limits.STRANGER_CONNECTIONS:
             self.close(now, min(strangers, key=lambda each: each.created), CloseCode.IDLE)
         connection = Connection(self.credentials.identity, identity, half, self.emit)
@@ -630,10 +647,26 @@ class Endpoint:
         self._sessions.pop(session.local_index, None)
         self._unverified.pop(session.local_index, None)
 
-    def _lose(self, connection: Connection, stream_code: int, code: int = 0, reason: str = "") -> None:
-        """The connection is over: its streams end, and its half of the id is never used again."""
+    def _lose(
+        self,
+        connection: Connection,
+        stream_code: int,
+        code: int = 0,
+        reason: str = "",
+        *,
+        successor: Session | None = None,
+    ) -> None:
+        """The connection is over: its streams end, and its half of the id is never used again.
+
+        So handshakes under way that carry this half end, too: the peer would take them for more of the same connection.
+        `successor` may go on, because its peer has another half and so knows that this is another connection.
+        """
         if connection.closed:
             return
+        for session in list(self._sessions.values()):
+            same_half = session.peer == connection.peer and session.local_half == connection.local_half
+            if session.connection is None and same_half and session is not successor:
+                self._forget(session)
         self._closes += 1
         self._generations[connection.peer] = self._closes
         self._generations.move_to_end(connection.peer)

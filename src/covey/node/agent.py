@@ -141,7 +141,9 @@ class Agent:
         """Begins to serve and to meet others."""
         for service, handler in handlers.items():
             self.transport.serve(service, handler)
-        self.transport.serve(trust.SERVICE, TrustService(self.transport, self.book, self.directory, self.is_forked).serve)
+        self.transport.serve(
+            trust.SERVICE, TrustService(self.transport, self.book, self.directory, self.is_forked).serve
+        )
         self.transport.serve(messages.SERVICE, MessageService(self.mail).serve)
         for client in self.clients:
             self.transport.spawn(client.run(), "rendezvous client")

@@ -52,9 +52,7 @@ class Connector:
             return connection
         task = self._bringing.get(identity)
         if task is None:
-            task = asyncio.get_running_loop().create_task(
-                self._bring(identity), name="connect", context=self._context
-            )
+            task = asyncio.get_running_loop().create_task(self._bring(identity), name="connect", context=self._context)
             self._bringing[identity] = task
             task.add_done_callback(lambda _: self._bringing.pop(identity, None))
         try:

@@ -214,7 +214,9 @@ class Mail:
 
     async def _tell_expired(self, waiting: list[tuple[Identity, bytes]]) -> None:
         """Those of these messages that did expire: an id may be that of several messages, to several recipients."""
-        states = await self.committer.run(lambda: [self.outbox.state(raw_id, recipient) for recipient, raw_id in waiting])
+        states = await self.committer.run(
+            lambda: [self.outbox.state(raw_id, recipient) for recipient, raw_id in waiting]
+        )
         for key, state in zip(waiting, states, strict=True):
             for future in self._waiting.get(key, ()):
                 if state is not None and state.result == "expired" and not future.done():

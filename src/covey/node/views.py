@@ -52,7 +52,9 @@ def problems(name: str, clients: Sequence[RendezvousClient]) -> list[str]:
     """What is degraded, each with what to do."""
     found = []
     if not clients:
-        found.append("this agent belongs to no network; give it a ticket once: covey daemon stop && covey up --network covey1...")
+        found.append(
+            "this agent belongs to no network; give it a ticket once: covey daemon stop && covey up --network covey1..."
+        )
     for client in clients:
         if not client.connected:
             endpoint = client.view().endpoint

@@ -5,7 +5,7 @@ type   name             fields after the type byte
 ====== ================ ==================================================================================
 0x00   PADDING          the rest of the packet is zeros
 0x01   PING             none
-0x02   ACK              path 1, delay 2 (units of 16 us), more 1, largest 8, first 4, then `more` times {gap 4, length 4}
+0x02   ACK              path 1, delay 2 (of 16 us), more 1, largest 8, first 4, then `more` times {gap 4, length 4}
 0x03   CRYPTO           offset 4, length 2, bytes
 0x04   STREAM           flags 1 (1 = last), stream 4, offset 8, length 2, bytes
 0x05   RESET            stream 4, code 4, final offset 8

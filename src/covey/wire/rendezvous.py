@@ -70,6 +70,11 @@ NAME_NONE: Final = 0
 NAME_HELD: Final = 1
 NAME_TAKEN: Final = 2
 _CLAIMS_LIMIT: Final = 16
+_KEY_SIZES: Final = {
+    BY_IDENTITY: (IDENTITY_SIZE, IDENTITY_SIZE),
+    BY_ADDRESS: (ADDRESS_SIZE, ADDRESS_SIZE),
+    BY_NAME: (1, 63),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +119,8 @@ class Lookup:
     @classmethod
     def read(cls, number: int, reader: Reader) -> Lookup:
         by, key = reader.u8(), reader.block8()
-        sizes = {BY_IDENTITY: (IDENTITY_SIZE, IDENTITY_SIZE), BY_ADDRESS: (ADDRESS_SIZE, ADDRESS_SIZE), BY_NAME: (1, 63)}
-        if by not in sizes or not sizes[by][0] <= len(key) <= sizes[by][1]:
+        shortest, longest = _KEY_SIZES.get(by, (1, 0))
+        if not shortest <= len(key) <= longest:
             raise ParseError("a look-up of nothing we know")
         return cls(number, by, key)
 

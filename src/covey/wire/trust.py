@@ -49,10 +49,8 @@ class TrustAction:
     @classmethod
     def parse(cls, kind: int, body: bytes) -> TrustAction:
         """Raises `ParseError`. The name is not checked to be one: see `base.types.check_name`."""
-        for action, number in ACTIONS.items():
-            if number == kind:
-                break
-        else:
+        action = next((action for action, number in ACTIONS.items() if number == kind), None)
+        if action is None:
             raise ParseError("unknown trust action")
         reader = Reader(body)
         name, reason = reader.text8(63), reader.text16(4 * REASON_LIMIT)
