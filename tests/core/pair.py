@@ -61,9 +61,7 @@ class Side:
         return Target(self.credentials.identity, self.credentials.current.key.public)
 
     def connect(self, other: Side, *routes: Route) -> Connection:
-        return self.endpoint.connect(
-            self.wire.now, other.target, list(routes) or [Route(0, other.address)]
-        )
+        return self.endpoint.connect(self.wire.now, other.target, list(routes) or [Route(0, other.address)])
 
     def connection(self, other: Side) -> Connection:
         return self.endpoint.connections[other.identity]

@@ -219,7 +219,9 @@ class Program:
 class Scenario:
     """Two sides with random programs on a random wire."""
 
-    def __init__(self, seed: int, *, total: int = 400_000, faults: Sequence[str] = (), wire: Wire | None = None) -> None:
+    def __init__(
+        self, seed: int, *, total: int = 400_000, faults: Sequence[str] = (), wire: Wire | None = None
+    ) -> None:
         self.random = random.Random(f"scenario {seed}")
         choose = self.random.choice
         self.seed = seed

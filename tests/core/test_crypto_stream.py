@@ -76,7 +76,9 @@ def test_compose_leaves_room_alone_that_holds_no_byte() -> None:
     assert len(frames(sender, 8)) == 1
 
 
-@pytest.mark.parametrize("size", [1, control.LOG_PIECE - 1, control.LOG_PIECE, control.LOG_PIECE + 1, 3 * control.LOG_PIECE])
+@pytest.mark.parametrize(
+    "size", [1, control.LOG_PIECE - 1, control.LOG_PIECE, control.LOG_PIECE + 1, 3 * control.LOG_PIECE]
+)
 def test_log_arrives_whole(size: int) -> None:
     sender, receiver = CryptoStream(), CryptoStream()
     raw = random.Random(size).randbytes(size)

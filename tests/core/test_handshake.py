@@ -114,7 +114,11 @@ def certified(side: Side, **changes: object) -> Credentials:
         "operational": side.credentials.operational,
     } | changes
     certificate = TransportCertificate.make(
-        values["operational"], values["identity"], values["public"], values["from_us"], values["until_us"]  # type: ignore[arg-type]
+        values["operational"],
+        values["identity"],
+        values["public"],
+        values["from_us"],
+        values["until_us"],  # type: ignore[arg-type]
     )
     return replace(side.credentials, transport_keys=(TransportPair(values["key"], certificate),))  # type: ignore[arg-type]
 
@@ -194,7 +198,8 @@ def test_repeated_message_one_gets_the_same_answer_on_the_way_it_came() -> None:
     assert len(answers) == 4
     assert len(set(answers)) == 1
     assert [target for source, target, datagram in wire.recorded or [] if source == B] == [
-        A, *(("10.7.7.7", number) for number in range(3))
+        A,
+        *(("10.7.7.7", number) for number in range(3)),
     ]
     assert len(b.endpoint._half_open) == len(b.endpoint._sessions) == 1
 
@@ -540,7 +545,15 @@ def test_table_refuses_an_unknown_psk() -> None:
     message = replace(Initiation.parse(raw), psk_tag=b"12345678")
     with pytest.raises(VerifyError) as info:
         HalfOpenTable().accept(
-            0.0, WALL_START, message, b.credentials.current, b.credentials, lambda _: bytes(8),
-            lambda *_: True, lambda *_: -1, TransportKey(b"\2" * 32), 1,
+            0.0,
+            WALL_START,
+            message,
+            b.credentials.current,
+            b.credentials,
+            lambda _: bytes(8),
+            lambda *_: True,
+            lambda *_: -1,
+            TransportKey(b"\2" * 32),
+            1,
         )
     assert info.value.code == "unknown-psk"

@@ -20,7 +20,16 @@ def run(first: int, count: int, time: float = 0.0, *, offset: int | None = None,
     offset = first * CHUNK if offset is None else offset
     length = (count - 1) * CHUNK + 300
     return Sent(
-        first, count, time, SIZE, 500, stream=STREAM, offset=offset, chunk=CHUNK, length=length, fin=fin  # type: ignore[arg-type]
+        first,
+        count,
+        time,
+        SIZE,
+        500,
+        stream=STREAM,
+        offset=offset,
+        chunk=CHUNK,
+        length=length,
+        fin=fin,  # type: ignore[arg-type]
     )
 
 

@@ -115,7 +115,9 @@ def test_run_is_cut_where_the_circuit_changes() -> None:
     train = relayed(one, 100, 100)[0].tobytes() + relayed(two, 100)[0].tobytes() + relayed(one, 100, 50)[0].tobytes()
     relaying.endpoint.receive(wire.now, memoryview(train), 100, 0, a.address)
     assert [(target, len(data)) for target, data, _ in forwarded(relays)] == [
-        (b.address, 200), (c.address, 100), (b.address, 150)
+        (b.address, 200),
+        (c.address, 100),
+        (b.address, 150),
     ]
 
 

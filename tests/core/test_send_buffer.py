@@ -23,7 +23,10 @@ class SendBufferMachine(RuleBasedStateMachine):
         self.sent = 0
         self.flying: list[tuple[int, int]] = []
 
-    @rule(size=st.sampled_from([0, 1, 2, 10, 1000, 16_383, 16_384, 20_000]), kind=st.sampled_from([bytes, bytearray, memoryview]))
+    @rule(
+        size=st.sampled_from([0, 1, 2, 10, 1000, 16_383, 16_384, 20_000]),
+        kind=st.sampled_from([bytes, bytearray, memoryview]),
+    )
     def write(self, size: int, kind: type) -> None:
         start = len(self.data) % 251
         data = PATTERN[start : start + size]

@@ -478,9 +478,12 @@ def frame(source: random.Random, mine: int) -> bytes:
     data = source.choice([b"", b"\x02s1", b"\x01x", source.randbytes(20)])
     match source.randrange(10):
         case 0:
-            return frames.STREAM_HEAD.pack(
-                frames.STREAM, source.randrange(2), source.choice(numbers), source.choice(offsets), len(data)
-            ) + data
+            return (
+                frames.STREAM_HEAD.pack(
+                    frames.STREAM, source.randrange(2), source.choice(numbers), source.choice(offsets), len(data)
+                )
+                + data
+            )
         case 1:
             return frames.encode_reset(source.choice(numbers), 5, source.choice(offsets))
         case 2:

@@ -420,7 +420,12 @@ def test_impossible_service_name_breaks_the_protocol(prologue: bytes) -> None:
 
 @pytest.mark.parametrize(
     "pieces",
-    [[(0, b"", True)], [(0, b"\x05ab", True)], [(3, b"", True), (0, b"\x05ab", False)], [(1, b"", True), (0, b"\x05", False)]],
+    [
+        [(0, b"", True)],
+        [(0, b"\x05ab", True)],
+        [(3, b"", True), (0, b"\x05ab", False)],
+        [(1, b"", True), (0, b"\x05", False)],
+    ],
     ids=["nothing", "cut", "end first", "end first, length alone"],
 )
 def test_stream_that_ends_before_its_service_name_breaks_the_protocol(pieces: list[tuple[int, bytes, bool]]) -> None:

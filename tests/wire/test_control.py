@@ -13,9 +13,7 @@ ADDRESSES = st.one_of(
     st.ip_addresses(v=4).filter(lambda ip: not ip.is_multicast and not ip.is_unspecified),
     st.ip_addresses(v=6).filter(lambda ip: not ip.is_multicast and not ip.is_unspecified),
 ).map(str)
-CANDIDATES = st.builds(
-    Candidate, st.integers(0, 255), st.tuples(ADDRESSES, st.integers(1, 65_535))
-)
+CANDIDATES = st.builds(Candidate, st.integers(0, 255), st.tuples(ADDRESSES, st.integers(1, 65_535)))
 
 
 @given(MESSAGES, st.lists(st.integers(1, 50), min_size=1))

@@ -74,7 +74,9 @@ FRAMES = st.one_of(
     st.builds(LimitFrame, st.just(frames.MAX_STREAM_DATA), U32, U64),
     st.builds(LimitFrame, st.just(frames.MAX_STREAMS), st.just(0), U32),
     st.builds(DatagramFrame, U32, DATA),
-    st.builds(PathFrame, st.sampled_from([frames.PATH_CHALLENGE, frames.PATH_RESPONSE]), st.binary(min_size=8, max_size=8)),
+    st.builds(
+        PathFrame, st.sampled_from([frames.PATH_CHALLENGE, frames.PATH_RESPONSE]), st.binary(min_size=8, max_size=8)
+    ),
     st.builds(CloseFrame, U32, st.text(max_size=40)),
 )
 

@@ -32,8 +32,16 @@ def test_payload_round_trips_with_and_without_padding(payload: HandshakePayload,
 
 def test_payload_has_its_documented_layout() -> None:
     expected = (
-        "0000000000000001" + "68" * 8 + "69" * 32 + "00000002" + "64" * 32
-        + "000a" + b"delegation".hex() + "000b" + b"certificate".hex() + "0000"
+        "0000000000000001"
+        + "68" * 8
+        + "69" * 32
+        + "00000002"
+        + "64" * 32
+        + "000a"
+        + b"delegation".hex()
+        + "000b"
+        + b"certificate".hex()
+        + "0000"
     )
     assert EXAMPLE.encode().hex() == expected
 

@@ -43,7 +43,9 @@ def test_ticket_has_its_documented_layout() -> None:
 def test_ticket_with_a_wrong_missing_or_added_character_is_refused(data: st.DataObject) -> None:
     text = str(EXAMPLE)
     at = data.draw(st.integers(0, len(text) - 1))
-    other = data.draw(st.sampled_from("abcdefghijklmnopqrstuvwxyz234567").filter(lambda character: character != text[at]))
+    other = data.draw(
+        st.sampled_from("abcdefghijklmnopqrstuvwxyz234567").filter(lambda character: character != text[at])
+    )
     for changed in (text[:at] + other + text[at + 1 :], text[:at] + text[at + 1 :], text[:at] + other + text[at:]):
         with pytest.raises(ParseError) as info:
             Ticket.parse(changed)

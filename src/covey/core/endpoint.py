@@ -749,5 +749,3 @@ class Endpoint:
             heapq.heapify(self._heap)
         if self._housekeeping_at is None:
             self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
-
-

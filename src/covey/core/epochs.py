@@ -81,11 +81,7 @@ class Epochs:
 
     def due(self, now: float) -> bool:
         """Whether it is time for the next ratchet."""
-        return (
-            self._secret is None
-            and self.unproven < 0
-            and (now >= self.since + limits.REKEY_SECONDS or self.worn)
-        )
+        return self._secret is None and self.unproven < 0 and (now >= self.since + limits.REKEY_SECONDS or self.worn)
 
     @property
     def worn(self) -> bool:

@@ -141,9 +141,7 @@ class Recovery:
         if self.oldest_unacked_at is None:
             self.oldest_unacked_at = run.time
 
-    def on_ack(
-        self, now: float, ranges: list[tuple[int, int]], ack_delay: float
-    ) -> tuple[list[Sent], list[Sent]]:
+    def on_ack(self, now: float, ranges: list[tuple[int, int]], ack_delay: float) -> tuple[list[Sent], list[Sent]]:
         """`ranges` as in `wire.frames.AckFrame`. Counters that were never sent simply match nothing."""
         largest = ranges[0][1]
         if not self._sent or largest < self._sent[0].first:
@@ -216,9 +214,7 @@ class Recovery:
         self.oldest_unacked_at = None
         return runs
 
-    def _cut(
-        self, run: Sent, ranges: list[tuple[int, int]], at: int, acked: list[Sent], kept: list[Sent]
-    ) -> None:
+    def _cut(self, run: Sent, ranges: list[tuple[int, int]], at: int, acked: list[Sent], kept: list[Sent]) -> None:
         """Splits a partly acknowledged run; `ranges[at]` is the lowest range that may touch it."""
         start, stop = 0, run.count
         while start < stop:

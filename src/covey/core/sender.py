@@ -363,9 +363,7 @@ class Sender:
         self._session.epochs.packets += 1
         return Train(path.route.local, path.route.remote, size, size)
 
-    def _seal_on(
-        self, out: memoryview, position: int, route: Route, path_id: int, counter: int, length: int
-    ) -> int:
+    def _seal_on(self, out: memoryview, position: int, route: Route, path_id: int, counter: int, length: int) -> int:
         """Seals `scratch[:length]` at `out[position:]`, with the relay's header if the route has one; the size."""
         if route.circuit:
             RELAY_HEADER.pack_into(out, position, RELAYED, 0, 0, route.circuit)

@@ -168,9 +168,7 @@ def decide(state: TrustState, event: TrustEvent) -> Decision:
 def clean_reason(reason: str) -> str:
     """A stranger's text, fit for a terminal and a table: one line, printable, at most `REASON_LIMIT`
     characters."""
-    printable = "".join(
-        character if character.isprintable() else " " for character in reason[: 4 * REASON_LIMIT]
-    )
+    printable = "".join(character if character.isprintable() else " " for character in reason[: 4 * REASON_LIMIT])
     return " ".join(printable.split())[:REASON_LIMIT]
 
 

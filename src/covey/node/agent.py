@@ -169,8 +169,9 @@ class Agent:
         self.files.close()
 
     def now_us(self) -> int:
-        """Wall time in microseconds that a clock set back does not turn back beyond the last start (PROTOCOL 9)."""
-        return max(self.host.wall_us(), self._wall_floor)
+        """Wall time in microseconds that never goes back, whatever the clock does (PROTOCOL 9)."""
+        self._wall_floor = max(self.host.wall_us(), self._wall_floor)
+        return self._wall_floor
 
     def publish(self, event: str, peer: Identity, **details: Any) -> None:
         """Tells followers; sessions with the rendezvous are no news about peers."""
@@ -343,7 +344,7 @@ class Agent:
         while True:
             try:
                 await self._await_upkeep()
-                await self.mail.maintain(self.host.wall_us())
+                await self.mail.maintain(self.now_us())
                 await self._renew_keys()
             except CoveyError as error:
                 _log.error("upkeep failed: %s (%s)", error.message, error.code)

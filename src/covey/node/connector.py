@@ -16,10 +16,12 @@ from covey.crypto.record import Record
 from covey.node.book import PeerBook
 from covey.node.directory import Directory
 from covey.node.rendezvous_client import RendezvousClient
-from covey.node.retry import Retry
+from covey.node.retry import LONGEST, LONGEST_WATCHED, Retry
 from covey.node.transport import Transport
 
-__all__ = ["Connector"]
+__all__ = ["Connector", "patience"]
+
+OFFLINE: Final = "peer-offline"
 
 _CONNECT_SECONDS: Final = 10.0
 _SEEK_AGAIN_SECONDS: Final = 0.8
@@ -43,6 +45,8 @@ class Connector:
         self._bringing: dict[Identity, asyncio.Task[Connection]] = {}
         self._reviving: dict[Identity, Retry] = {}
         self._hopes: dict[Identity, asyncio.Event] = {}
+        self._watched: set[Identity] = set()
+        """Peers that were away when we last sought them, and whose return we shall be told."""
         self._context = copy_context()
 
     async def connect(self, identity: Identity) -> Connection:
@@ -91,8 +95,8 @@ class Connector:
             while not connection.closed and connection.streams and self._transport.live(connection.peer) is None:
                 try:
                     await self.connect(connection.peer)
-                except CoveyError:
-                    await retry.pause()
+                except CoveyError as error:
+                    await retry.pause(patience(error))
         finally:
             del self._reviving[connection.peer]
 
@@ -107,6 +111,8 @@ class Connector:
                     await seeking  # it only ends by an error
                 return await live
         except TimeoutError:
+            if identity in self._watched:
+                raise _offline() from None
             raise UnreachableError(
                 "the peer does not answer", code="no-answer", next_step="check that it runs: covey status, there"
             ) from None
@@ -146,6 +152,9 @@ class Connector:
             asyncio.gather(*asked, return_exceptions=True), self._fresh_record(identity)
         )
         relayed = [route for route in introductions if isinstance(route, Route)]
+        # Every rendezvous that answers says that it is away, and promised to tell when it is back.
+        absent = bool(introductions) and all(route is None for route in introductions)
+        (self._watched.add if absent else self._watched.discard)(identity)
         if fresh is not None and relayed:
             self._transport.connect(Target(identity, fresh.certificate.public), relayed)
             started = True
@@ -157,9 +166,7 @@ class Connector:
                 code="no-rendezvous",
                 next_step="covey status",
             )
-        raise UnreachableError(
-            "the peer is not connected to its rendezvous now", code="peer-offline", next_step="check that it is up"
-        )
+        raise _offline()
 
     async def _introduce(self, client: RendezvousClient, identity: Identity) -> Route | None:
         route = await client.introduce(identity)
@@ -173,3 +180,14 @@ class Connector:
         except UnreachableError:
             peer = self._book.get(identity)
             return Record.parse(peer.record) if peer is not None and peer.record else None
+
+
+def patience(error: CoveyError) -> float:
+    """The longest pause that makes sense after this failure to reach a peer, seconds."""
+    return LONGEST_WATCHED if error.code == OFFLINE else LONGEST
+
+
+def _offline() -> UnreachableError:
+    return UnreachableError(
+        "the peer is not connected to its rendezvous now", code=OFFLINE, next_step="check that it is up"
+    )

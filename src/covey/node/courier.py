@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from covey.base.errors import CoveyError, ParseError, RefusedError, StateError, UnreachableError
 from covey.base.types import Identity
 from covey.core.connection import Connection
+from covey.node.connector import patience
 from covey.node.retry import Retry
 from covey.node.storage import OutboxMessage, Peer
 from covey.node.transport import Stream
@@ -63,7 +64,7 @@ class Courier:
             except CoveyError as error:
                 self.problem = error
                 self._work.set()
-                await self._retry.pause()
+                await self._retry.pause(patience(error))
 
     async def _round(self) -> None:
         """Until nothing waits. Raises what stood in the way."""
@@ -111,6 +112,10 @@ class Courier:
         finally:
             stream.abort()
         await mail.book.confirm_action(self._identity, peer.action_number)
+        told = mail.book.get(self._identity)
+        if told is None or told.trust == "unknown":
+            # It knows that we said no: with the connection go the windows and addresses that only a trusted peer gets.
+            mail.transport.close_connection(connection)
 
     async def _distrusted(self, error: RefusedError) -> None:
         """A peer we trust refuses our messages: it took its trust back, or lost its state (core.trust)."""

@@ -103,7 +103,7 @@ class Directory:
             raise UnreachableError(
                 "this agent belongs to no network",
                 code="no-network",
-                next_step="covey daemon stop && covey up --network covey1...  (the ticket that `covey rendezvous` prints)",
+                next_step="covey daemon stop && covey up --network TICKET  (as `covey rendezvous` prints it)",
             )
         if not any(client.connected for client in self._clients):
             await self._first_contact()

@@ -6,10 +6,13 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["Retry"]
+__all__ = ["LONGEST", "LONGEST_WATCHED", "Retry"]
 
 _FIRST: Final = 0.25
-_LONGEST: Final = 15.0
+LONGEST: Final = 15.0
+"""Seconds between tries while nobody would tell us that the peer is back ..."""
+LONGEST_WATCHED: Final = 300.0
+"""... and while a rendezvous does (it was asked to: WATCH)."""
 
 
 class Retry:
@@ -27,10 +30,10 @@ class Retry:
         self._delay = _FIRST
         self._hope.clear()
 
-    async def pause(self) -> None:
-        """The delay doubles up to 15 s, times 0.5 to 1 so that many who failed together do not return together."""
-        delay = self._delay * (0.5 + self._random(1)[0] / 510)
-        self._delay = min(2 * self._delay, _LONGEST)
+    async def pause(self, longest: float = LONGEST) -> None:
+        """The delay doubles up to `longest` seconds, times 0.5 to 1: who failed together need not return together."""
+        delay = min(self._delay, longest) * (0.5 + self._random(1)[0] / 510)
+        self._delay = min(2 * self._delay, longest)
         try:
             async with asyncio.timeout(delay):
                 await self._hope.wait()

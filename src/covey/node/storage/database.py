@@ -80,8 +80,7 @@ class Database:
             raise StorageError(
                 f"the database {path} is missing, although it was created before",
                 code="store-missing",
-                next_step="restore it from a backup; to give up all messages and trust: "
-                f"rm {path.parent}/generation",
+                next_step=f"restore it from a backup; to give up all messages and trust: rm {path.parent}/generation",
             )
         if must_exist and path.stat().st_size == 0:
             raise self._corrupt("it is empty")
@@ -144,9 +143,7 @@ class Database:
         """All writes of the block or none. Nested: a savepoint, durable only when the outermost block
         ends."""
         depth = self._depth
-        begin, commit = (
-            ("BEGIN IMMEDIATE", "COMMIT") if depth == 0 else (f"SAVEPOINT s{depth}", f"RELEASE s{depth}")
-        )
+        begin, commit = ("BEGIN IMMEDIATE", "COMMIT") if depth == 0 else (f"SAVEPOINT s{depth}", f"RELEASE s{depth}")
         self.execute(begin)
         self._depth += 1
         try:
@@ -238,9 +235,7 @@ class Database:
             yield
         except sqlite3.Error as error:
             number = getattr(error, "sqlite_errorcode", None)
-            code = _CODES.get(
-                (number or 0) & 0xFF, "storage"
-            )  # extended codes keep the primary one in the low byte
+            code = _CODES.get((number or 0) & 0xFF, "storage")  # extended codes keep the primary one in the low byte
             if code == "store-corrupt":
                 raise self._corrupt(str(error)) from error
             raise StorageError(

@@ -44,9 +44,7 @@ class Disk:
 
     def create(self, path: Path) -> int:
         """A new file, 0600 from its first moment, open for writing. Fails if anything has that name."""
-        return os.open(
-            path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE
-        )
+        return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, PRIVATE_FILE)
 
     def write(self, fd: int, data: bytes) -> None:
         view = memoryview(data)
@@ -126,12 +124,8 @@ def read_private(path: Path) -> bytes | None:
         with open(fd, "rb") as file:
             status = os.fstat(fd)
             if not stat.S_ISREG(status.st_mode):
-                raise StorageError(
-                    f"{path} is not a file", next_step=f"look at it, then move it away: ls -ld {path}"
-                )
-            owner = (
-                os.getuid() if status.st_uid == 0 else status.st_uid
-            )  # root can read it anyway (mounted secrets)
+                raise StorageError(f"{path} is not a file", next_step=f"look at it, then move it away: ls -ld {path}")
+            owner = os.getuid() if status.st_uid == 0 else status.st_uid  # root can read it anyway (mounted secrets)
             check_private(path, mode=status.st_mode, owner=owner, uid=os.getuid())
             data = file.read(READ_LIMIT + 1)
     if len(data) > READ_LIMIT:
@@ -165,9 +159,7 @@ def private_directory(path: Path) -> None:
         status = path.lstat()
         check_private(path, mode=status.st_mode, owner=status.st_uid, uid=os.getuid())
         if not stat.S_ISDIR(status.st_mode):
-            raise StorageError(
-                f"{path} is not a directory", next_step=f"look at it, then move it away: ls -l {path}"
-            )
+            raise StorageError(f"{path} is not a directory", next_step=f"look at it, then move it away: ls -l {path}")
 
 
 @contextlib.contextmanager

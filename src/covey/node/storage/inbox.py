@@ -125,13 +125,9 @@ class Inbox:
         now_us: int,
     ) -> Stored:
         """Keep one message. Acknowledge it only after the transaction is committed. See `store_many`."""
-        return self.store_many(sender, incarnation, [Incoming(number, lowest_alive, id, type, body)], now_us)[
-            0
-        ]
+        return self.store_many(sender, incarnation, [Incoming(number, lowest_alive, id, type, body)], now_us)[0]
 
-    def store_many(
-        self, sender: bytes, incarnation: int, messages: Sequence[Incoming], now_us: int
-    ) -> list[Stored]:
+    def store_many(self, sender: bytes, incarnation: int, messages: Sequence[Incoming], now_us: int) -> list[Stored]:
         """Keep messages of one sender; what happened to each. What became visible is found by
         `listing(after=...)`.
 
@@ -147,9 +143,7 @@ class Inbox:
             cursor.save()
         return results
 
-    def skip(
-        self, sender: bytes, incarnation: int, numbers: Iterable[int], now_us: int, lowest_alive: int = 1
-    ) -> int:
+    def skip(self, sender: bytes, incarnation: int, numbers: Iterable[int], now_us: int, lowest_alive: int = 1) -> int:
         """The sender gave these numbers up, and all below `lowest_alive`. How many waiting messages became
         visible."""
         with self._database.transaction():
@@ -196,20 +190,14 @@ class Inbox:
         """One message with its body. `NotFoundError` ``no-such-message``."""
         row = self._database.row(f"SELECT {_COLUMNS}, body FROM inbox WHERE number = ?", (number,))
         if row is None:
-            raise NotFoundError(
-                f"there is no message {number}", code="no-such-message", next_step="covey inbox"
-            )
+            raise NotFoundError(f"there is no message {number}", code="no-such-message", next_step="covey inbox")
         return _message(row)
 
     def by_id(self, id: bytes) -> InboxMessage:
         """The newest message with this sender's id, with its body. `NotFoundError` ``no-such-message``."""
-        row = self._database.row(
-            f"SELECT {_COLUMNS}, body FROM inbox WHERE id = ? ORDER BY number DESC LIMIT 1", (id,)
-        )
+        row = self._database.row(f"SELECT {_COLUMNS}, body FROM inbox WHERE id = ? ORDER BY number DESC LIMIT 1", (id,))
         if row is None:
-            raise NotFoundError(
-                f"there is no message {id.hex()}", code="no-such-message", next_step="covey inbox"
-            )
+            raise NotFoundError(f"there is no message {id.hex()}", code="no-such-message", next_step="covey inbox")
         return _message(row)
 
     def last(self) -> int:
@@ -249,9 +237,7 @@ class Inbox:
     def _open(self, cursor: _Cursor, now_us: int) -> None:
         """Begin a new incarnation of a sender: nothing will fill the gaps of the old ones any more."""
         _show_waiting(self._database, "sender = ?", (cursor.sender,))
-        known = (
-            "FROM inbox_watermarks WHERE sender = ? ORDER BY opened_us DESC, incarnation LIMIT -1 OFFSET ?"
-        )
+        known = "FROM inbox_watermarks WHERE sender = ? ORDER BY opened_us DESC, incarnation LIMIT -1 OFFSET ?"
         for (incarnation,) in self._database.rows(
             f"SELECT incarnation {known}", (cursor.sender, INCARNATIONS_LIMIT - 1)
         ):
@@ -308,8 +294,7 @@ class Inbox:
         if not rows:
             return 0
         self._database.execute(
-            "INSERT INTO inbox_removed (sender, id)"
-            f" SELECT sender, id FROM inbox WHERE {where} ORDER BY number",
+            f"INSERT INTO inbox_removed (sender, id) SELECT sender, id FROM inbox WHERE {where} ORDER BY number",
             arguments,
         )
         self._database.execute(
@@ -330,9 +315,7 @@ class _Cursor:
         self._database = database
         self.sender = sender
         self._key = (sender, incarnation.to_bytes(8, "big"))
-        row = database.row(
-            "SELECT watermark FROM inbox_watermarks WHERE sender = ? AND incarnation = ?", self._key
-        )
+        row = database.row("SELECT watermark FROM inbox_watermarks WHERE sender = ? AND incarnation = ?", self._key)
         self.known = row is not None
         self.watermark = self._saved = 0 if row is None else int(row[0])
         self.released = 0
@@ -404,9 +387,7 @@ class _Cursor:
 
     def _above(self) -> set[int]:
         if self._gaps is None:
-            rows = self._database.rows(
-                "SELECT number FROM inbox_gaps WHERE sender = ? AND incarnation = ?", self._key
-            )
+            rows = self._database.rows("SELECT number FROM inbox_gaps WHERE sender = ? AND incarnation = ?", self._key)
             self._gaps = {number for (number,) in rows}
         return self._gaps
 

@@ -361,9 +361,7 @@ class Outbox:
     ) -> list[bytes]:
         """Give every message that matches its result; their ids."""
         with self._database.transaction():
-            rows = self._database.rows(
-                f"SELECT row, id, recipient, size, result FROM outbox WHERE {where}", arguments
-            )
+            rows = self._database.rows(f"SELECT row, id, recipient, size, result FROM outbox WHERE {where}", arguments)
             self._database.execute_many(
                 "UPDATE outbox SET result = ?, reason = ?, finished_us = ?, body = NULL WHERE row = ?",
                 ((result, reason, now_us, row[0]) for row in rows),

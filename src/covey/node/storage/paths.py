@@ -12,9 +12,7 @@ from covey.node.storage.files import private_directory
 __all__ = ["Home", "locate", "prepare"]
 
 
-def locate(
-    profile: str | None = None, env: Mapping[str, str] | None = None, *, temporary: Path = TEMPORARY
-) -> Home:
+def locate(profile: str | None = None, env: Mapping[str, str] | None = None, *, temporary: Path = TEMPORARY) -> Home:
     """`Home.locate` for this process' user, and its environment unless `env` is given. Touches nothing."""
     return Home.locate(profile, os.environ if env is None else env, uid=os.getuid(), temporary=temporary)
 

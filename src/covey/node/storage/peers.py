@@ -153,9 +153,7 @@ class Peers:
             self._ensure(identity, now_us)
             peer = self.get(identity)
             assert peer is not None
-            if peer.order is not None and (
-                order < peer.order or (order == peer.order and record != peer.record)
-            ):
+            if peer.order is not None and (order < peer.order or (order == peer.order and record != peer.record)):
                 return False
             self._database.execute(
                 "UPDATE peers SET address = ?, name = ?, highest = ?, record = ?, log = coalesce(?, log),"
@@ -253,8 +251,7 @@ class Peers:
         """The peer acknowledged the action with this number. False if a newer one replaced it meanwhile."""
         return (
             self._database.execute(
-                "UPDATE peers SET action = NULL"
-                " WHERE identity = ? AND action_number = ? AND action IS NOT NULL",
+                "UPDATE peers SET action = NULL WHERE identity = ? AND action_number = ? AND action IS NOT NULL",
                 (identity, number),
             )
             > 0
@@ -266,9 +263,7 @@ class Peers:
         with self._database.transaction():
             peer = self.get(identity)
             if peer is None or peer.trust != "trusted":
-                raise StateError(
-                    f"only a trusted peer's name can be pinned, and {name!r} is not", code="not-trusted"
-                )
+                raise StateError(f"only a trusted peer's name can be pinned, and {name!r} is not", code="not-trusted")
             holder = self._database.row(
                 "SELECT identity FROM peers WHERE pinned = ? AND identity <> ?", (name, identity)
             )

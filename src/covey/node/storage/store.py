@@ -61,9 +61,7 @@ class Store:
         )
         try:
             store = cls(database, random)
-            store.restored = begin_generation(
-                database, home.generation_file, random, store.outbox.renumber, disk
-            )
+            store.restored = begin_generation(database, home.generation_file, random, store.outbox.renumber, disk)
         except BaseException:
             database.close()
             raise
