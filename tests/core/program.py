@@ -260,14 +260,13 @@ class Scenario:
         if size > 20_000 and pieces == [1]:
             pieces = [1, 5000]
         slow = rnd.random() < 0.2
-        half = Half(
+        return Half(
             rnd.randbytes(size),
             pieces,
             pause=rnd.choice([0.0, 0.0, 0.0, 0.01]) if size // pieces[-1] < 1000 else 0.0,
             read_limit=rnd.choice([-1, -1, 1000, 65_536]) if not slow else 20_000,
             read_pause=rnd.choice([0.05, 0.5]) if slow else 0.0,
         )
-        return half
 
     def plan(self, number: int, size: int, *, abrupt: bool) -> Plan:
         rnd = self.random

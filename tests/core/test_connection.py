@@ -19,7 +19,7 @@ from covey.core.stream import Stream, StreamCode
 from covey.wire import frames
 from tests.core.joint import Awake, End, Joint, Packet
 
-# --- everything at once --------------------------------------------------------------------------------------------------
+# --- everything at once ---------------------------------------------------------------------------------------------
 
 
 class ConnectionMachine(RuleBasedStateMachine):
@@ -146,7 +146,7 @@ TestConnectionMachine = ConnectionMachine.TestCase
 TestConnectionMachine.settings = hypothesis_settings(max_examples=150, stateful_step_count=50, deadline=None)
 
 
-# --- opening -----------------------------------------------------------------------------------------------------------------
+# --- opening --------------------------------------------------------------------------------------------------------
 
 
 def test_stream_numbers_say_who_opened() -> None:
@@ -255,7 +255,7 @@ def test_frames_of_a_stream_that_is_over_are_ignored() -> None:
     assert not connection.streams
 
 
-# --- flow control ----------------------------------------------------------------------------------------------------------
+# --- flow control ---------------------------------------------------------------------------------------------------
 
 
 def test_bytes_beyond_the_streams_window_break_the_protocol() -> None:
@@ -359,7 +359,7 @@ def test_limits_never_go_back() -> None:
     assert (connection._max_send, connection._streams_allowed, stream.max_send) == before
 
 
-# --- another session ---------------------------------------------------------------------------------------------------------
+# --- another session ------------------------------------------------------------------------------------------------
 
 
 def test_rebind_says_everything_again() -> None:
@@ -400,7 +400,7 @@ def test_write_before_the_first_session_waits_quietly() -> None:
     assert joint.low.stalled() == 0
 
 
-# --- the end -----------------------------------------------------------------------------------------------------------------
+# --- the end --------------------------------------------------------------------------------------------------------
 
 
 def test_lost_connection_resets_its_streams_once() -> None:
@@ -453,7 +453,7 @@ def test_stream_that_was_never_offered_ends_silently() -> None:
     assert not joint.high.connection.streams
 
 
-# --- datagrams -----------------------------------------------------------------------------------------------------------------
+# --- datagrams ------------------------------------------------------------------------------------------------------
 
 
 def test_datagrams_of_unknown_streams_are_dropped() -> None:
@@ -489,7 +489,7 @@ def test_datagrams_of_a_stream_that_is_over_are_dropped() -> None:
     assert not connection.has_datagrams
 
 
-# --- fairness ----------------------------------------------------------------------------------------------------------------
+# --- fairness -------------------------------------------------------------------------------------------------------
 
 
 def test_streams_take_turns() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -93,7 +94,7 @@ def test_cubic_follows_the_curve_of_rfc_9438() -> None:
     assert at(k) == pytest.approx(1000, rel=0.02)
     assert at(k / 2) == pytest.approx(1000 - 0.4 * (k / 2) ** 3, rel=0.03)
     assert at(1.5 * k) == pytest.approx(1000 + 0.4 * (k / 2) ** 3, rel=0.05)
-    assert all(after >= before for (_, before), (_, after) in zip(windows, windows[1:], strict=False))
+    assert all(after >= before for (_, before), (_, after) in itertools.pairwise(windows))
 
 
 def test_cubic_is_no_slower_than_reno_on_short_paths() -> None:

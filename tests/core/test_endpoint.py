@@ -65,7 +65,7 @@ def collect(wire: Wire, stream: Stream, seconds: float = 30.0) -> bytes:
     return bytes(data)
 
 
-# --- random programs -------------------------------------------------------------------------------------------------
+# --- random programs ------------------------------------------------------------------------------------------------
 
 FAULTS = {
     "none": (),
@@ -126,11 +126,11 @@ def test_endpoint_traces_do_not_depend_on_the_librarys_randomness() -> None:
     assert trace() == trace()
 
 
-# --- connecting ------------------------------------------------------------------------------------------------------
+# --- connecting -----------------------------------------------------------------------------------------------------
 
 
 def test_connect_gives_live_connections_on_both_sides() -> None:
-    wire, a, b = connected()
+    _wire, a, b = connected()
     assert [event.resumed for event in a.of(ConnectionLive)] == [False]
     assert [event.resumed for event in b.of(ConnectionLive)] == [False]
     assert [event.log.identity for event in a.of(LogLearnt)] == [b.identity]
@@ -196,7 +196,7 @@ def test_streams_opened_before_the_session_exists_are_carried() -> None:
     assert collect(wire, offered(b)[0]) == b"hello"
 
 
-# --- limits for strangers ----------------------------------------------------------------------------------------------
+# --- limits for strangers -------------------------------------------------------------------------------------------
 
 
 def test_stranger_may_open_eight_streams() -> None:
@@ -264,7 +264,7 @@ def test_peer_learns_of_new_streams_before_it_runs_out() -> None:
         assert stream.closed
 
 
-# --- what is lost and what is not --------------------------------------------------------------------------------------
+# --- what is lost and what is not -----------------------------------------------------------------------------------
 
 
 def test_restarted_peer_means_lost_state_never_mixed_data() -> None:
@@ -378,7 +378,7 @@ def test_idle_connection_wakes_with_the_first_write() -> None:
 
 
 def test_idle_agent_is_cheap() -> None:
-    wire, a, b = connected()
+    wire, _a, _b = connected()
     wire.run(100)
     sent = wire.sent_bytes
     wire.run(600)
@@ -393,7 +393,7 @@ def test_connection_without_keys_ends_after_a_day() -> None:
     check_empty(b)
 
 
-# --- what anybody may send -----------------------------------------------------------------------------------------------
+# --- what anybody may send ------------------------------------------------------------------------------------------
 
 
 def test_replayed_datagrams_have_no_effect() -> None:
@@ -412,10 +412,7 @@ def test_replayed_datagrams_have_no_effect() -> None:
     for source, target, datagram in recorded:
         wire.inject(source, target, datagram, scenario.random.random())
     wire.run(4)
-    events = [
-        [event for event in side.events[count:]]
-        for side, (count, _) in zip((scenario.a, scenario.b), before, strict=True)
-    ]
+    events = [list(side.events[count:]) for side, (count, _) in zip((scenario.a, scenario.b), before, strict=True)]
     assert events == [[], []]
     assert [_counters(side) for side in (scenario.a, scenario.b)] == [counters for _, counters in before]
 
@@ -486,7 +483,7 @@ def test_trains_of_any_cut_are_survived(segment: int) -> None:
     wire.run(1)
 
 
-# --- small things ----------------------------------------------------------------------------------------------------------
+# --- small things ---------------------------------------------------------------------------------------------------
 
 
 def test_ping_measures_the_round_trip() -> None:

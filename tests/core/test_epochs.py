@@ -162,7 +162,7 @@ def test_packets_of_unknown_epochs_have_no_key() -> None:
     assert initiator.deadline() is None
 
 
-# --- out of turn -----------------------------------------------------------------------------------------------------------
+# --- out of turn ----------------------------------------------------------------------------------------------------
 
 
 def test_initiator_answers_no_offer() -> None:

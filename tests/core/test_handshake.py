@@ -54,7 +54,7 @@ def use(side: Side, credentials: Credentials) -> None:
     side.credentials = side.endpoint.credentials = credentials
 
 
-# --- silence -------------------------------------------------------------------------------------------------------------
+# --- silence --------------------------------------------------------------------------------------------------------
 
 
 def change(index: int) -> Callable[[bytes], bytes]:
@@ -181,7 +181,7 @@ def test_nobody_shakes_hands_with_itself() -> None:
     assert sent(wire, RESPONSE, ("10.0.0.3", 4000)) == []
 
 
-# --- message 1 has no effect -----------------------------------------------------------------------------------------------
+# --- message 1 has no effect ----------------------------------------------------------------------------------------
 
 
 def test_repeated_message_one_gets_the_same_answer_on_the_way_it_came() -> None:
@@ -237,7 +237,7 @@ def test_half_open_handshakes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
     assert len(b.endpoint._half_open) == len(b.endpoint._sessions) == 5
 
 
-# --- message 2 -----------------------------------------------------------------------------------------------------------
+# --- message 2 ------------------------------------------------------------------------------------------------------
 
 
 def test_forged_answers_do_not_spoil_the_handshake() -> None:
@@ -298,7 +298,7 @@ def test_timestamps_never_go_back_with_the_clock() -> None:
     assert a.endpoint.last_timestamp == WALL_START * 2 + 2
 
 
-# --- replay state --------------------------------------------------------------------------------------------------------
+# --- replay state ---------------------------------------------------------------------------------------------------
 
 
 def test_timestamp_of_a_pinned_peer_is_remembered_at_confirmation() -> None:
@@ -337,7 +337,7 @@ def test_strangers_leave_no_replay_state() -> None:
     assert not b.of(HandshakeConfirmed)
 
 
-# --- keys that change ------------------------------------------------------------------------------------------------------
+# --- keys that change -----------------------------------------------------------------------------------------------
 
 
 def test_initiation_to_an_older_transport_key_is_answered() -> None:
@@ -361,7 +361,7 @@ def test_connect_with_a_newer_key_replaces_the_attempt() -> None:
 
 
 def test_matching_key_is_the_one_mac1_was_made_for() -> None:
-    wire, a, b = pair()
+    _wire, a, b = pair()
     old = b.credentials.current
     use(b, b.credentials.rotate_transport(b"\7" * 32, WALL_START))
     for wanted in (old, b.credentials.current):
@@ -373,7 +373,7 @@ def test_matching_key_is_the_one_mac1_was_made_for() -> None:
     assert matching_key(a.credentials, Initiation.parse(raw)) is None
 
 
-# --- crossing ----------------------------------------------------------------------------------------------------------------
+# --- crossing -------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("head_start", [0.0, 0.005, 0.01, 0.02, 0.03, 0.05])
@@ -503,7 +503,7 @@ def test_strangers_push_out_the_oldest_stranger_and_nobody_else(monkeypatch: pyt
     assert not trusted.closed
 
 
-# --- parts -----------------------------------------------------------------------------------------------------------------
+# --- parts ----------------------------------------------------------------------------------------------------------
 
 
 def test_prologue_names_the_responder() -> None:
@@ -528,7 +528,7 @@ def test_initiation_is_never_shorter_than_its_answer() -> None:
 
 
 def test_attempt_refuses_answers_that_are_not_its_own() -> None:
-    wire, a, b = pair()
+    _wire, a, b = pair()
     attempt = Attempt(b.target, bytes(8), [], 0.0, 0.0)
     attempt.initiate(0.0, a.credentials, TransportKey(b"\1" * 32), 5, 1)
     with pytest.raises(ParseError):
@@ -539,7 +539,7 @@ def test_attempt_refuses_answers_that_are_not_its_own() -> None:
 
 
 def test_table_refuses_an_unknown_psk() -> None:
-    wire, a, b = pair()
+    _wire, a, b = pair()
     attempt = Attempt(b.target, bytes(8), [], 0.0, 0.0)
     raw = attempt.initiate(0.0, a.credentials, TransportKey(b"\1" * 32), 5, 1)
     message = replace(Initiation.parse(raw), psk_tag=b"12345678")

@@ -98,7 +98,8 @@ def test_owner_who_rotated_over_a_thiefs_revocation_is_asked_for_its_log() -> No
     assert rotated.log.sequence == 1
     assert check(ring, rotated) is False
     chosen = ring.add(rotated.log)
-    assert not chosen.revoked and not chosen.forked
+    assert not chosen.revoked
+    assert not chosen.forked
     assert check(ring, rotated) is True
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Iterator
 
@@ -20,7 +21,7 @@ A, B, R = ("10.0.0.1", 4000), ("10.0.0.2", 4000), ("10.0.0.9", 4000)
 
 
 class World:
-    """a and b, both clients of the relay r; direct datagrams pass unless `direct` is False, relayed ones unless `relayed`."""
+    """a and b, both clients of the relay r; `direct` and `relayed` say which datagrams pass."""
 
     def __init__(self, seed: int = 1, *, candidates: bool = True, **impairments: float) -> None:
         self.wire = wire = Wire(seed, **impairments)  # type: ignore[arg-type]
@@ -124,7 +125,7 @@ def world() -> Iterator[World]:
     assert not world.a.of(ConnectionClosed) + world.b.of(ConnectionClosed)
 
 
-# --- upgrade ---------------------------------------------------------------------------------------------------------
+# --- upgrade --------------------------------------------------------------------------------------------------------
 
 
 def test_first_bytes_travel_by_the_relay(world: World) -> None:
@@ -167,7 +168,7 @@ def test_upgrade_attempts_back_off_and_stop_when_nothing_flows(world: World) -> 
         side.connection(world.r).keepalive = world.r.connection(side).keepalive = 30.0
     flow = world.flow(1000, rate=1000, tick=0.5)
     rounds = [at for before, at in zip([0.0, *probes], probes, strict=False) if at - before > 20]
-    gaps = [round(after - before, -1) for before, after in zip(rounds, rounds[1:], strict=False)]
+    gaps = [round(after - before, -1) for before, after in itertools.pairwise(rounds)]
     assert gaps[:3] == sorted(gaps[:3])
     assert 3 <= len(rounds) <= 12
     flow.stop()
@@ -218,7 +219,7 @@ def test_ipv6_candidates_are_probed_only_from_ipv6_ports() -> None:
     assert world.session.paths.pairs() == [Route(1, ("2001:db8::2", 4000))]
 
 
-# --- death -----------------------------------------------------------------------------------------------------------
+# --- death ----------------------------------------------------------------------------------------------------------
 
 
 def test_blocked_direct_path_fails_over_to_the_relay_within_a_second(world: World) -> None:
@@ -310,7 +311,7 @@ def test_every_path_dead_stalls_once_and_heals(world: World) -> None:
     flow.stop()
 
 
-# --- moving ----------------------------------------------------------------------------------------------------------
+# --- moving ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("who", "gap"), [("a", 1.0), ("b", 16.0)], ids=["sender", "receiver"])
@@ -384,7 +385,7 @@ def test_spoofed_source_address_does_not_move_a_session() -> None:
     assert not a.of(ConnectionStalled) + b.of(ConnectionStalled)
 
 
-# --- size --------------------------------------------------------------------------------------------------------------
+# --- size -----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

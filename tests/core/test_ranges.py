@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import itertools
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -36,7 +38,7 @@ def test_ranges_are_sorted_and_never_touch(operations: list[tuple[bool, int, int
     found = list(ranges)
     assert len(ranges) == len(found)
     assert all(start < stop for start, stop in found)
-    assert all(stop < start for (_, stop), (start, _) in zip(found, found[1:], strict=False))
+    assert all(stop < start for (_, stop), (start, _) in itertools.pairwise(found))
 
 
 def test_ranges_that_touch_become_one() -> None:

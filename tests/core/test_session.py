@@ -117,7 +117,7 @@ class Chatter:
         assert self.received == self.sent
 
 
-# --- the ratchet -------------------------------------------------------------------------------------------------------
+# --- the ratchet ----------------------------------------------------------------------------------------------------
 
 
 def test_ratchet_runs_every_two_minutes_under_traffic() -> None:
@@ -240,7 +240,7 @@ def test_demand_for_new_keys_is_met_once_a_second_at_most() -> None:
     assert 2 <= session.epochs.epoch <= 1 + 6
 
 
-# --- who the peer is -----------------------------------------------------------------------------------------------------
+# --- who the peer is ------------------------------------------------------------------------------------------------
 
 
 def impostor(wire: Wire, victim: Side, *, sequence: int = 7) -> Side:
@@ -393,7 +393,7 @@ def test_log_larger_than_the_crypto_buffer_is_fetched(loss: float) -> None:
     assert logs == [raw]
 
 
-# --- a peer that breaks the rules ------------------------------------------------------------------------------------------
+# --- a peer that breaks the rules -----------------------------------------------------------------------------------
 
 STREAM_OF_A = 1 << 20
 
@@ -532,7 +532,7 @@ def test_nothing_an_authenticated_peer_sends_breaks_the_core(seed: int) -> None:
     assert len(b.endpoint._heap) <= 128
 
 
-# --- the end -----------------------------------------------------------------------------------------------------------------
+# --- the end --------------------------------------------------------------------------------------------------------
 
 
 def test_ended_session_gives_its_bytes_back_to_the_connection() -> None:

@@ -22,7 +22,7 @@ def finish(joint: Joint, *streams: Stream) -> None:
     joint.settle()
 
 
-# --- bytes ---------------------------------------------------------------------------------------------------------------
+# --- bytes ----------------------------------------------------------------------------------------------------------
 
 
 def test_bytes_go_both_ways() -> None:
@@ -116,7 +116,7 @@ def test_end_acknowledged_before_its_bytes_is_not_done() -> None:
     assert stream.closed
 
 
-# --- back-pressure -----------------------------------------------------------------------------------------------------------
+# --- back-pressure --------------------------------------------------------------------------------------------------
 
 
 def test_writer_without_room_is_told_when_there_is_some() -> None:
@@ -140,7 +140,7 @@ def test_writer_that_never_asked_is_not_told() -> None:
     assert not joint.low.of(StreamWritable)
 
 
-# --- reset -------------------------------------------------------------------------------------------------------------------
+# --- reset ----------------------------------------------------------------------------------------------------------
 
 
 def test_reset_gives_up_both_directions() -> None:
@@ -285,7 +285,7 @@ def test_reset_that_contradicts_the_end_breaks_the_protocol() -> None:
         connection.receive_reset(stream.id, 1, 60)
 
 
-# --- stop --------------------------------------------------------------------------------------------------------------------
+# --- stop -----------------------------------------------------------------------------------------------------------
 
 
 def test_stop_asks_the_writer_to_end() -> None:
@@ -374,7 +374,7 @@ def test_bytes_after_a_stop_are_dropped_and_credited() -> None:
     assert (accepted.read(), accepted.incoming.available) == (b"", 0)
 
 
-# --- rules -------------------------------------------------------------------------------------------------------------------
+# --- rules ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

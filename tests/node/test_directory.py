@@ -213,7 +213,7 @@ def test_stale_record_of_a_known_peer_is_not_accepted(play: Play) -> None:
     play(scenario)
 
 
-# --- a lying rendezvous ----------------------------------------------------------------------------------------------
+# --- a lying rendezvous ---------------------------------------------------------------------------------------------
 
 
 class Liar:

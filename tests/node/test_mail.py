@@ -21,7 +21,7 @@ from covey.testing import Link
 from covey.testing.world import World
 from tests.node.stage import Play, bodies, code_of, friends, network, steps, take, trust, user
 
-# --- bodies ----------------------------------------------------------------------------------------------------------
+# --- bodies ---------------------------------------------------------------------------------------------------------
 
 GOOD_BODIES: dict[str, tuple[Any, Any, str, str]] = {
     "text": ("grüße", None, "text", "grüße"),
@@ -138,7 +138,7 @@ def test_option_that_makes_no_sense_is_refused(case: str, play: Play) -> None:
     play(scenario)
 
 
-# --- order, ids, results ---------------------------------------------------------------------------------------------
+# --- order, ids, results --------------------------------------------------------------------------------------------
 
 
 def test_messages_arrive_in_the_order_of_their_calls(play: Play) -> None:
@@ -314,7 +314,7 @@ def test_sender_that_dies_in_the_middle_loses_nothing_that_was_promised(moment: 
     play(scenario)
 
 
-# --- expiry ----------------------------------------------------------------------------------------------------------
+# --- expiry ---------------------------------------------------------------------------------------------------------
 
 
 def test_message_expires_on_time_and_later_ones_still_arrive(play: Play) -> None:
@@ -410,7 +410,7 @@ def test_expiry_of_one_message_says_nothing_about_another_with_its_id(play: Play
     play(scenario)
 
 
-# --- the inbox -------------------------------------------------------------------------------------------------------
+# --- the inbox ------------------------------------------------------------------------------------------------------
 
 
 def test_inbox_lists_shows_acknowledges_and_clears(play: Play) -> None:
@@ -559,7 +559,7 @@ def test_full_inbox_refuses_and_takes_again_once_there_is_room(play: Play, monke
     play(scenario)
 
 
-# --- restored, concurrent, given up ----------------------------------------------------------------------------------
+# --- restored, concurrent, given up ---------------------------------------------------------------------------------
 
 
 def copy_profile(world: World, name: str, to: Path) -> None:

@@ -29,7 +29,7 @@ def new_node(world: World, name: str, ip: str = "10.0.5.1", **options: Any) -> N
     return Node(options.pop("agent", name), home=place(world, name), host=host, durable=False, **options)
 
 
-# --- starting and closing --------------------------------------------------------------------------------------------
+# --- starting and closing -------------------------------------------------------------------------------------------
 
 
 def test_node_starts_once_and_closes_as_often_as_one_likes(play: Play) -> None:
@@ -224,7 +224,7 @@ def test_bad_argument_is_said_at_once(case: str) -> None:
     assert refused.value.code == code
 
 
-# --- what is remembered ----------------------------------------------------------------------------------------------
+# --- what is remembered ---------------------------------------------------------------------------------------------
 
 
 def test_name_and_network_are_remembered(play: Play) -> None:
@@ -294,7 +294,7 @@ def test_counts_survive_a_restart(play: Play) -> None:
     play(scenario)
 
 
-# --- events ----------------------------------------------------------------------------------------------------------
+# --- events ---------------------------------------------------------------------------------------------------------
 
 
 def test_subscriber_hears_of_what_happens(play: Play) -> None:
@@ -318,7 +318,7 @@ def test_subscriber_hears_of_what_happens(play: Play) -> None:
     play(scenario)
 
 
-# --- clocks and long days --------------------------------------------------------------------------------------------
+# --- clocks and long days -------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("wrong_s", [300.0, -300.0])
@@ -402,7 +402,7 @@ def test_peers_that_were_away_for_days_meet_again(play: Play) -> None:
     play(scenario, limit_s=70 * 3600.0)
 
 
-# --- the same seed, the same run -------------------------------------------------------------------------------------
+# --- the same seed, the same run ------------------------------------------------------------------------------------
 
 
 def test_whole_nodes_run_the_same_way_twice(sim_seed: int, tmp_path: Path) -> None:

@@ -373,7 +373,7 @@ def test_request_and_approval_survive_a_crash_at_any_moment(moment: int, who: st
     play(scenario)
 
 
-# --- strangers -------------------------------------------------------------------------------------------------------
+# --- strangers ------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("service", ["message", "sink", "custom", "rendezvous", "nonsense"])
@@ -532,7 +532,7 @@ def test_record_that_claims_the_name_of_another_agent_is_shown_without_it(play: 
     play(scenario)
 
 
-# --- forks -----------------------------------------------------------------------------------------------------------
+# --- forks ----------------------------------------------------------------------------------------------------------
 
 
 def test_forked_identity_is_refused_new_trust_and_keeps_the_old(play: Play) -> None:
