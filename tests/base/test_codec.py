@@ -69,7 +69,7 @@ def test_reader_refuses_every_shorter_input_for(method: str) -> None:
     ],
 )  # fmt: skip
 def test_writer_refuses_what_does_not_fit(method: str, value: Any) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - bytearray and ours word it differently
+    with pytest.raises(ValueError):
         getattr(Writer(), method)(value)
 
 

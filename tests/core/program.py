@@ -234,6 +234,10 @@ class Scenario:
             corrupt=choose([0.0, 0.0, 0.05]),
             mtu=choose([65_535, 65_535, 1452, 1300, 1200]),
         )
+        self.impairments = (
+            f"delay {self.wire.delay} jitter {self.wire.jitter} loss {self.wire.loss} "
+            f"duplicate {self.wire.duplicate} corrupt {self.wire.corrupt} mtu {self.wire.mtu}"
+        )
         self.total = total
         self.faults = list(faults)
         self.settling = False
@@ -248,11 +252,7 @@ class Scenario:
             program.admit = self.random.random() < 0.8
 
     def __repr__(self) -> str:
-        wire = self.wire
-        return (
-            f"seed {self.seed}: delay {wire.delay} jitter {wire.jitter} loss {wire.loss} dup {wire.duplicate} "
-            f"corrupt {wire.corrupt} mtu {wire.mtu} faults {self.faults}"
-        )
+        return f"seed {self.seed}: {self.impairments} faults {self.faults}"
 
     def half(self, size: int) -> Half:
         rnd = self.random
@@ -408,6 +408,9 @@ class Scenario:
                     assert path.recovery.cubic.in_flight == sum(run.bytes for run in path.recovery._sent)
         self.a.endpoint.close(self.wire.now, a)
         self.wire.run(1.0)
+        if not b.closed:
+            # There were no keys to tell it with, or it did not share them.
+            self.b.endpoint.close(self.wire.now, b)
         self.wire.run(1200.0)
         for program in self.programs:
             check_empty(program.side)

@@ -10,7 +10,7 @@ import pytest
 
 from covey.core import limits
 from covey.core.events import ConnectionClosed, ConnectionLive, ConnectionStalled, PathsChanged, StreamOffered
-from covey.core.path import Path, Route
+from covey.core.path import Route
 from covey.core.relay import RelayTable
 from covey.core.session import Session
 from covey.core.stream import Stream
@@ -432,18 +432,3 @@ def test_path_whose_mtu_shrinks_goes_on_smaller() -> None:
     assert len(end.read()) == 1_000_000
     assert connection.session.active.mtu == 1200
     assert not a.of(ConnectionStalled)
-
-
-def test_path_mtu_probes_give_up_after_three() -> None:
-    path = Path(0, Route(0, B), 0.0)
-    tried = []
-    while (size := path.next_mtu_probe()) is not None:
-        tried.append(size)
-        path.on_mtu_probe(size, arrived=size == 1280)
-    assert tried == [1280, 1400, 1400, 1400]
-    assert path.mtu == path.recovery.cubic.datagram == 1280
-
-
-def test_route_of_a_relay_costs_eight_bytes() -> None:
-    assert (Route(0, R, 7).outer, Route(0, R, 7).relayed) == (8, True)
-    assert (Route(0, R).outer, Route(0, R).relayed) == (0, False)

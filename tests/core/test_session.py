@@ -375,6 +375,29 @@ def test_stream_frames_before_the_log_are_sent_again_not_lost() -> None:
     assert a.of(StreamOffered)[0].stream.read() == b"early"
 
 
+def test_log_that_does_not_come_in_time_costs_a_session_not_the_connection() -> None:
+    """b knows who answers and sends; a never gets b's log. That may be the network's fault."""
+    wire = Wire(1)
+    a, b = wire.side("a", A), wire.side("b", B)
+    b.endpoint.add_log(a.credentials.log)
+    served = b.endpoint.own_log
+    b.endpoint.own_log = lambda: b""  # type: ignore[method-assign]
+    b.connect(a)
+    wire.run(1)
+    connection = b.connection(a)
+    stream = connection.open("s")
+    stream.write(b"patience")
+    wire.run(limits.VERIFY_SECONDS + 2)
+    assert not b.of(ConnectionClosed)
+    b.endpoint.own_log = served  # type: ignore[method-assign]
+    assert not a.endpoint._sessions
+    stream.write(b"!")
+    b.connect(a)
+    wire.run(3)
+    assert b.connection(a) is connection
+    assert a.of(StreamOffered)[0].stream.read() == b"patience!"
+
+
 @pytest.mark.parametrize("loss", [0.0, 0.3])
 def test_log_larger_than_the_crypto_buffer_is_fetched(loss: float) -> None:
     """64 KiB of log in a CRYPTO stream of which the peer keeps 16 KiB: the sender waits for acknowledgements."""

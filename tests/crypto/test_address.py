@@ -31,5 +31,5 @@ def test_fewer_bits_keep_the_top_and_clear_the_rest(bits: int) -> None:
     [(IDENTITY[1:], 0, 48), (IDENTITY, 256, 48), (IDENTITY, -1, 48), (IDENTITY, 0, 0), (IDENTITY, 0, 49)],
 )
 def test_address_refuses_values_out_of_range(identity: bytes, nonce: int, bits: int) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - several messages, one kind of mistake
+    with pytest.raises(ValueError):
         address(identity, nonce, bits)

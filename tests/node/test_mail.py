@@ -485,7 +485,7 @@ def test_follower_gets_the_unread_then_every_new_one_and_acknowledges(play: Play
 
         async def follow() -> None:
             async for message in b.inbox():
-                seen.append(message.body)  # noqa: PERF401 - it never ends
+                seen.append(message.body)
 
         following = asyncio.ensure_future(follow())
         await world.until(lambda: len(seen) == 250)

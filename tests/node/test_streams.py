@@ -238,7 +238,7 @@ def test_stream_as_context_is_reset_by_an_error_and_finished_without(play: Play)
                     return
 
         b.serve("served", served)
-        with pytest.raises(KeyError):  # noqa: PT012
+        with pytest.raises(KeyError):
             async with await a.open("b", "served") as stream:
                 await stream.write(b"x")
                 await asyncio.sleep(0.1)

@@ -28,8 +28,8 @@ class Cubic:
     """The congestion window of one path.
 
     Calls: `on_sent` for every in-flight packet, `on_acked` per ACK with what it newly acknowledged, `on_lost` per
-    loss event with the send time of the newest lost packet, `on_discarded` for in-flight bytes that will never be
-    acknowledged for another reason. All sizes in bytes of UDP payload.
+    loss event with the send time of the newest lost packet, `undo` if that loss turned out to be none, `on_discarded`
+    for in-flight bytes that will never be acknowledged for another reason. All sizes in bytes of UDP payload.
     """
 
     __slots__ = (
@@ -44,6 +44,7 @@ class Cubic:
         "_round_min",
         "_round_previous",
         "_round_samples",
+        "_saved",
         "_threshold",
         "_w_max",
         "datagram",
@@ -63,6 +64,7 @@ class Cubic:
         self._reno = 0.0
         self._epoch_start: float | None = None
         self._recovery_start = float("-inf")
+        self._saved: tuple[int, float, float, float] | None = None
         self._round_end = 0
         self._round_min = float("inf")
         self._round_previous = float("inf")
@@ -97,22 +99,37 @@ class Cubic:
             return
         self._avoid_congestion(now, size, rtt)
 
-    def on_lost(self, now: float, size: int, newest_sent: float) -> None:
-        """One reduction per round trip: losses of packets sent before the last reduction change nothing more."""
+    def on_lost(self, now: float, size: int, newest_sent: float) -> bool:
+        """One reduction per round trip: losses of packets sent before the last reduction change nothing more.
+
+        True if the window was reduced.
+        """
         self.in_flight -= size
         if newest_sent <= self._recovery_start:
-            return
+            return False
+        self._saved = (self.window, self._threshold, self._w_max, self._recovery_start)
         self._recovery_start = now
         self._epoch_start = None
         window = self.window
         self._w_max = window * (1 + _BETA) / 2 if window < self._w_max else float(window)
         self.window = max(int(window * _BETA), _MINIMUM_DATAGRAMS * self.datagram)
         self._threshold = self.window
+        return True
+
+    def undo(self) -> None:
+        """Everything that the last reduction took for lost has arrived after all (as RFC 4015 does for TCP)."""
+        if self._saved is None:
+            return
+        window, self._threshold, self._w_max, self._recovery_start = self._saved
+        self.window = max(self.window, window)
+        self._epoch_start = None
+        self._saved = None
 
     def on_persistent_congestion(self) -> None:
         """RFC 9002, 7.6: nothing came through for several timeouts."""
         self.window = _MINIMUM_DATAGRAMS * self.datagram
         self._epoch_start = None
+        self._saved = None
 
     def _avoid_congestion(self, now: float, size: int, rtt: Rtt) -> None:
         segment = self.datagram

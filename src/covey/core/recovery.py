@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from covey.core.cubic import Cubic
 from covey.core.pacer import Pacer
+from covey.core.ranges import RangeSet
 from covey.core.rtt import PTO_LIMIT, Rtt
 
 if TYPE_CHECKING:
@@ -20,7 +21,12 @@ if TYPE_CHECKING:
 __all__ = ["PACKET_THRESHOLD", "Recovery", "Sent"]
 
 PACKET_THRESHOLD: Final = 3
-"""A packet is lost when one this much later was acknowledged (RFC 9002, 6.1.1)."""
+"""A packet is lost when one this much later was acknowledged (RFC 9002, 6.1.1) ..."""
+_THRESHOLD_LIMIT: Final = 4096
+"""... on a path that keeps the order. On one that does not, up to this much later."""
+_PATIENCE_STEP: Final = 0.125
+_PATIENCE_LIMIT: Final = 2.0
+"""Round trips after which a packet is lost by time: 9/8, and up to this where packets come later than that."""
 _PERSISTENT_PTOS: Final = 3
 
 Item = tuple[Any, ...]
@@ -100,6 +106,8 @@ class Recovery:
 
     __slots__ = (
         "_deadline",
+        "_doubted",
+        "_doubted_at",
         "_largest_acked",
         "_last_eliciting",
         "_loss_time",
@@ -109,9 +117,11 @@ class Recovery:
         "lost_bytes",
         "oldest_unacked_at",
         "pacer",
+        "patience",
         "probes",
         "pto_count",
         "rtt",
+        "threshold",
     )
 
     def __init__(self, datagram: int) -> None:
@@ -129,6 +139,12 @@ class Recovery:
         self._largest_acked = -1
         self._loss_time: float | None = None
         self._last_eliciting = 0.0
+        self.threshold = PACKET_THRESHOLD
+        self.patience = 1 + _PATIENCE_STEP
+        """The two limits of loss detection, which adapt to a path that reorders."""
+        self._doubted = RangeSet()
+        """Counters taken for lost by the last reduction of the window: if all arrive, it was a mistake."""
+        self._doubted_at = 0.0
 
     @property
     def outstanding(self) -> bool:
@@ -144,6 +160,8 @@ class Recovery:
     def on_ack(self, now: float, ranges: list[tuple[int, int]], ack_delay: float) -> tuple[list[Sent], list[Sent]]:
         """`ranges` as in `wire.frames.AckFrame`. Counters that were never sent simply match nothing."""
         largest = ranges[0][1]
+        if self._doubted:
+            self._reconsider(now, ranges)
         if not self._sent or largest < self._sent[0].first:
             return [], []
         acked: list[Sent] = []
@@ -239,11 +257,11 @@ class Recovery:
         lost: list[Sent] = []
         sent = self._sent
         largest = self._largest_acked
-        delay = self.rtt.loss_delay()
+        delay = self.rtt.loss_delay(self.patience)
         kept: list[Sent] = []
         while sent and sent[0].first < largest:
             run = sent.popleft()
-            by_count = min(run.count, largest - PACKET_THRESHOLD - run.first + 1)
+            by_count = min(run.count, largest - self.threshold - run.first + 1)
             if run.time + delay <= now:
                 by_count = min(run.count, largest - run.first)
             if by_count >= run.count:
@@ -268,5 +286,28 @@ class Recovery:
                 newest = run.time
         if size:
             self.lost_bytes += size
-            self.cubic.on_lost(now, size, newest)
+            if self.cubic.on_lost(now, size, newest):
+                self._doubted.clear()
+                self._doubted_at = now
+            for run in lost:
+                if not run.is_mtu_probe:
+                    self._doubted.add(run.first, run.first + run.count)
         return lost
+
+    def _reconsider(self, now: float, ranges: list[tuple[int, int]]) -> None:
+        """What was taken for lost and is acknowledged now was only late: wait longer next time (RFC 9002, 6.1)."""
+        doubted = self._doubted
+        if now > self._doubted_at + 4 * self.rtt.smoothed:
+            doubted.clear()
+            return
+        before = doubted.size()
+        late = doubted.first[0]
+        for low, high in ranges:
+            doubted.remove(low, high + 1)
+        if doubted.size() == before:
+            return
+        behind = max(self._largest_acked, ranges[0][1]) - late + 1 if late not in doubted else 2 * self.threshold
+        self.threshold = min(max(self.threshold, behind), _THRESHOLD_LIMIT)
+        self.patience = min(self.patience + _PATIENCE_STEP, _PATIENCE_LIMIT)
+        if not doubted:
+            self.cubic.undo()

@@ -47,6 +47,6 @@ class Rtt:
         """Probe timeout without back-off, seconds (RFC 9002, 6.2.1)."""
         return min(PTO_LIMIT, self.smoothed + max(4 * self.variance, GRANULARITY) + MAX_ACK_DELAY)
 
-    def loss_delay(self) -> float:
-        """How long after a later packet's acknowledgement a packet counts as lost (RFC 9002, 6.1.2: 9/8)."""
-        return max(1.125 * max(self.latest, self.smoothed), GRANULARITY)
+    def loss_delay(self, patience: float = 1.125) -> float:
+        """How long after it was sent a packet counts as lost if a later one arrived (RFC 9002, 6.1.2: 9/8)."""
+        return max(patience * max(self.latest, self.smoothed), GRANULARITY)

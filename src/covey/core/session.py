@@ -498,7 +498,8 @@ class Session:
         if self.confirmed and self.epochs.exhausted(now):
             self.end_idle(now, "keys used up")
         elif self.confirmed and not self.verified and now >= self.created + limits.VERIFY_SECONDS:
-            self._owner.session_ended(self, now, CloseCode.NOT_VERIFIED, "no log", by_peer=False)
+            # Not the peer's fault as far as we know: its connection lives on, and it may try again.
+            self.end_idle(now, "no log")
         elif self.retire_at is not None and now >= self.retire_at:
             self._owner.session_ended(self, now, CloseCode.SUPERSEDED, "", by_peer=False)
         return self.ended
