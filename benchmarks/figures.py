@@ -107,26 +107,25 @@ def _serve(kind: str, core: int, pipe: Pipe) -> None:
     asyncio.run(_serve_covey(pipe) if kind == "covey" else _serve_tcp(kind, pipe))
 
 
-async def _wait_stop(pipe: Pipe, received: list[int]) -> None:
-    before = time.process_time()
+async def _wait_stop(pipe: Pipe, received: list[float]) -> None:
+    """`received`: CPU seconds per GB of each bulk stream that came in."""
     await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
-    gigabytes = sum(received) / 1e9
-    pipe.send({"cpu_s_per_gb_receive": (time.process_time() - before) / gigabytes if gigabytes else 0.0})
+    pipe.send({"cpu_s_per_gb_receive": received[-1] if received else 0.0})
 
 
 async def _serve_tcp(kind: str, pipe: Pipe) -> None:
-    received: list[int] = []
+    received: list[float] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if await reader.readexactly(1) == b"e":
             while data := await reader.read(PIECE):
                 writer.write(data)
         else:
-            size = int.from_bytes(await reader.readexactly(8), "big")
-            left = size
+            left = size = int.from_bytes(await reader.readexactly(8), "big")
+            before = time.process_time()
             while left:
                 left -= len(await reader.read(min(PIECE, left)))
-            received.append(size)
+            received.append((time.process_time() - before) / size * 1e9)
             writer.write(b"!")
         writer.close()
 
@@ -140,17 +139,17 @@ async def _serve_tcp(kind: str, pipe: Pipe) -> None:
 
 
 async def _serve_covey(pipe: Pipe) -> None:
-    received: list[int] = []
+    received: list[float] = []
 
     async def echo(stream: Stream) -> None:
         while data := await stream.read():
             await stream.write(data)
 
     async def sink(stream: Stream) -> None:
-        size = 0
-        while data := await stream.read(PIECE):
+        size, before = 0, time.process_time()
+        while data := await stream.read():
             size += len(data)
-        received.append(size)
+        received.append((time.process_time() - before) / size * 1e9)
         await stream.write(b"!")
 
     transport = _transport(lambda connection, _: connection.admit() or True)

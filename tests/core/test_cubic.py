@@ -65,6 +65,31 @@ def test_cubic_reduces_to_seven_tenths_once_per_round_trip() -> None:
     assert not cubic.slow_start
 
 
+def test_cubic_takes_a_mistaken_reduction_back_once() -> None:
+    cubic, rtt = path()
+    cubic.on_sent(10 * SIZE)
+    before = cubic.window
+    assert cubic.on_lost(1.0, SIZE, 0.9)
+    assert not cubic.on_lost(1.01, SIZE, 0.95)
+    cubic.undo()
+    assert cubic.window == before
+    assert cubic.slow_start
+    round_trip(cubic, rtt, 2.0)
+    after = cubic.window
+    assert after > before
+    cubic.undo()
+    assert cubic.window == after
+
+
+def test_cubic_does_not_take_back_what_silence_proved() -> None:
+    cubic, _ = path()
+    cubic.on_sent(10 * SIZE)
+    cubic.on_lost(1.0, SIZE, 0.9)
+    cubic.on_persistent_congestion()
+    cubic.undo()
+    assert cubic.window == 2 * SIZE
+
+
 def test_cubic_keeps_two_datagrams() -> None:
     cubic, _ = path()
     for now in range(100):

@@ -294,7 +294,8 @@ def test_only_path_that_carries_probes_but_no_data_is_no_storm(delay: float) -> 
     before = wire.datagrams
     connection.open("s").write(bytes(50_000))
     wire.run(60)
-    assert wire.datagrams - before < 1500
+    # Of both sides: the one without data has an MTU probe that waits for its acknowledgement.
+    assert wire.datagrams - before < 2 * 1500
     assert 1 <= len(a.of(ConnectionStalled)) <= 60
 
 

@@ -107,12 +107,12 @@ class Model:
         return packets(acked), packets(lost)
 
     def lose(self, now: float) -> list[Packet]:
-        delay = self.recovery.rtt.loss_delay()
+        delay = self.recovery.rtt.loss_delay(self.recovery.patience)
         gone = [
             packet
             for packet, time in self.flying.values()
             if packet.counter < self.largest
-            and (packet.counter <= self.largest - PACKET_THRESHOLD or time + delay <= now)
+            and (packet.counter <= self.largest - self.recovery.threshold or time + delay <= now)
         ]
         for packet in gone:
             del self.flying[packet.counter]
@@ -156,6 +156,68 @@ def test_runs_are_acknowledged_and_lost_as_single_packets_would_be(seed: int) ->
         model.acknowledge(now, set(range(model.next)))
     assert not model.recovery.outstanding
     assert model.recovery.cubic.in_flight == 0
+
+
+def late(recovery: Recovery, *counters: int, now: float = 0.1) -> None:
+    """What was declared lost is acknowledged after all."""
+    recovery.on_ack(now, [(counter, counter) for counter in sorted(counters, reverse=True)], 0.0)
+
+
+def test_loss_detection_waits_longer_on_a_path_that_reorders() -> None:
+    recovery = Recovery(SIZE)
+    assert recovery.threshold == PACKET_THRESHOLD
+    recovery.on_sent(run(0, 30, 0.0))
+    _, lost = recovery.on_ack(0.05, [(10, 12)], 0.0)
+    assert packets(lost)[0].counter == 0
+    late(recovery, 12, 0)
+    assert recovery.threshold == 13
+    assert recovery.patience > 1.125
+    recovery.on_sent(run(30, 30, 0.2))
+    _, lost = recovery.on_ack(0.25, [(40, 42)], 0.0)
+    assert max(packet.counter for packet in packets(lost)) == 42 - 13
+
+
+def test_reduction_is_taken_back_when_everything_was_only_late() -> None:
+    recovery = Recovery(SIZE)
+    window = recovery.cubic.window
+    recovery.on_sent(run(0, 10, 0.0))
+    recovery.on_ack(0.05, [(5, 9)], 0.0)
+    assert recovery.cubic.window < window
+    late(recovery, 0, 1, 2)
+    assert recovery.cubic.window < window
+    late(recovery, 3, 4)
+    assert recovery.cubic.window >= window
+    assert recovery.cubic.slow_start
+
+
+def test_reduction_stands_when_one_packet_never_comes() -> None:
+    recovery = Recovery(SIZE)
+    window = recovery.cubic.window
+    recovery.on_sent(run(0, 10, 0.0))
+    recovery.on_ack(0.05, [(5, 9)], 0.0)
+    late(recovery, 0, 1, 2, 4)
+    assert recovery.cubic.window < window
+
+
+def test_acknowledgement_long_after_the_loss_proves_nothing() -> None:
+    recovery = Recovery(SIZE)
+    recovery.on_sent(run(0, 10, 0.0))
+    recovery.on_ack(0.05, [(5, 9)], 0.0)
+    late(recovery, 0, 1, 2, 3, 4, now=5.0)
+    assert recovery.threshold == PACKET_THRESHOLD
+
+
+def test_loss_detection_never_waits_for_ever() -> None:
+    recovery = Recovery(SIZE)
+    now, first = 0.0, 0
+    for _ in range(60):
+        recovery.on_sent(run(first, 5000, now))
+        recovery.on_ack(now + 0.05, [(first + 4990, first + 4999)], 0.0)
+        late(recovery, first, now=now + 0.06)
+        now += 1.0
+        first += 5000
+    assert recovery.threshold <= 4096
+    assert recovery.patience <= 2.0
 
 
 @pytest.mark.parametrize(

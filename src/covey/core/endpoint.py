@@ -419,7 +419,7 @@ class Endpoint:
         if session is not None:
             session.receive(now, view, start, stop, segment, route)
             self._touched[session] = None
-            if not session.ended:
+            if not session.ended and session.has_output(now):
                 session.wake()
         return stop
 

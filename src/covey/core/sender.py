@@ -80,6 +80,11 @@ class Sender:
         sent = self._pings.pop(token, None)
         return (token, sent) if sent is not None and sent >= 0 else None
 
+    @property
+    def has_output(self) -> bool:
+        """A probe, a PING or what a probe timeout repeats waits to leave."""
+        return bool(self._probes) or self.ping_due or bool(self._session.active.recovery.probes)
+
     # --- trains ----------------------------------------------------------------------------------------------------
 
     def transmit(self, now: float, out: memoryview) -> Train | None:

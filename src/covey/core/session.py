@@ -362,7 +362,6 @@ class Session:
             path.suspect = False
             path.failures = 0
             path.last_received = now
-        connection = self.connection
         for run in acked:
             if run.stream is not None:
                 run.stream.connection.on_stream_acked(run.stream, run.offset, run.length, run.fin)
@@ -370,8 +369,6 @@ class Session:
                 for item in run.items:
                     self._item_acked(path, item)
         self.lost(path, lost)
-        if connection is not None and connection.session is self:
-            self.wake()
 
     def _item_acked(self, path: Path, item: Item) -> None:
         match item:
@@ -438,6 +435,21 @@ class Session:
         if self.epochs.epoch == 1:
             self.paths.exchange()
         self.wake()
+
+    def has_output(self, now: float) -> bool:
+        """Whether `transmit` is worth calling: something is due, or waits for room that there may be now."""
+        connection = self.connection
+        ack_at = self.acks.at
+        return (
+            (ack_at is not None and ack_at <= now)
+            or self.sender.has_output
+            or self.crypto.has_data
+            or (
+                connection is not None
+                and connection.session is self
+                and (connection.has_stream_data or connection.has_control or connection.has_datagrams)
+            )
+        )
 
     # --- sending ---------------------------------------------------------------------------------------------------
 
