@@ -364,6 +364,57 @@ def test_direct_session_follows_a_new_source_address(who: str, seconds: float) -
     assert not b.of(ConnectionStalled)
 
 
+def test_new_source_address_gets_three_times_what_it_sent_until_it_answers() -> None:
+    """Small packets from a new address: a small challenge first, one of full size when that was answered."""
+    wire = Wire(3)
+    a, b = wire.side("a", A), wire.side("b", B)
+    connection = a.connect(b)
+    wire.run(2)
+    stream = connection.open("s")
+    wire.run(1)
+    moved = (A[0], 6000)
+    a.move(moved)
+    received, sent, sizes = 0, 0, []
+
+    def tap(source: Address, target: Address, datagram: bytes) -> bytes:
+        nonlocal received, sent
+        if source == moved and not validated():
+            received += len(datagram)
+        if target == moved and not validated():
+            sent += len(datagram)
+            sizes.append(len(datagram))
+        return datagram
+
+    def validated() -> bool:
+        session = b.connection(a).session
+        return session is not None and session.active.route == Route(0, moved)
+
+    wire.tap = tap
+    stream.write(b"x")
+    wire.run(1)
+    assert validated()
+    assert sizes[0] < 300
+    assert limits.INITIAL_MTU in sizes
+    assert sum(sizes[:1]) <= 3 * received
+
+
+def test_best_of_several_paths_is_used_and_the_next_best_after_it() -> None:
+    world = World(delay=0.02, candidates=False)
+    second = ("10.0.1.2", 4000)
+    world.wire.sides[second] = world.b
+    world.wire.delays[frozenset((A, second))] = 0.1
+    world.b.endpoint.set_candidates([Candidate(CANDIDATE_HOST, B), Candidate(CANDIDATE_HOST, second)])
+    flow = world.flow(5)
+    assert world.route == Route(0, B)
+    assert {path.route for path in world.session.paths} == {Route(0, R, world.circuit), Route(0, B), Route(0, second)}
+    world.wire.blocked = lambda source, target: target == B
+    flow.gap = 0.0
+    world.wire.run(5)
+    assert world.route == Route(0, second)
+    flow.stop()
+    assert flow.gap < 1.5
+
+
 def test_spoofed_source_address_does_not_move_a_session() -> None:
     """Somebody repeats a fresh packet from elsewhere, faster than the network: he is challenged, and cannot answer."""
     wire = Wire(3)
