@@ -419,6 +419,22 @@ def test_reader_hears_that_its_own_node_closes(play: Play) -> None:
     play(scenario)
 
 
+@pytest.mark.sim_seeds(10)
+def test_reader_hears_that_its_own_node_closes_also_with_a_full_socket(play: Play, sim_seed: int) -> None:
+    """The goodbye could not be sent, and the reader waited for ever: once in 200 closes with a normal socket."""
+
+    async def scenario(world: World) -> None:
+        a, _ = await friends(world, "a", "b")
+        stream = await a.open("b", "sink")
+        reading = asyncio.ensure_future(code_of(stream.read()))
+        await asyncio.sleep(1.0)
+        world.machines["a"].host.full_share = 0.9
+        await world.machines["a"].stop()  # type: ignore[union-attr]
+        assert await asyncio.wait_for(reading, 1.0) != ""
+
+    play(scenario, seed=sim_seed)
+
+
 def test_writer_that_waits_hears_that_its_own_node_closes(play: Play) -> None:
     async def scenario(world: World) -> None:
         a, _ = await friends(world, "a", "b")

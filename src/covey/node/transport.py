@@ -352,6 +352,9 @@ class Transport:
             self.driver.turn()
         self._closed = True
         self.driver.close()
+        # Not left to the events: a full socket may have kept the last turns from happening.
+        for stream in list(self._streams.values()):
+            stream.woken()
         for waiting in self._waiting.values():
             for future in waiting:
                 future.cancel()
