@@ -425,7 +425,7 @@ def check_empty(side: Side) -> None:
         "half-open": len(endpoint._half_open),
         "ready": len(endpoint._ready),
         "queue": len(endpoint._queue),
-        "touched": len(endpoint._touched),
-        "heap": max(0, len(endpoint._heap) - 128),
+        "touched": 0 if endpoint._schedule.settled else 1,
+        "heap": max(0, len(endpoint._schedule) - 128),
     }
     assert not any(left.values()), f"{side.name}: left behind {left}"

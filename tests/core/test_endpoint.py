@@ -608,8 +608,8 @@ def test_heap_of_deadlines_stays_small_under_many_short_exchanges() -> None:
         stream.write(b"x")
         wire.run(0.05)
         offered(b)[0].read()
-    assert len(a.endpoint._heap) <= 128
-    assert len(b.endpoint._heap) <= 128
+    assert len(a.endpoint._schedule) <= 128
+    assert len(b.endpoint._schedule) <= 128
 
 
 def test_logs_of_strangers_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -440,7 +440,7 @@ def test_half_of_a_connection_is_never_used_again(monkeypatch: pytest.MonkeyPatc
             used.add(connection.local_half)
             wire.run(1)
             a.endpoint.close(wire.now, connection)
-    assert len(a.endpoint._generations) <= 2
+    assert len(a.endpoint._halves) <= 2
 
 
 def test_handshake_under_way_ends_with_the_connection_it_was_for() -> None:

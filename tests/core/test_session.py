@@ -552,7 +552,7 @@ def test_nothing_an_authenticated_peer_sends_breaks_the_core(seed: int) -> None:
     for stream in (*streams, own):
         stream.reset()
     wire.run(400)
-    assert len(b.endpoint._heap) <= 128
+    assert len(b.endpoint._schedule) <= 128
 
 
 # --- the end --------------------------------------------------------------------------------------------------------

@@ -4,11 +4,15 @@
 out, what happened is reported as events. Below it, one noun per file:
 
 handshake.py   attempts of ours and half-open ones of others, until keys exist
-session.py     keys, packets, paths: everything that dies with the keys
-connection.py  streams and their limits: everything that outlives them
-stream.py      one ordered byte stream, both directions
-path.py        one way to the peer: route, recovery, congestion, MTU
-recovery.py    what is in flight, what was lost (RFC 9002)
+keyring.py     what is known of others' keys, and which claims are believed
+session.py     keys and packets of one handshake: everything that dies with the keys
+epochs.py      its keys, one ratchet after the other
+crypto_stream.py, acks.py, sender.py    what it says about itself, what it acknowledges, what it sends
+paths.py       which routes are proven, which one carries the data, which died (path.py, punch.py)
+recovery.py    what is in flight on a path, what was lost (rtt.py, cubic.py, pacer.py)
+connection.py  streams and their limits: everything that outlives keys (halves.py: its id)
+stream.py      one ordered byte stream, both directions (send_buffer.py, receive_buffer.py)
+schedule.py    the one heap of deadlines
 relay.py       circuits of a relay
 trust.py       who may do what, and how it got there
 """

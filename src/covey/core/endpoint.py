@@ -13,11 +13,8 @@ No call raises for anything that came from the network.
 
 from __future__ import annotations
 
-import hashlib
-import heapq
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
-from itertools import count
 
 from covey.base.errors import CoveyError, ParseError, StateError
 from covey.base.types import Endpoint as Address
@@ -36,10 +33,12 @@ from covey.core.events import (
     PathsChanged,
     RecordReceived,
 )
+from covey.core.halves import Halves
 from covey.core.handshake import Attempt, Established, HalfOpenTable, Target, matching_key
 from covey.core.keyring import Keyring
 from covey.core.path import Route
 from covey.core.relay import RelayTable
+from covey.core.schedule import Schedule
 from covey.core.sender import Train
 from covey.core.session import CloseCode, Session
 from covey.core.stream import StreamCode
@@ -103,10 +102,7 @@ class Endpoint:
         self._wall = wall
         self._random = random
         self._encapsulate = encapsulate
-        self._secret = random(32)
-        self._closes = 0
-        self._generations: OrderedDict[Identity, int] = OrderedDict()
-        self._generation_floor = 0
+        self._halves = Halves(random(32))
         self._sessions: dict[int, Session] = {}
         self._half_open = HalfOpenTable()
         self._unverified: OrderedDict[int, Session] = OrderedDict()
@@ -115,9 +111,7 @@ class Endpoint:
         self._queue: deque[tuple[Route, bytes]] = deque()
         self._requests: OrderedDict[bytes, Identity] = OrderedDict()
         self._events: deque[Event] = deque()
-        self._heap: list[tuple[float, int, Session]] = []
-        self._sequence = count()
-        self._touched: dict[Session, None] = {}
+        self._schedule = Schedule()
         self._candidates: tuple[Candidate, ...] = ()
         self._ports: tuple[tuple[int, int], ...] = ()
         self._housekeeping_at: float | None = None
@@ -150,7 +144,7 @@ class Endpoint:
                 return train
             ready.popleft()
             session.in_ready = False
-            self._touched[session] = None
+            self._schedule.touch(session)
         self._settle(now)
         # A session that ended in the loop has left a last word.
         return self._transmit_queued(out) if self._queue else None
@@ -168,25 +162,15 @@ class Endpoint:
             times.append(half_open)
         if self._housekeeping_at is not None:
             times.append(self._housekeeping_at)
-        heap = self._heap
-        while heap and (heap[0][2].ended or heap[0][2].scheduled != heap[0][0]):
-            heapq.heappop(heap)
-        if heap:
-            times.append(heap[0][0])
+        scheduled = self._schedule.next()
+        if scheduled is not None:
+            times.append(scheduled)
         return min(times, default=None)
 
     def expire(self, now: float) -> None:
         """Acts on every deadline that has passed."""
-        heap = self._heap
-        while heap and heap[0][0] <= now:
-            at, _, session = heapq.heappop(heap)
-            if session.ended or session.scheduled != at:
-                continue
-            session.scheduled = None
-            self._touched[session] = None
-            due = session.deadline()
-            if due is not None and due <= now:
-                session.expire(now)
+        for session in self._schedule.due(now):
+            session.expire(now)
         for attempt in list(self._attempts.values()):
             if attempt.retry_at <= now:
                 self._retry(now, attempt)
@@ -418,7 +402,7 @@ class Endpoint:
         session = self._sessions.get(int.from_bytes(index, "big"))
         if session is not None:
             session.receive(now, view, start, stop, segment, route)
-            self._touched[session] = None
+            self._schedule.touch(session)
             if not session.ended and session.has_output(now):
                 session.wake()
         return stop
@@ -572,7 +556,7 @@ class Endpoint:
                     old_session.abandon()
                 else:
                     old_session.retire(now)
-                    self._touched[old_session] = None
+                    self._schedule.touch(old_session)
         else:
             session.retire(now)
 
@@ -624,15 +608,9 @@ class Endpoint:
         return connection
 
     def _half(self, identity: Identity) -> bytes:
-        """Our half of the connection id with a peer: stable until a connection of ours ends, then another.
-
-        Derived, so that a half-open handshake needs no memory and two handshakes that cross agree.
-        """
+        """Our half of the id of the connection with a peer, or of the one that a handshake with it would begin."""
         connection = self.connections.get(identity)
-        if connection is not None:
-            return connection.local_half
-        generation = self._generations.get(identity, self._generation_floor)
-        return hashlib.sha256(self._secret + identity + generation.to_bytes(8, "big")).digest()[:8]
+        return self._halves.of(identity) if connection is None else connection.local_half
 
     def _sessions_of(self, connection: Connection) -> list[Session]:
         return [session for session in self._sessions.values() if session.connection is connection]
@@ -667,11 +645,7 @@ class Endpoint:
             same_half = session.peer == connection.peer and session.local_half == connection.local_half
             if session.connection is None and same_half and session is not successor:
                 self._forget(session)
-        self._closes += 1
-        self._generations[connection.peer] = self._closes
-        self._generations.move_to_end(connection.peer)
-        if len(self._generations) > limits.LOGS_LIMIT:
-            self._generation_floor = max(self._generation_floor, self._generations.popitem(last=False)[1])
+        self._halves.end(connection.peer)
         if self.connections.get(connection.peer) is connection:
             del self.connections[connection.peer]
         connection.lose(stream_code)
@@ -734,18 +708,6 @@ class Endpoint:
         return None
 
     def _settle(self, now: float) -> None:
-        """Puts the deadlines of the sessions that were touched into the heap."""
-        for session in self._touched:
-            if session.ended:
-                continue
-            due = session.deadline()
-            if due is not None and (session.scheduled is None or due < session.scheduled):
-                session.scheduled = due
-                heapq.heappush(self._heap, (due, next(self._sequence), session))
-        self._touched.clear()
-        if len(self._heap) > 64 + 4 * len(self._sessions):
-            # Deadlines that were overtaken by earlier ones, far in the future.
-            self._heap = [entry for entry in self._heap if not entry[2].ended and entry[2].scheduled == entry[0]]
-            heapq.heapify(self._heap)
+        self._schedule.settle(len(self._sessions))
         if self._housekeeping_at is None:
             self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
