@@ -126,3 +126,23 @@ def test_send_buffer_pieces_are_what_was_written(writes: list[bytes], data: st.D
     piece = bytes(buffer.piece(offset, 7))
     assert piece
     assert whole[offset:].startswith(piece)
+
+
+@pytest.mark.parametrize("kind", ["bytes", "view of bytes", "bytearray", "view of bytearray"])
+def test_write_keeps_what_cannot_change_and_copies_what_can(kind: str) -> None:
+    source = bytes(range(256)) * 256
+    changing = bytearray(source)
+    data = {
+        "bytes": source,
+        "view of bytes": memoryview(source)[100:],
+        "bytearray": changing,
+        "view of bytearray": memoryview(changing)[100:],
+    }[kind]
+    wanted = bytes(data)
+    buffer = SendBuffer()
+    buffer.write(data)
+    changing[:] = bytes(len(changing))
+    piece = buffer.piece(0, len(wanted))
+    assert bytes(piece) == wanted
+    assert isinstance(piece, memoryview)
+    assert (piece.obj is source) == kind.endswith("bytes")

@@ -35,7 +35,7 @@ class SendBuffer:
         return self.end - self.acked
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Appends. `bytes` are kept by reference; anything that may change under us is copied."""
+        """Appends. `bytes`, and views of them, are kept by reference; anything that may change under us is copied."""
         size = len(data)
         if size == 0:
             return
@@ -48,7 +48,7 @@ class SendBuffer:
                 self._open = True
         else:
             self._starts.append(self.end)
-            self._chunks.append(memoryview(data if isinstance(data, bytes) else bytes(data)))
+            self._chunks.append(memoryview(data if _cannot_change(data) else bytes(data)))
             self._open = False
         self.end += size
 
@@ -125,3 +125,10 @@ class SendBuffer:
             if drop == len(chunks):
                 self._open = False
             del chunks[:drop], starts[:drop]
+
+
+def _cannot_change(data: bytes | bytearray | memoryview) -> bool:
+    """Whether these are bytes that nobody can alter while we hold on to them."""
+    if isinstance(data, memoryview):
+        return isinstance(data.obj, bytes) and data.c_contiguous and data.itemsize == 1
+    return isinstance(data, bytes)
