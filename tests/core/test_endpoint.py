@@ -156,7 +156,7 @@ def test_connect_again_changes_nothing_while_live() -> None:
     sent = wire.datagrams
     assert a.connect(b) is a.connection(b)
     wire.run(1)
-    assert not a.endpoint.connecting(b.identity)
+    assert not a.endpoint._attempts
     assert wire.datagrams == sent
 
 

@@ -241,9 +241,6 @@ class Endpoint:
         self._retry(now, attempt)
         return connection
 
-    def connecting(self, identity: Identity) -> bool:
-        return identity in self._attempts
-
     def request_record(self, identity: Identity, route: Route) -> None:
         """Asks whoever is at `route` for the record of `identity`, once; `RecordReceived` may follow."""
         nonce = self._random(8)

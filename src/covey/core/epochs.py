@@ -71,11 +71,6 @@ class Epochs:
     def wire_epoch(self) -> int:
         return self.epoch & 0xFFFF
 
-    @property
-    def offering(self) -> bool:
-        """An offer of ours waits for its answer."""
-        return self._secret is not None
-
     def receive_key(self, wire_epoch: int) -> PacketKey | None:
         return self._receive.get(wire_epoch)
 

@@ -40,7 +40,6 @@ class Path:
         "counter",
         "failures",
         "id",
-        "last_received",
         "last_sent",
         "mtu",
         "mtu_probe",
@@ -61,7 +60,6 @@ class Path:
         self.mtu = limits.INITIAL_MTU
         """UDP payload of a full datagram, relay header included, bytes."""
         self.recovery = Recovery(limits.INITIAL_MTU)
-        self.last_received = now
         self.last_sent = now
         self.sent_bytes = 0
         self.received_bytes = 0

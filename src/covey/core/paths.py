@@ -102,7 +102,6 @@ class Paths:
                 self._left.append(before)
         path = self.by_route(route)
         if path is not None:
-            path.last_received = now
             path.received_bytes += size
             if path is not self.active and self._moved_to(route):
                 self._follow(path)
@@ -210,7 +209,6 @@ class Paths:
         """A challenge of `size` bytes on `route` was answered."""
         path = self.by_route(route)
         if path is not None:
-            path.last_received = now
             if path.suspect and path.failures < limits.PATH_FAILURES:
                 path.suspect = False
                 path.recovery.revive(now)

@@ -361,7 +361,6 @@ class Session:
         if acked:
             path.suspect = False
             path.failures = 0
-            path.last_received = now
         for run in acked:
             if run.stream is not None:
                 run.stream.connection.on_stream_acked(run.stream, run.offset, run.length, run.fin)
