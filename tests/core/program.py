@@ -421,8 +421,8 @@ def check_empty(side: Side) -> None:
     left = {
         "sessions": len(endpoint._sessions),
         "connections": len(endpoint.connections),
-        "attempts": len(endpoint._attempts),
-        "half-open": len(endpoint._half_open),
+        "attempts": endpoint.handshakes.attempts,
+        "half-open": endpoint.handshakes.half_open,
         "ready": len(endpoint._ready),
         "queue": len(endpoint._queue),
         "touched": 0 if endpoint._schedule.settled else 1,

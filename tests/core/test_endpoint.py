@@ -156,7 +156,7 @@ def test_connect_again_changes_nothing_while_live() -> None:
     sent = wire.datagrams
     assert a.connect(b) is a.connection(b)
     wire.run(1)
-    assert not a.endpoint._attempts
+    assert a.endpoint.handshakes.attempts == 0
     assert wire.datagrams == sent
 
 
@@ -480,7 +480,7 @@ def test_garbage_does_nothing() -> None:
     wire.run(3)
     assert len(b.events) == events
     assert b.endpoint.connections == connections
-    assert len(b.endpoint._half_open) == 0
+    assert b.endpoint.handshakes.half_open == 0
     stream.write(b"still here")
     wire.run(1)
     assert offered(b)[0].read() == b"still here"

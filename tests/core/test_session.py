@@ -299,7 +299,7 @@ def test_claim_without_proof_touches_nothing(known: bool) -> None:
 def test_claim_without_proof_gets_no_byte_of_a_stream() -> None:
     wire, a, b = connected()
     b.restart()
-    connection = b.endpoint._new_connection(wire.now, a.identity, b.endpoint._half(a.identity))
+    connection = b.endpoint._new_connection(wire.now, a.identity, b.endpoint.half(a.identity))
     connection.open("secret", min_epoch=0).write(b"for a alone")
     thief = impostor(wire, a)
     del wire.sides[A]

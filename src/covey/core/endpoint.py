@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
-from covey.base.errors import CoveyError, ParseError, StateError
+from covey.base.errors import ParseError, StateError
 from covey.base.types import Endpoint as Address
 from covey.base.types import Identity
 from covey.core import limits
@@ -27,14 +27,13 @@ from covey.core.events import (
     ConnectionLive,
     ConnectionStalled,
     Event,
-    HandshakeConfirmed,
     HandshakeFailed,
     LogLearnt,
     PathsChanged,
-    RecordReceived,
 )
 from covey.core.halves import Halves
-from covey.core.handshake import Attempt, Established, HalfOpenTable, Target, matching_key
+from covey.core.handshake import Accepted, Established, Target
+from covey.core.handshakes import Handshakes
 from covey.core.keyring import Keyring
 from covey.core.path import Route
 from covey.core.relay import RelayTable
@@ -44,31 +43,14 @@ from covey.core.session import CloseCode, Session
 from covey.core.stream import StreamCode
 from covey.crypto.credentials import Credentials
 from covey.crypto.events import KeyLog
-from covey.crypto.keys import TransportKey
-from covey.crypto.mac import mac1, mac1_key, same
 from covey.crypto.ratchet import Encapsulate, encapsulate
 from covey.wire.control import Candidate
-from covey.wire.datagram import (
-    INITIATION,
-    PACKET,
-    PACKET_OVERHEAD,
-    RECORD_REQUEST,
-    RECORD_RESPONSE,
-    RELAY_HEADER,
-    RELAY_HEADER_SIZE,
-    RELAYED,
-    RESPONSE,
-    Initiation,
-    RecordRequest,
-    RecordResponse,
-    Response,
-)
+from covey.wire.datagram import PACKET, PACKET_OVERHEAD, RELAY_HEADER, RELAY_HEADER_SIZE, RELAYED
 
 __all__ = ["Endpoint"]
 
 _QUEUE_LIMIT = 1024
 """Single datagrams (handshakes, records) waiting to leave."""
-_REQUESTS_LIMIT = 256
 _HOUSEKEEPING_SECONDS = 60.0
 _CROSSING_SECONDS = limits.HANDSHAKE_GIVE_UP
 """Two handshakes from both sides within this time are a simultaneous open, not a renewal: as long as attempts last."""
@@ -95,21 +77,16 @@ class Endpoint:
         """Endpoints of relays we use: relayed datagrams from anywhere else are dropped."""
         self.connections: dict[Identity, Connection] = {}
         self.keyring = Keyring(self.connections)
-        self.last_timestamp = 0
-        """Timestamp of our newest initiation; persist it, it may never go back."""
-        self.timestamps: dict[tuple[Identity, bytes], int] = {}
-        """Replay state of pinned peers: the newest confirmed timestamp per (identity, transport key)."""
-        self._wall = wall
+        self.handshakes = Handshakes(self)
+        self.wall = wall
+        """Microseconds since the epoch, now."""
         self._random = random
         self._encapsulate = encapsulate
         self._halves = Halves(random(32))
         self._sessions: dict[int, Session] = {}
-        self._half_open = HalfOpenTable()
         self._unverified: OrderedDict[int, Session] = OrderedDict()
-        self._attempts: dict[Identity, Attempt] = {}
         self._ready: deque[Session] = deque()
         self._queue: deque[tuple[Route, bytes]] = deque()
-        self._requests: OrderedDict[bytes, Identity] = OrderedDict()
         self._events: deque[Event] = deque()
         self._schedule = Schedule()
         self._candidates: tuple[Candidate, ...] = ()
@@ -156,26 +133,17 @@ class Endpoint:
 
     def deadline(self) -> float | None:
         """When `expire` is due, seconds; None for never."""
-        times = [attempt.retry_at for attempt in self._attempts.values()]
-        half_open = self._half_open.deadline()
-        if half_open is not None:
-            times.append(half_open)
-        if self._housekeeping_at is not None:
-            times.append(self._housekeeping_at)
-        scheduled = self._schedule.next()
-        if scheduled is not None:
-            times.append(scheduled)
-        return min(times, default=None)
+        due = self._housekeeping_at
+        for at in (self.handshakes.deadline(), self._schedule.next()):
+            if at is not None and (due is None or at < due):
+                due = at
+        return due
 
     def expire(self, now: float) -> None:
         """Acts on every deadline that has passed."""
         for session in self._schedule.due(now):
             session.expire(now)
-        for attempt in list(self._attempts.values()):
-            if attempt.retry_at <= now:
-                self._retry(now, attempt)
-        for index in self._half_open.expire(now):
-            self._drop_unconfirmed(index)
+        self.handshakes.expire(now)
         if self._housekeeping_at is None or now >= self._housekeeping_at:
             self._housekeep(now)
         self._settle(now)
@@ -225,38 +193,63 @@ class Endpoint:
             raise StateError("this is ourselves", code="self")
         connection = self.connections.get(target.identity)
         if connection is None:
-            connection = self._new_connection(now, target.identity, self._half(target.identity))
+            connection = self._new_connection(now, target.identity, self.half(target.identity))
         session = connection.session
         if session is not None and connection.stalled_at is None:
             return connection
-        attempt = self._attempts.get(target.identity)
-        if attempt is not None and attempt.target == target:
-            fresh = [route for route in routes if route not in attempt.routes]
-            attempt.routes += fresh
-            for route in fresh:
-                self._send(route, attempt.datagram)
-            return connection
-        attempt = Attempt(target, connection.local_half, list(routes), now, now)
-        self._attempts[target.identity] = attempt
-        self._retry(now, attempt)
+        self.handshakes.connect(now, target, connection.local_half, routes)
         return connection
 
     def request_record(self, identity: Identity, route: Route) -> None:
         """Asks whoever is at `route` for the record of `identity`, once; `RecordReceived` may follow."""
-        nonce = self._random(8)
-        self._requests[nonce] = identity
-        while len(self._requests) > _REQUESTS_LIMIT:
-            self._requests.popitem(last=False)
-        prefix = RecordRequest.prefix(nonce, identity)
-        self._send(route, RecordRequest.complete(prefix, mac1(mac1_key(identity), prefix)))
+        self.handshakes.request_record(identity, route)
 
     def close(self, now: float, connection: Connection, code: int = CloseCode.DONE, reason: str = "") -> None:
         """Ends a connection and tells the peer (once, unreliably: a peer that misses it finds out by itself)."""
-        self._attempts.pop(connection.peer, None)
+        self.handshakes.cancel(connection.peer)
         for session in self._sessions_of(connection):
             self._say_close(now, session, code, reason)
             self._forget(session)
         self._lose(connection, StreamCode.CANCELLED)
+
+    # --- HandshakesOwner -----------------------------------------------------------------------------------------
+
+    def send(self, route: Route, datagram: bytes) -> None:
+        """One datagram on its own, sent before all trains."""
+        if route.circuit:
+            datagram = RELAY_HEADER.pack(RELAYED, 0, 0, route.circuit) + datagram
+        if len(self._queue) < _QUEUE_LIMIT:
+            self._queue.append((route, datagram))
+
+    def half(self, identity: Identity) -> bytes:
+        connection = self.connections.get(identity)
+        return self._halves.of(identity) if connection is None else connection.local_half
+
+    def new_index(self) -> int:
+        while True:
+            index = int.from_bytes(self._random(4), "big")
+            if index not in self._sessions:
+                return index
+
+    def session_answered(
+        self, now: float, established: Established, half: bytes, verified: bool, route: Route
+    ) -> Session:
+        return self._new_session(now, established, half, verified, route, initiator=True)
+
+    def session_half_open(self, now: float, accepted: Accepted, route: Route) -> None:
+        self._new_session(now, accepted.established, accepted.local_half, accepted.verified, route, initiator=False)
+
+    def session_unconfirmed(self, index: int) -> None:
+        session = self._sessions.get(index)
+        if session is not None and not session.confirmed:
+            self._forget(session)
+
+    def attempt_failed(self, identity: Identity, code: str) -> None:
+        # A connection that waited for it in vain is over, too.
+        connection = self.connections.get(identity)
+        if connection is not None and not connection.live:
+            self._lose(connection, StreamCode.CANCELLED, CloseCode.IDLE, code)
+        self.emit(HandshakeFailed(identity, code))
 
     # --- SessionOwner --------------------------------------------------------------------------------------------
 
@@ -293,7 +286,7 @@ class Endpoint:
         if log.identity != session.peer:
             raise ParseError("the log of another identity")
         log = self.keyring.add(log)
-        self.keyring.check_chain(session.payload, log, self._wall())
+        self.keyring.check_chain(session.payload, log, self.wall())
         self.emit(LogLearnt(log))
         if not session.verified:
             self._verified(now, session)
@@ -327,10 +320,8 @@ class Endpoint:
         self._forget(session)
         connection = session.connection
         if connection is None:
-            attempt = self._attempts.get(session.peer)
-            refused = code in (CloseCode.PROTOCOL, CloseCode.NOT_VERIFIED)
-            if refused and attempt is not None and attempt.session is session:
-                self._fail(session.peer, reason or "not-verified")
+            if code in (CloseCode.PROTOCOL, CloseCode.NOT_VERIFIED):
+                self.handshakes.refused(session, reason or "not-verified")
             return
         if connection.closed:
             return
@@ -384,7 +375,7 @@ class Endpoint:
         if stop - head < 2:
             return stop
         if view[head] != PACKET:
-            self._receive_single(now, view[head:stop], route)
+            self.handshakes.receive(now, view[head:stop], route)
             return stop
         if stop - head < PACKET_OVERHEAD:
             return stop
@@ -404,86 +395,7 @@ class Endpoint:
                 session.wake()
         return stop
 
-    def _receive_single(self, now: float, datagram: memoryview, route: Route) -> None:
-        """Anything but a packet. Whatever is wrong with it: silence."""
-        try:
-            kind = datagram[0]
-            if kind == INITIATION:
-                self._on_initiation(now, datagram, route)
-            elif kind == RESPONSE:
-                self._on_response(now, Response.parse(datagram), route)
-            elif kind == RECORD_REQUEST:
-                self._on_record_request(RecordRequest.parse(datagram), route)
-            elif kind == RECORD_RESPONSE:
-                response = RecordResponse.parse(datagram)
-                identity = self._requests.pop(response.nonce, None)
-                if identity is not None:
-                    self.emit(RecordReceived(identity, response.record, response.log))
-        except CoveyError:
-            return
-
-    def _on_initiation(self, now: float, datagram: memoryview, route: Route) -> None:
-        message = Initiation.parse(datagram)
-        pair = matching_key(self.credentials, message)
-        if pair is None:
-            return
-        raw = bytes(datagram)
-        repeated = self._half_open.repeated(raw)
-        if repeated is not None:
-            self._send(route, repeated)
-            return
-        index = self._new_index()
-        accepted = self._half_open.accept(
-            now,
-            self._wall(),
-            message,
-            pair,
-            self.credentials,
-            self._half,
-            self.keyring.check,
-            lambda identity, key: self.timestamps.get((identity, key), -1),
-            TransportKey(self._random(32)),
-            index,
-        )
-        for gone in self._half_open.remember(now, raw, accepted):
-            self._drop_unconfirmed(gone)
-        self._new_session(now, accepted.established, accepted.local_half, accepted.verified, route, initiator=False)
-        self._send(route, accepted.response)
-
-    def _on_response(self, now: float, response: Response, route: Route) -> None:
-        for attempt in self._attempts.values():
-            if any(index == response.receiver_index for index, _ in attempt.tries):
-                break
-        else:
-            return
-        established = attempt.accept(response)
-        identity = attempt.target.identity
-        try:
-            verified = self.keyring.check(established.payload, established.certified_key, self._wall())
-        except CoveyError as error:
-            # It proved the key we looked for and still contradicts itself: trying again would not help.
-            self._fail(identity, error.code)
-            return
-        session = self._new_session(now, established, attempt.half, verified, route, initiator=True)
-        attempt.answered(now, session)
-        session.start_ratchet()
-        self.session_confirmed(session, now)
-
-    def _on_record_request(self, request: RecordRequest, route: Route) -> None:
-        identity = self.credentials.identity
-        if request.identity != identity or not self.record:
-            return
-        if not same(mac1(mac1_key(identity), request.authenticated), request.mac1):
-            return
-        self._send(route, RecordResponse(request.nonce, self.record, self.own_log()).encode())
-
     # --- sessions and connections --------------------------------------------------------------------------------
-
-    def _new_index(self) -> int:
-        while True:
-            index = int.from_bytes(self._random(4), "big")
-            if index not in self._sessions:
-                return index
 
     def _new_session(
         self,
@@ -540,7 +452,7 @@ class Endpoint:
             return
         connection.remote_half = session.payload.half
         session.connection = connection
-        self._attempts.pop(identity, None)
+        self.handshakes.cancel(identity)
         old_session = connection.session
         if old_session is None or old_session.ended or not self._keep_sending_on(old_session, session):
             stalled = connection.stalled_at is not None
@@ -548,7 +460,7 @@ class Endpoint:
             if old_session is not None and not old_session.ended:
                 if stalled:
                     # The peer may not know, and hold on to it: it is told, on the way that works.
-                    self._send(session.active.route, old_session.close(CloseCode.SUPERSEDED, ""))
+                    self.send(session.active.route, old_session.close(CloseCode.SUPERSEDED, ""))
                     self._forget(old_session)
                     old_session.abandon()
                 else:
@@ -577,11 +489,7 @@ class Endpoint:
     def _verified(self, now: float, session: Session) -> None:
         """The peer is who it says: from here on it counts, not before."""
         self._unverified.pop(session.local_index, None)
-        if self.keyring.is_pinned(session.peer) and not session.initiator:
-            key = (session.peer, session.certified_key)
-            timestamp = max(session.payload.timestamp, self.timestamps.get(key, 0))
-            self.timestamps[key] = timestamp
-            self.emit(HandshakeConfirmed(session.peer, session.certified_key, timestamp))
+        self.handshakes.verified(session)
         self._bind(now, session)
         connection = session.connection
         if connection is None:
@@ -595,7 +503,7 @@ class Endpoint:
         strangers = [
             each
             for each in self.connections.values()
-            if not each.admitted and each.peer not in self._attempts and not self.keyring.is_pinned(each.peer)
+            if not each.admitted and not self.handshakes.trying(each.peer) and not self.keyring.is_pinned(each.peer)
         ]
         if len(strangers) >= limits.STRANGER_CONNECTIONS:
             self.close(now, min(strangers, key=lambda each: each.created), CloseCode.IDLE)
@@ -604,18 +512,8 @@ class Endpoint:
         self.connections[identity] = connection
         return connection
 
-    def _half(self, identity: Identity) -> bytes:
-        """Our half of the id of the connection with a peer, or of the one that a handshake with it would begin."""
-        connection = self.connections.get(identity)
-        return self._halves.of(identity) if connection is None else connection.local_half
-
     def _sessions_of(self, connection: Connection) -> list[Session]:
         return [session for session in self._sessions.values() if session.connection is connection]
-
-    def _drop_unconfirmed(self, index: int) -> None:
-        session = self._sessions.get(index)
-        if session is not None and not session.confirmed:
-            self._forget(session)
 
     def _forget(self, session: Session) -> None:
         session.ended = True
@@ -652,26 +550,7 @@ class Endpoint:
 
     def _say_close(self, now: float, session: Session, code: int, reason: str) -> None:
         if session.confirmed and not session.ended:
-            self._send(session.active.route, session.close(code, reason))
-
-    def _retry(self, now: float, attempt: Attempt) -> None:
-        if now - attempt.started >= limits.HANDSHAKE_GIVE_UP:
-            self._fail(attempt.target.identity, "no-answer")
-            return
-        self.last_timestamp = max(self._wall(), self.last_timestamp + 1)
-        datagram = attempt.initiate(
-            now, self.credentials, TransportKey(self._random(32)), self._new_index(), self.last_timestamp
-        )
-        for route in attempt.routes:
-            self._send(route, datagram)
-
-    def _fail(self, identity: Identity, code: str) -> None:
-        """The attempt is over. A connection that waited for it in vain is, too."""
-        del self._attempts[identity]
-        connection = self.connections.get(identity)
-        if connection is not None and not connection.live:
-            self._lose(connection, StreamCode.CANCELLED, CloseCode.IDLE, code)
-        self.emit(HandshakeFailed(identity, code))
+            self.send(session.active.route, session.close(code, reason))
 
     def _housekeep(self, now: float) -> None:
         self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
@@ -683,12 +562,6 @@ class Endpoint:
                 self._lose(connection, StreamCode.LOST_STATE, CloseCode.IDLE, "no keys for a day")
 
     # --- sending -------------------------------------------------------------------------------------------------
-
-    def _send(self, route: Route, datagram: bytes) -> None:
-        if route.circuit:
-            datagram = RELAY_HEADER.pack(RELAYED, 0, 0, route.circuit) + datagram
-        if len(self._queue) < _QUEUE_LIMIT:
-            self._queue.append((route, datagram))
 
     def _transmit_queued(self, out: memoryview) -> Train | None:
         if self._queue:

@@ -224,7 +224,7 @@ class Agent:
         if self.book.trusts(connection.peer):
             connection.admit()
         self.mail.hope(connection.peer)
-        timestamp, settings = self.transport.endpoint.last_timestamp, self.files.store.settings
+        timestamp, settings = self.transport.endpoint.handshakes.last_timestamp, self.files.store.settings
         self._save(lambda: settings.set(_LAST_TIMESTAMP, timestamp))
 
     def _on_log(self, log: KeyLog) -> None:
@@ -326,8 +326,8 @@ class Agent:
     def _restore(self, store: Store) -> None:
         """The endpoint's memory of earlier runs: pins, logs, replay state."""
         endpoint = self.transport.endpoint
-        endpoint.last_timestamp = store.settings.get_int(_LAST_TIMESTAMP)
-        endpoint.timestamps = {
+        endpoint.handshakes.last_timestamp = store.settings.get_int(_LAST_TIMESTAMP)
+        endpoint.handshakes.timestamps = {
             (Identity(identity), key): at for (identity, key), at in store.settings.handshake_timestamps().items()
         }
         for peer in self.book.all():
