@@ -21,6 +21,7 @@ from covey.base.paths import Home
 from covey.base.schema import (
     MessageType,
     MessageView,
+    NameView,
     NodeView,
     PathView,
     PeerView,
@@ -134,6 +135,17 @@ class MemoryNode:
             listen=["0.0.0.0:4040"],
             network="covey1test",
         )
+
+    def name_view(self) -> NameView:
+        return NameView(self.name, chosen=not self.name.startswith("agent-"), rendezvous=1, held=1, taken=0)
+
+    async def set_name(self, name: str, *, wait: float = 5.0) -> NameView:
+        await self._pass("set_name")
+        self.name = name
+        return self.name_view()
+
+    async def release_name(self, *, wait: float = 5.0) -> NameView:
+        return await self.set_name("agent-aaaaaaaa", wait=wait)
 
     def peers(self) -> list[PeerView]:
         return [self._peer()]

@@ -165,6 +165,13 @@ def test_open_stream_offers_it() -> None:
     assert service.offered == service.node.streams
 
 
+def test_name_is_shown_set_and_released() -> None:
+    service = FakeService()
+    assert call(service, api.set_name, name="fourth").name == "fourth"
+    assert call(service, api.show_name).chosen
+    assert not call(service, api.release_name).chosen
+
+
 def test_stop_begins_to_drain() -> None:
     service = FakeService()
     assert call(service, api.stop).stopping

@@ -13,7 +13,8 @@ from covey.core.connection import Connection
 from covey.node import Node
 from covey.node.transport import Stream
 from covey.testing import HostCrashed, Link
-from covey.testing.world import SimNode, World
+from covey.testing.world import SimNode, SimRendezvous, World
+from covey.wire.ticket import Ticket
 
 T = TypeVar("T")
 
@@ -67,6 +68,17 @@ async def start_odd(world: World, profile: str, *, name: str = "", ticket: str =
     world.machines[profile] = machine
     await machine.start()
     return machine.node
+
+
+def together(*tickets: str) -> str:
+    """One network of several rendezvous."""
+    return str(Ticket(tuple(entry for text in tickets for entry in Ticket.parse(text).entries)))
+
+
+async def two_rendezvous(world: World) -> tuple[SimRendezvous, SimRendezvous]:
+    first, second = await world.start_rendezvous("first"), await world.start_rendezvous("second")
+    world.ticket = together(first.ticket, second.ticket)
+    return first, second
 
 
 def raw(node: Node) -> Identity:

@@ -19,20 +19,21 @@ from covey.testing.world import SimRendezvous, World
 from covey.wire import rendezvous as wire
 from covey.wire.framing import FrameReader
 from covey.wire.ticket import Ticket, TicketEntry
-from tests.node.stage import Play, about, bodies, code_of, friends, network, raw, start_odd, trust
+from tests.node.stage import (
+    Play,
+    about,
+    bodies,
+    code_of,
+    friends,
+    network,
+    raw,
+    start_odd,
+    together,
+    trust,
+    two_rendezvous,
+)
 
 HOUR_US = 3600 * 1_000_000
-
-
-def together(*tickets: str) -> str:
-    """One network of several rendezvous."""
-    return str(Ticket(tuple(entry for text in tickets for entry in Ticket.parse(text).entries)))
-
-
-async def two_rendezvous(world: World) -> tuple[SimRendezvous, SimRendezvous]:
-    first, second = await world.start_rendezvous("first"), await world.start_rendezvous("second")
-    world.ticket = together(first.ticket, second.ticket)
-    return first, second
 
 
 def connected(node: Node) -> int:

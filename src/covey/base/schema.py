@@ -17,6 +17,7 @@ __all__ = [
     "Items",
     "MessageType",
     "MessageView",
+    "NameView",
     "NodeView",
     "PathView",
     "PeerView",
@@ -133,6 +134,20 @@ class NodeView(msgspec.Struct, frozen=True):
     """What is degraded, each with what to do."""
     notes: list[str] = []
     """What works, but with less protection or reach than it could have."""
+
+
+class NameView(msgspec.Struct, frozen=True):
+    """This agent's name and who holds it for us; a rendezvous that is away hears of it when it is back."""
+
+    name: str
+    chosen: bool
+    """False: made up from the identity, because nobody chose one or it was released."""
+    rendezvous: int
+    """Of the network."""
+    held: int
+    """Those that lease the name to this agent: for seven days after it was last published."""
+    taken: int
+    """Those that lease it to another agent, who came first there."""
 
 
 class MessageView(msgspec.Struct, frozen=True):

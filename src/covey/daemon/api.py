@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 from covey.base.constants import MESSAGE_LIMIT
 from covey.base.errors import LimitError, NotFoundError, UsageError
-from covey.base.schema import CountView, Items, MessageView, NodeView, PeerView, PingView, SendView
+from covey.base.schema import CountView, Items, MessageView, NameView, NodeView, PeerView, PingView, SendView
 from covey.daemon import openapi, requests
 from covey.node import Node, Stream
 
@@ -61,6 +61,18 @@ class Route:
 
 async def status(service: Service, request: requests.Nothing) -> NodeView:
     return service.node.view()
+
+
+async def show_name(service: Service, request: requests.Nothing) -> NameView:
+    return service.node.name_view()
+
+
+async def set_name(service: Service, request: requests.NameRequest) -> NameView:
+    return await service.node.set_name(request.name, wait=request.wait)
+
+
+async def release_name(service: Service, request: requests.ReleaseRequest) -> NameView:
+    return await service.node.release_name(wait=request.wait)
 
 
 async def list_peers(service: Service, request: requests.Nothing) -> Items[PeerView]:
@@ -180,6 +192,9 @@ ROUTES: tuple[Route, ...] = (
         NodeView,
         "This node: identity, network, counts, problems.",
     ),
+    Route("GET", "/v1/name", show_name, requests.Nothing, NameView, "This agent's name, and who holds it for us."),
+    Route("PUT", "/v1/name", set_name, requests.NameRequest, NameView, "Take another name, give up the old one."),
+    Route("DELETE", "/v1/name", release_name, requests.ReleaseRequest, NameView, "Give the name up."),
     Route("GET", "/v1/peers", list_peers, requests.Nothing, _Peers, "Known peers."),
     Route("GET", "/v1/peers/{peer}", show_peer, requests.PeerRequest, PeerView, "One known peer."),
     Route(

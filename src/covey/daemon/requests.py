@@ -23,9 +23,11 @@ __all__ = [
     "HandshakeRequest",
     "InboxRequest",
     "MessageRequest",
+    "NameRequest",
     "Nothing",
     "PeerRequest",
     "RejectRequest",
+    "ReleaseRequest",
     "SendRequest",
     "StopView",
     "StreamRequest",
@@ -43,6 +45,20 @@ ReasonText = Annotated[str, Meta(max_length=1000)]
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A request without parameters."""
+
+
+class NameRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Another name for this agent."""
+
+    name: Annotated[str, Meta(min_length=1, max_length=200)]
+    wait: Seconds = 5.0
+    """Seconds to wait until every connected rendezvous knows."""
+
+
+class ReleaseRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Gives the name up."""
+
+    wait: Seconds = 5.0
 
 
 class PeerRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

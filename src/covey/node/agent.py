@@ -28,6 +28,7 @@ from covey.node.committer import Committer
 from covey.node.connector import Connector
 from covey.node.directory import Directory
 from covey.node.mail import Mail
+from covey.node.naming import Naming, made_up_name
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.services import MessageService, TrustService
 from covey.node.storage import Applied, Lock, Peer, Store, load_or_create, prepare
@@ -72,8 +73,7 @@ class Files:
         settings = self.store.settings
         name = name or settings.get_text(NAME)
         if not name:
-            # Random enough not to collide on a network, and plainly not chosen by anybody.
-            name = f"agent-{identity_text(self.credentials.identity)[:8]}"
+            name = made_up_name(self.credentials.identity)
         remembered = settings.get_text(NETWORK)
         ticket = ticket or (Ticket.parse(remembered) if remembered else None)
         with self.store.database.transaction():
@@ -96,7 +96,6 @@ class Agent:
         store = files.store
         self.host = host
         self.files = files
-        self.name = name
         self.ticket = ticket
         self.bus = bus
         self._closing = False
@@ -120,9 +119,10 @@ class Agent:
             for entry in (ticket.entries if ticket else ())
         ]
         self.directory = Directory(host, self.transport.endpoint, self.book, self.clients, self.now_us)
+        self.naming = Naming(self.announcement, self.directory, self.clients, self.committer, store.settings)
         self.connector = Connector(self.transport, self.book, self.directory, self.clients)
         self.mail = Mail(
-            name=name,
+            own_name=lambda: self.name,
             transport=self.transport,
             book=self.book,
             connector=self.connector,
@@ -136,6 +136,10 @@ class Agent:
     @property
     def credentials(self) -> Credentials:
         return self.transport.endpoint.credentials
+
+    @property
+    def name(self) -> str:
+        return self.announcement.name
 
     def start(self, handlers: Mapping[str, Handler]) -> None:
         """Begins to serve and to meet others."""

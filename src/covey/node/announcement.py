@@ -31,7 +31,8 @@ class Announcement:
 
     def __init__(self, transport: Transport, *, name: str, ticket: Ticket | None, now_us: Callable[[], int]) -> None:
         self._transport = transport
-        self._name = name
+        self.name = name
+        """What this agent calls itself."""
         self._homes = [RecordHome(entry.identity) for entry in (ticket.entries[:_HOMES] if ticket else ())]
         self._now_us = now_us
         self._sequence = 0
@@ -51,7 +52,7 @@ class Announcement:
             sequence=self._sequence,
             expires_us=min(now_us + RECORD_LIFE_US, certificate.until_us),
             homes=self._homes,
-            name=self._name,
+            name=self.name,
         )
         self._transport.endpoint.record = record.raw
         return Signed(record.raw, credentials.log.raw)

@@ -89,6 +89,16 @@ class Directory:
         answers = await self._ask(wire.BY_IDENTITY, identity)
         return await self._remember(identity, answers, None)
 
+    async def holders(self, name: str) -> set[Identity]:
+        """The other agents that a connected rendezvous says have this name; none without a rendezvous."""
+        if not any(client.connected for client in self._clients):
+            return set()
+        try:
+            answers = await self._ask(wire.BY_NAME, name.encode())
+        except UnreachableError:
+            return set()
+        return {identity for answer in answers for identity in answer.claims}
+
     async def names(self, identity: Identity, name: str) -> bool:
         """Whether every rendezvous that answers says that `name` is this agent's."""
         try:

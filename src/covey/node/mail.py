@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -43,7 +43,7 @@ class Mail:
     def __init__(
         self,
         *,
-        name: str,
+        own_name: Callable[[], str],
         transport: Transport,
         book: PeerBook,
         connector: Connector,
@@ -52,7 +52,7 @@ class Mail:
         now_us: Any,
         publish: Publish,
     ) -> None:
-        self.name = name
+        self.own_name = own_name
         self.transport = transport
         self.book = book
         self.connector = connector

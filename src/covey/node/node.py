@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from covey.base.errors import NotFoundError, RefusedError, StateError, UsageError
 from covey.base.paths import Home
-from covey.base.schema import MessageType, MessageView, NodeView, PeerView, PingView, SendView
+from covey.base.schema import MessageType, MessageView, NameView, NodeView, PeerView, PingView, SendView
 from covey.base.types import Endpoint, address_text, check_name, endpoint_text, identity_text, parse_endpoint
 from covey.core.limits import SERVICE_LIMIT
 from covey.crypto.address import address
@@ -18,6 +18,7 @@ from covey.node import views
 from covey.node.agent import RESERVED_SERVICES, Agent, Files
 from covey.node.bus import Bus
 from covey.node.mail import encode_body
+from covey.node.naming import made_up_name
 from covey.node.services import SINK, serve_sink
 from covey.node.storage import Peer, locate
 from covey.node.transport import Handler, Stream
@@ -173,6 +174,27 @@ class Node:
             problems=views.problems(agent.name, agent.clients),
             notes=views.notes(agent.clients),
         )
+
+    def name_view(self) -> NameView:
+        """This agent's name, and how many rendezvous hold it for us."""
+        return self._running.naming.view(self._running.credentials.identity)
+
+    async def set_name(self, name: str, *, wait: float = 5.0) -> NameView:
+        """Takes another name and gives up the old one; waits up to `wait` seconds for the rendezvous to know.
+
+        It is remembered for the next start. Peers that trust this agent keep the name they know it by.
+        UsageError (`bad-name`); StateError (`name-taken`) if another agent of the network has it: nothing changes.
+        """
+        agent = self._running
+        before = agent.name
+        await agent.naming.change(name, wait)
+        if name != before:
+            self._bus.publish("name.changed", agent.host.wall_us() / 1e6, name=name, before=before)
+        return self.name_view()
+
+    async def release_name(self, *, wait: float = 5.0) -> NameView:
+        """Gives the chosen name up, so that another agent may have it, and goes by one made up from the identity."""
+        return await self.set_name(made_up_name(self._running.credentials.identity), wait=wait)
 
     def subscribe(self) -> AsyncIterator[dict[str, Any]]:
         """Everything that changes from now on, as {"event": ..., "time": ..., ...}."""

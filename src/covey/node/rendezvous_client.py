@@ -53,7 +53,8 @@ class RendezvousClient:
         self.identity = entry.identity
         self.observed: Address | None = None
         """Our own endpoint as this rendezvous sees it."""
-        self.name_taken = False
+        self.name_outcome = wire.NAME_NONE
+        """What became of the name in the record published last."""
         self.problem = "not reached yet"
         self.endpoint: Address | None = None
         self._entry = entry
@@ -67,6 +68,7 @@ class RendezvousClient:
         self._number = 0
         self._records: asyncio.Queue[RecordReceived] = asyncio.Queue(16)
         self._publish = asyncio.Event()
+        self._published = asyncio.Event()
         self._stalled = asyncio.Event()
         self._connected = asyncio.Event()
 
@@ -76,6 +78,10 @@ class RendezvousClient:
 
     async def wait_connected(self) -> None:
         await self._connected.wait()
+
+    async def wait_published(self) -> None:
+        """Until it has our present record."""
+        await self._published.wait()
 
     def view(self) -> RendezvousView:
         connection = self._transport.live(self.identity)
@@ -92,6 +98,7 @@ class RendezvousClient:
 
     def publish_soon(self) -> None:
         """Our record changed."""
+        self._published.clear()
         self._publish.set()
 
     def on_record(self, event: RecordReceived) -> None:
@@ -263,7 +270,9 @@ class RendezvousClient:
             if signed is not None:
                 try:
                     answer = await self._call(wire.Publish(self._next(), signed), wire.Published)
-                    self.name_taken = answer.name == wire.NAME_TAKEN
+                    self.name_outcome = answer.name
+                    if not self._publish.is_set():  # else it changed again meanwhile
+                        self._published.set()
                     self.problem = ""
                     self._connected.set()
                     self._on_change()
@@ -303,6 +312,7 @@ class RendezvousClient:
         self._stream = None
         self.problem = self.problem or "the connection was lost"
         self._connected.clear()
+        self._published.clear()
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(UnreachableError("the rendezvous was lost", code="no-rendezvous"))

@@ -16,6 +16,7 @@ from covey.core.path import Path
 from covey.crypto.safety import safety_number
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import InboxMessage, Peer
+from covey.wire import rendezvous as wire
 
 __all__ = [
     "message_view",
@@ -59,10 +60,10 @@ def problems(name: str, clients: Sequence[RendezvousClient]) -> list[str]:
         if not client.connected:
             endpoint = client.view().endpoint
             found.append(f"the rendezvous at {endpoint} is not connected ({client.problem}); trying again")
-        elif client.name_taken:
+        elif client.name_outcome == wire.NAME_TAKEN:
             found.append(
                 f"the name {name} belongs to another agent of this network, so others find this one by address or "
-                "identity only; choose another: covey daemon stop && covey up --hostname NAME"
+                "identity only; choose another: covey name NAME"
             )
     return found
 
