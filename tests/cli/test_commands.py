@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from covey.base.errors import RefusedError, UnreachableError
-from covey.base.schema import NodeView, RendezvousView
+from covey.base.schema import FindingView, NodeView, RendezvousView
 from tests.cli.conftest import Covey
 from tests.daemon.memory import OWN_IDENTITY, PEER_NAME, SAFETY_NUMBER, RunningDaemon
 
@@ -17,21 +17,30 @@ from tests.daemon.memory import OWN_IDENTITY, PEER_NAME, SAFETY_NUMBER, RunningD
 def test_status_shows_this_agent(covey: Covey, daemon: RunningDaemon) -> None:
     result = covey("status")
     assert result.code == 0
-    assert result.out.startswith("aws-orchestrator  7f3a.91c0.d2e4\n")
+    assert result.out.startswith("ok: aws-orchestrator is up, nothing is degraded\n")
+    assert "7f3a.91c0.d2e4" in result.out
     assert OWN_IDENTITY in result.out
 
 
-def test_status_shows_rendezvous_and_problems(covey: Covey, daemon: RunningDaemon) -> None:
+def test_status_begins_with_the_verdict_and_says_what_to_do(covey: Covey, daemon: RunningDaemon) -> None:
     view = msgspec.structs.replace(
         daemon.node.view(),
         rendezvous=[RendezvousView("r" * 52, "192.0.2.1:4040", False, problem="no answer")],
-        problems=["one rendezvous of two answers"],
+        findings=[
+            FindingView("rendezvous-away", "error", "the rendezvous is \x1b[31maway", "covey doctor"),
+            FindingView("single-rendezvous", "note", "there is one only"),
+        ],
     )
     daemon.node.view = lambda: view  # type: ignore[method-assign]
     out = covey("status").out
+    assert out.splitlines()[:4] == [
+        "degraded: aws-orchestrator is up, with 1 error",
+        "  error  the rendezvous is \\x1b[31maway (rendezvous-away)",
+        "         do: covey doctor",
+        "  note   there is one only (single-rendezvous)",
+    ]
     assert "192.0.2.1:4040" in out
     assert "no answer" in out
-    assert "problem: one rendezvous of two answers" in out
 
 
 def test_status_json_is_the_node_view(covey: Covey, daemon: RunningDaemon) -> None:

@@ -172,5 +172,5 @@ def _on_direct_path(agent: Agent) -> bool:
 
 
 def _problem(agent: Agent) -> str:
-    problems = agent.api.get("/v1/status").data["problems"]
-    return next((text for text in problems if "is not connected" in text), "")
+    findings = agent.api.get("/v1/status").data["findings"]
+    return next((each["what"] for each in findings if each["code"] == "rendezvous-away"), "")

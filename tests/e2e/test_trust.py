@@ -95,14 +95,14 @@ def test_name_taken_by_another_is_a_problem_of_the_second_only(stage: Stage) -> 
     (first,) = stage.started("aws")
     second = stage.agent("other", "aws")
     second.start()
-    problems = eventually(lambda: _about_name(second.api.get("/v1/status").data["problems"]), "it sees the problem")
-    assert "covey up --hostname NAME" in problems[0]
-    assert _about_name(first.api.get("/v1/status").data["problems"]) == []
+    findings = eventually(lambda: _about_name(second.api.get("/v1/status").data["findings"]), "it sees the problem")
+    assert findings[0]["hint"] == "choose another: covey name NAME"
+    assert _about_name(first.api.get("/v1/status").data["findings"]) == []
     (third,) = stage.started("azure")
     identity = accepted(first, "id")["identity"]
     assert accepted(third, "find", "aws")["identity"] == identity
     assert accepted(third, "find", accepted(second, "id")["identity"])["name"] == ""
 
 
-def _about_name(problems: list[str]) -> list[str]:
-    return [text for text in problems if "belongs to another agent" in text]
+def _about_name(findings: list[dict[str, str]]) -> list[dict[str, str]]:
+    return [each for each in findings if each["code"] == "name-taken"]

@@ -81,7 +81,7 @@ def test_find_without_a_network_says_so(play: Play) -> None:
             await a.find("b")
         assert alone.value.code == "no-network"
         assert "covey up --network" in alone.value.next_step
-        assert "belongs to no network" in a.view().problems[0]
+        assert [finding.code for finding in a.view().findings] == ["no-network"]
 
     play(scenario)
 
@@ -96,8 +96,9 @@ def test_find_without_a_rendezvous_that_answers_says_so_in_time(play: Play) -> N
         assert alone.value.code == "no-rendezvous"
         assert asyncio.get_running_loop().time() < 6.0
         await asyncio.sleep(10.0)
-        (problem,) = a.view().problems
-        assert "does not answer" in problem
+        (finding,) = a.view().degraded
+        assert (finding.code, finding.severity) == ("rendezvous-away", "error")
+        assert "does not answer" in finding.what
 
     play(scenario)
 
@@ -106,9 +107,9 @@ def test_name_that_another_agent_has_is_a_problem_shown(play: Play) -> None:
     async def scenario(world: World) -> None:
         a, b = await network(world, "a", "b")
         second = await start_odd(world, "other-profile", name="b")
-        await world.until(lambda: any("the name b belongs to another" in text for text in second.view().problems))
-        assert len(second.view().problems) == 1
-        assert b.view().problems == a.view().problems == []
+        await world.until(lambda: any(each.code == "name-taken" for each in second.view().findings))
+        assert len(second.view().degraded) == 1
+        assert b.view().degraded == a.view().degraded == []
         assert (await a.find("b")).identity == b.identity
         found = await a.find(second.identity)
         assert (found.identity, found.name) == (second.identity, "")
@@ -164,7 +165,7 @@ def test_two_rendezvous_both_witness_and_one_may_die(play: Play) -> None:
         await world.until(lambda: connected(a) == connected(b) == 2)
         await asyncio.sleep(0.5)
         assert (await a.find("b")).witnesses == 2
-        assert a.view().notes == []
+        assert a.view().findings == []
         await a.handshake("b")
         await world.until(lambda: bool(b.pending()))
         assert b.pending()[0].warning == ""
@@ -172,7 +173,9 @@ def test_two_rendezvous_both_witness_and_one_may_die(play: Play) -> None:
         await world.crash("first")
         await asyncio.sleep(60.0)
         assert connected(a) == 1
-        assert any("10.0.1.1:4040 is not connected" in problem for problem in a.view().problems)
+        (finding,) = a.view().findings
+        assert (finding.code, finding.severity) == ("rendezvous-away", "warning")
+        assert "10.0.1.1:4040 is not connected" in finding.what
         c = (await world.start_node("c")).node
         await world.until(lambda: connected(c) == 1)
         await asyncio.sleep(0.5)
@@ -184,7 +187,7 @@ def test_two_rendezvous_both_witness_and_one_may_die(play: Play) -> None:
         assert (await a.send("b", "still there", wait=30.0)).result == "delivered"
         await world.restart("first")
         await world.until(lambda: connected(a) == 2)
-        assert a.view().problems == []
+        assert a.view().findings == []
 
     play(scenario)
 

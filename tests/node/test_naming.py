@@ -114,7 +114,7 @@ def test_lease_runs_out_without_its_agent_and_somebody_else_may_take_the_name(pl
         assert (await b.set_name("a")).held == 1
         await world.restart("a")
         await world.until(lambda: world.node("a").name_view().taken == 1)
-        assert any("belongs to another agent" in problem for problem in world.node("a").view().problems)
+        assert any(each.code == "name-taken" for each in world.node("a").view().findings)
 
     play(scenario)
 

@@ -270,8 +270,7 @@ def test_view_has_what_status_shows(play: Play) -> None:
         assert [host.rpartition(":")[0] for host in view.listen] == ["10.0.2.2"]
         assert (view.peers_trusted, view.peers_pending) == (1, 1)
         assert (view.inbox_unread, view.outbox_queued) == (2, 1)
-        assert view.problems == []
-        assert "one rendezvous" in view.notes[0]
+        assert [(each.code, each.severity) for each in view.findings] == [("single-rendezvous", "note")]
 
     play(scenario)
 
@@ -335,7 +334,7 @@ def test_clock_five_minutes_wrong_hurts_nobody(wrong_s: float, play: Play) -> No
                 await world.crash(name)
                 await world.restart(name)
             a, b = world.node("a"), world.node("b")
-        await world.until(lambda: a.view().problems == b.view().problems == [])
+        await world.until(lambda: a.view().degraded == b.view().degraded == [])
 
     play(scenario)
 
@@ -382,7 +381,7 @@ def test_fifty_hours_with_a_message_per_hour_over_rotating_keys(play: Play) -> N
             keys = node._running.credentials.transport_keys
             assert 3 <= len(keys) <= 4
             assert first[node.name] not in [pair.key.public for pair in keys], "it lived 48 hours"
-            assert node.view().problems == []
+            assert node.view().degraded == []
 
     play(scenario, limit_s=60 * 3600.0)
 

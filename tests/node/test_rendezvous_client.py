@@ -45,14 +45,14 @@ def test_agents_come_back_and_publish_again_after_a_crash_of_the_rendezvous(seco
         await asyncio.sleep(seconds)
         if seconds > 30:  # it is pinged every 20 s
             assert not is_connected(a)
-            assert a.view().problems
+            assert a.view().degraded
         assert (await a.send("b", "without a rendezvous")).result == "delivered"
         await world.restart("rendezvous")
         begun = asyncio.get_running_loop().time()
         await world.until(lambda: is_connected(a) and is_connected(b))
         await world.until(lambda: published(world) == 2)
         assert asyncio.get_running_loop().time() - begun < 25.0
-        assert a.view().problems == b.view().problems == []
+        assert a.view().degraded == b.view().degraded == []
         c = (await world.start_node("c")).node
         assert (await c.find("a")).identity == a.identity
 

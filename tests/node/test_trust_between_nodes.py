@@ -518,7 +518,7 @@ def test_record_that_claims_the_name_of_another_agent_is_shown_without_it(play: 
     async def scenario(world: World) -> None:
         a, b = await network(world, "a", "b")
         m = await start_odd(world, "m", name="a")
-        await world.until(lambda: any("belongs to another" in text for text in m.view().problems))
+        await world.until(lambda: any(each.code == "name-taken" for each in m.view().findings))
         await m.handshake("b", "I am a")
         await world.until(lambda: bool(b.pending()))
         (shown,) = b.pending()

@@ -6,14 +6,16 @@ when the name ends in `_ms`. Identities are 52 base32 characters, addresses `7f3
 
 from __future__ import annotations
 
-from typing import Generic, Literal, TypeVar
+from typing import Final, Generic, Literal, TypeVar, get_args
 
 import msgspec
 
 __all__ = [
     "SCHEMA_VERSION",
+    "SEVERITIES",
     "CountView",
     "ErrorView",
+    "FindingView",
     "Items",
     "MessageType",
     "MessageView",
@@ -25,6 +27,7 @@ __all__ = [
     "RendezvousView",
     "SendResult",
     "SendView",
+    "Severity",
     "TrustState",
 ]
 
@@ -60,6 +63,26 @@ class ErrorView(msgspec.Struct, frozen=True):
     code: str
     message: str
     next_step: str = ""
+
+
+Severity = Literal["error", "warning", "note"]
+"""`error`: something does not work. `warning`: it works less well than it should, or soon will not. `note`: it works,
+with less protection or reach than it could have."""
+
+SEVERITIES: Final[tuple[Severity, ...]] = get_args(Severity)
+"""The worst first."""
+
+
+class FindingView(msgspec.Struct, frozen=True):
+    """Something that is not as it should be: of `covey status`, `covey doctor` and `covey store check`."""
+
+    code: str
+    """Stable, like that of an error."""
+    severity: Severity
+    what: str
+    """What it is and what it means."""
+    hint: str = ""
+    """What to do: a command, or a few words."""
 
 
 class PathView(msgspec.Struct, frozen=True):
@@ -130,10 +153,13 @@ class NodeView(msgspec.Struct, frozen=True):
     peers_pending: int = 0
     inbox_unread: int = 0
     outbox_queued: int = 0
-    problems: list[str] = []
-    """What is degraded, each with what to do."""
-    notes: list[str] = []
-    """What works, but with less protection or reach than it could have."""
+    findings: list[FindingView] = []
+    """What is degraded and what to do, the worst first; `note`s are advice."""
+
+    @property
+    def degraded(self) -> list[FindingView]:
+        """The findings that are more than a note."""
+        return [finding for finding in self.findings if finding.severity != "note"]
 
 
 class NameView(msgspec.Struct, frozen=True):

@@ -196,7 +196,7 @@ def _show_started(view: NodeView, what: str) -> None:
             ("network", view.network or "none: give one with --network"),
         ]
     )
-    # problems are for `covey status`: a moment after the start it is not yet connected to anything
+    # findings are for `covey status`: a moment after the start it is not yet connected to anything
 
 
 def _show_daemon(data: DaemonStatus) -> None:

@@ -49,11 +49,16 @@ def version(call: Call) -> Outcome:
 
 
 def show_status(view: NodeView) -> None:
-    """`view` for people: a block of fields, the rendezvous, the problems."""
+    """`view` for people: the verdict, what there is to say, a block of fields, the rendezvous."""
     peers = f"{view.peers_trusted} trusted, {view.peers_connected} connected, {view.peers_pending} pending"
-    render.line(f"{view.name}  {view.address}")
+    if view.degraded:
+        render.verdict("degraded", f"{view.name} is up, with {render.tally(view.degraded)}")
+    else:
+        render.verdict("ok", f"{view.name} is up, nothing is degraded")
+    render.findings(view.findings)
     render.fields(
         [
+            ("address", view.address),
             ("identity", view.identity),
             ("profile", view.profile),
             (
@@ -82,10 +87,6 @@ def show_status(view: NodeView) -> None:
             ],
             empty="",
         )
-    for problem in view.problems:
-        render.line(f"problem: {render.safe(problem)}")
-    for note in view.notes:
-        render.line(f"note: {render.safe(note)}")
 
 
 def milliseconds(value: float | None) -> str:

@@ -16,6 +16,7 @@ from typing import TextIO
 import msgspec
 
 from covey.base.errors import CoveyError
+from covey.base.schema import SEVERITIES, FindingView
 
 __all__ = [
     "ago",
@@ -23,16 +24,23 @@ __all__ = [
     "document",
     "error",
     "fields",
+    "findings",
     "flush",
     "line",
     "next_step",
     "note",
     "safe",
     "table",
+    "tally",
+    "verdict",
     "when",
 ]
 
 _COLOURS = {
+    "ok": "green",
+    "error": "red",
+    "warning": "yellow",
+    "degraded": "yellow",
     "trusted": "green",
     "direct": "green",
     "delivered": "green",
@@ -46,6 +54,8 @@ _COLOURS = {
     "expired": "red",
 }
 """Colour of a table cell that is exactly this word."""
+
+_ANSI = {"red": "31", "green": "32", "yellow": "33"}
 
 
 def line(text: str = "") -> None:
@@ -86,6 +96,27 @@ def fields(pairs: Sequence[tuple[str, str]]) -> None:
     width = max((len(label) for label, _ in shown), default=0)
     for label, value in shown:
         print(f"  {label:<{width}}  {value}")
+
+
+def findings(items: Sequence[FindingView]) -> None:
+    """Each finding in two lines: what it is, with its code, and what to do."""
+    width = max((len(each.severity) for each in items), default=0)
+    for each in items:
+        word = _paint(f"{each.severity:<{width}}", _ANSI.get(_COLOURS.get(each.severity, ""), ""), sys.stdout)
+        print(f"  {word}  {safe(each.what)} ({each.code})")
+        if each.hint:
+            print(f"  {'':<{width}}  {_paint('do:', '36', sys.stdout)} {safe(each.hint)}")
+
+
+def verdict(word: str, text: str) -> None:
+    """The first line of an answer that is a judgement: one word, then why."""
+    print(f"{_paint(f'{word}:', _ANSI.get(_COLOURS.get(word, ''), ''), sys.stdout)} {safe(text)}")
+
+
+def tally(items: Sequence[FindingView]) -> str:
+    """`1 error, 2 warnings, 1 note`, or `nothing` if there is none."""
+    counts = [(severity, sum(each.severity == severity for each in items)) for severity in SEVERITIES]
+    return ", ".join(f"{count} {severity}{'s' * (count > 1)}" for severity, count in counts if count) or "nothing"
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[str]], *, empty: str) -> None:
@@ -138,7 +169,7 @@ def colours_wanted(stream: TextIO) -> bool:
 
 
 def _paint(text: str, colour: str, stream: TextIO) -> str:
-    return f"\x1b[{colour}m{text}\x1b[0m" if colours_wanted(stream) else text
+    return f"\x1b[{colour}m{text}\x1b[0m" if colour and colours_wanted(stream) else text
 
 
 def _rich_table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -190,7 +190,7 @@ ROUTES: tuple[Route, ...] = (
         status,
         requests.Nothing,
         NodeView,
-        "This node: identity, network, counts, problems.",
+        "This node: identity, network, counts, findings.",
     ),
     Route("GET", "/v1/name", show_name, requests.Nothing, NameView, "This agent's name, and who holds it for us."),
     Route("PUT", "/v1/name", set_name, requests.NameRequest, NameView, "Take another name, give up the old one."),

@@ -17,6 +17,7 @@ from covey.net.real import RealHost
 from covey.node import views
 from covey.node.agent import RESERVED_SERVICES, Agent, Files
 from covey.node.bus import Bus
+from covey.node.findings import findings
 from covey.node.mail import encode_body
 from covey.node.naming import made_up_name
 from covey.node.services import SINK, serve_sink
@@ -171,8 +172,7 @@ class Node:
             peers_pending=sum(peer.trust == "pending" for peer in peers),
             inbox_unread=agent.mail.unread,
             outbox_queued=sum(agent.mail.queued.values()),
-            problems=views.problems(agent.name, agent.clients),
-            notes=views.notes(agent.clients),
+            findings=findings(agent),
         )
 
     def name_view(self) -> NameView:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Sequence
 from functools import cache
 from importlib import metadata
 from typing import cast
@@ -14,17 +13,13 @@ from covey.base.types import Identity, address_text, endpoint_text, identity_tex
 from covey.core.connection import Connection
 from covey.core.path import Path
 from covey.crypto.safety import safety_number
-from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import InboxMessage, Peer
-from covey.wire import rendezvous as wire
 
 __all__ = [
     "message_view",
-    "notes",
     "paths",
     "peer_view",
     "pid",
-    "problems",
     "safety_digits",
     "send_view",
     "version",
@@ -47,36 +42,6 @@ def pid() -> int:
 def safety_digits(peer: Identity, own: Identity) -> str:
     """The safety number without its blanks: 60 digits."""
     return safety_number(own, peer).replace(" ", "")
-
-
-def problems(name: str, clients: Sequence[RendezvousClient]) -> list[str]:
-    """What is degraded, each with what to do."""
-    found = []
-    if not clients:
-        found.append(
-            "this agent belongs to no network; give it a ticket once: covey daemon stop && covey up --network covey1..."
-        )
-    for client in clients:
-        if not client.connected:
-            endpoint = client.view().endpoint
-            found.append(f"the rendezvous at {endpoint} is not connected ({client.problem}); trying again")
-        elif client.name_outcome == wire.NAME_TAKEN:
-            found.append(
-                f"the name {name} belongs to another agent of this network, so others find this one by address or "
-                "identity only; choose another: covey name NAME"
-            )
-    return found
-
-
-def notes(clients: Sequence[RendezvousClient]) -> list[str]:
-    """What works with less protection or reach than it could have (PROTOCOL 24)."""
-    if len(clients) != 1:
-        return []
-    note = (
-        "one rendezvous: a first contact is protected by the safety number alone, and while it is away only peers "
-        "that were met before are reached"
-    )
-    return [note]
 
 
 def paths(connection: Connection) -> list[PathView]:

@@ -1,0 +1,72 @@
+"""What this node would tell its owner unasked: what is degraded, and what to do about it.
+
+`SOURCES` is the one list. A source looks at a running agent, without waiting for anything, and yields a `FindingView`
+for each thing that is not as it should be; whoever adds a way to be degraded adds a source (or a finding to one) and
+its code to the table in `docs/operations.md`, which a test holds against `CODES`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Final
+
+from covey.base.schema import SEVERITIES, FindingView
+from covey.wire import rendezvous as wire
+
+if TYPE_CHECKING:
+    from covey.node.agent import Agent
+
+__all__ = ["CODES", "SOURCES", "findings"]
+
+CODES: Final = frozenset({"name-taken", "no-network", "rendezvous-away", "single-rendezvous"})
+"""Every code that a source may give."""
+
+_TICKET_ONCE: Final = "covey daemon stop && covey up --network covey1..."
+
+
+def findings(agent: Agent) -> list[FindingView]:
+    """Everything, the worst first."""
+    found = [finding for source in SOURCES for finding in source(agent)]
+    return sorted(found, key=lambda finding: SEVERITIES.index(finding.severity))
+
+
+def _network(agent: Agent) -> Iterator[FindingView]:
+    """Does it belong to one, and is it reached?"""
+    if not agent.clients:
+        yield FindingView("no-network", "warning", "this agent belongs to no network", _TICKET_ONCE)
+        return
+    away = [client for client in agent.clients if not client.connected]
+    for client in away:
+        yield FindingView(
+            "rendezvous-away",
+            "error" if len(away) == len(agent.clients) else "warning",
+            f"the rendezvous at {client.view().endpoint} is not connected ({client.problem}); trying again",
+            "check that it runs and that UDP to it is allowed: covey doctor",
+        )
+
+
+def _name(agent: Agent) -> Iterator[FindingView]:
+    """Do others find it by its name?"""
+    if any(client.connected and client.name_outcome == wire.NAME_TAKEN for client in agent.clients):
+        yield FindingView(
+            "name-taken",
+            "warning",
+            f"the name {agent.name} belongs to another agent of this network, so others find this one by address or "
+            "identity only",
+            "choose another: covey name NAME",
+        )
+
+
+def _witnesses(agent: Agent) -> Iterator[FindingView]:
+    """Could a single server lie about names, and cut us off (PROTOCOL 24)?"""
+    if len(agent.clients) == 1:
+        yield FindingView(
+            "single-rendezvous",
+            "note",
+            "one rendezvous: a first contact is protected by the safety number alone, and while it is away only peers "
+            "that were met before are reached",
+            "run a second one and give its ticket too",
+        )
+
+
+SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (_network, _name, _witnesses)
