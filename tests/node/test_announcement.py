@@ -56,7 +56,7 @@ def test_renew_makes_what_is_due_and_has_it_on_disk_before_it_is_used(tmp_path: 
         now_us = host.wall_us()
         credentials = load_or_create(home, host.random, now_us)
         assert renew(credentials, home, host, now_us) is credentials
-        assert renew(credentials, home, host, now_us + 16 * HOUR_US) is credentials
+        assert renew(credentials, home, host, now_us + 14 * HOUR_US) is credentials
         fresh = renew(credentials, home, host, now_us + 17 * HOUR_US)
         assert [pair.key.public for pair in fresh.transport_keys[1:]] == [credentials.current.key.public]
         assert load_or_create(home, host.random, now_us).current.key.public == fresh.current.key.public

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
-from covey.base.constants import TRANSPORT_KEY_ROTATE_SECONDS
 from covey.base.paths import Home
 from covey.crypto.credentials import Credentials
 from covey.crypto.record import RECORD_LIFE_US, Record
 from covey.crypto.record import Home as RecordHome
+from covey.crypto.renewal import renewed
 from covey.net.host import Host
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import save
@@ -20,8 +20,6 @@ from covey.wire.ticket import Ticket
 
 __all__ = ["Announcement", "renew"]
 
-_DELEGATION_MARGIN_US: Final = 10 * 24 * 3600 * 1_000_000
-"""A delegation with less life left is renewed, if the root is at hand."""
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 _HOMES: Final = 2
 
@@ -76,16 +74,8 @@ class Announcement:
 
 
 def renew(credentials: Credentials, home: Home, host: Host, now_us: int) -> Credentials:
-    """With the keys that are due: a transport key every 16 hours, a delegation in its last ten days.
-
-    Changed credentials are on disk before they are returned; the same object means that nothing was due.
-    """
-    fresh = credentials.live(now_us)
-    age_us = now_us - fresh.current.certificate.from_us if fresh.transport_keys else None
-    if age_us is None or age_us > TRANSPORT_KEY_ROTATE_SECONDS * 1_000_000:
-        fresh = fresh.rotate_transport(host.random(32), now_us)
-    if fresh.root is not None and fresh.delegation.until_us - now_us < _DELEGATION_MARGIN_US:
-        fresh = fresh.delegate(fresh.root, host.random(32), now_us)
+    """With the keys that are due. Changed credentials are on disk before they are returned."""
+    fresh = renewed(credentials, host.random, now_us)
     if fresh is not credentials:
         save(home, fresh)
     return fresh

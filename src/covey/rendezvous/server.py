@@ -24,12 +24,12 @@ from covey.core.session import CloseCode
 from covey.crypto.certificates import SECOND_US
 from covey.crypto.credentials import Credentials
 from covey.crypto.record import Record
+from covey.crypto.renewal import renewed
 from covey.net.host import Host
 from covey.node.transport import Stream, Transport
 from covey.rendezvous.cache import Cache
 from covey.rendezvous.clients import Clients
 from covey.rendezvous.limits import LOOK_SECONDS, Limits
-from covey.rendezvous.renewal import renewed
 from covey.rendezvous.service import Service
 from covey.rendezvous.store import RendezvousStore
 from covey.wire import rendezvous as wire
