@@ -54,7 +54,7 @@ class Odd(SimNode):
             network=self.ticket,
             home=self.home,
             host=self.host,
-            listen=f"{self.host.ip}:0",
+            listen=self.listen,
             durable=False,
         )
         await self.run_as(self.node.start())

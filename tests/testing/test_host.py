@@ -40,6 +40,10 @@ def test_clocks_run_with_the_loop_and_the_wall_is_skewed() -> None:
         assert one.wall_us() - wall == 1_500_000
         two.clock_offset_us = 0
         assert two.wall_us() == one.wall_us()
+        two.clock_drift = 0.01
+        await asyncio.sleep(98.5)
+        assert two.wall_us() - one.wall_us() == 1_000_000
+        assert two.restart().wall_us() - one.wall_us() == 1_000_000
 
     play(body)
 

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import pytest
 
 from covey.testing import Link, SimHost, SimNetwork, SimPort, Trace, replay, run
-from covey.testing.network import Endpoint, Receiver
+from covey.testing.network import Endpoint
 
 A, B, C = "10.0.0.1", "10.0.0.2", "10.0.0.3"
 
@@ -260,46 +260,23 @@ def test_sockets_are_full_now_and_then_for_no_reason(sim_seed: int) -> None:
     play(body, sim_seed)
 
 
-def test_nat_fits_between_hosts_and_the_network() -> None:
-    """The seam for NATs: an attachment to the hosts inside and a receiver to the network."""
+def test_gateway_takes_what_is_not_attached() -> None:
+    class Gateway:
+        def __init__(self) -> None:
+            self.taken: list[tuple[Endpoint, Endpoint, list[bytes]]] = []
 
-    class PlainNat:
-        def __init__(self, network: SimNetwork, public: str) -> None:
-            self.network, self.public = network, public
-            self.inside: dict[str, Receiver] = {}
-            self.out: dict[Endpoint, int] = {}
-            self.back: dict[int, Endpoint] = {}
-            network.attach(public, self)
-
-        def attach(self, ip: str, receiver: Receiver) -> None:
-            self.inside[ip] = receiver
-
-        def detach(self, ip: str) -> None:
-            self.inside.pop(ip, None)
-
-        def outbound(self, source: Endpoint, target: Endpoint, data: Sequence[bytes]) -> None:
-            port = self.out.setdefault(source, 10_000 + len(self.out))
-            self.back[port] = source
-            self.network.outbound((self.public, port), target, data)
-
-        def inbound(self, source: Endpoint, target: Endpoint, data: Sequence[bytes]) -> None:
-            inner = self.back.get(target[1])
-            if inner is not None and inner[0] in self.inside:
-                self.inside[inner[0]].inbound(source, inner, data)
+        def inbound(self, source: Endpoint, target: Endpoint, payloads: Sequence[bytes]) -> None:
+            self.taken.append((source, target, list(payloads)))
 
     async def body(network: SimNetwork) -> None:
-        nat = PlainNat(network, "198.51.100.1")
-        inner = SimHost(network, "192.168.1.2", attachment=nat)
-        inner.full_share = 0.0
-        outer = calm(network, A)
-        one, two = inner.udp(("0.0.0.0", 4040)), outer.udp((A, 4040))
-        one.send(memoryview(b"out"), 3, (A, 4040))
+        gateway = Gateway()
+        network.gateway = gateway
+        one, two = calm(network, A).udp((A, 4040)), calm(network, B).udp((B, 4040))
+        one.send(memoryview(b"near"), 4, (B, 4040))
+        one.send(memoryview(b"far"), 3, (C, 4040))
         await asyncio.sleep(0.1)
-        assert received(two) == [(b"out", 3, ("198.51.100.1", 10_000))]
-        two.send(memoryview(b"back"), 4, ("198.51.100.1", 10_000))
-        two.send(memoryview(b"unknown"), 7, ("192.168.1.2", 4040))
-        await asyncio.sleep(0.1)
-        assert received(one) == [(b"back", 4, (A, 4040))]
+        assert received(two) == [(b"near", 4, (A, 4040))]
+        assert gateway.taken == [((A, 4040), (C, 4040), [b"far"])]
 
     play(body)
 

@@ -25,13 +25,17 @@ from covey.testing.loop import (
     SimUnhandled,
     run,
 )
-from covey.testing.network import Attachment, Receiver, SimNetwork
+from covey.testing.nat import Dependence, Nat, NatKind, Ports
+from covey.testing.network import Receiver, SimNetwork
 from covey.testing.trace import Trace, TraceDiffers, replay
 
 __all__ = [
-    "Attachment",
+    "Dependence",
     "HostCrashed",
     "Link",
+    "Nat",
+    "NatKind",
+    "Ports",
     "Receiver",
     "SimDeadlock",
     "SimError",

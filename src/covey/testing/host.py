@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 from covey.base.errors import StateError, UnreachableError, UsageError
 from covey.net.host import train_limit
 from covey.testing.loop import SimError
-from covey.testing.network import Attachment, Endpoint, SimNetwork
+from covey.testing.network import Endpoint, SimNetwork
 
 __all__ = ["HostCrashed", "SimHost", "SimPort"]
 
@@ -61,20 +61,20 @@ class SimHost:
         clock_offset_us: int = 0,
         *,
         also: Sequence[str] = (),
-        attachment: Attachment | None = None,
         disk_s: float = 0.0,
     ) -> None:
         self.network = network
         self.ip = ip
         self.addresses: tuple[str, ...] = (ip, *also)
         self.clock_offset_us = clock_offset_us
+        self.clock_drift = 0.0
+        """Seconds that its wall clock gains in a second."""
         self.disk_s = disk_s
         self.gro = True
         """Whether datagrams that came together are received together."""
         self.full_share = FULL_SHARE
         """Share of sends on this host that meet a full socket out of bad luck."""
         self.crashed = False
-        self.attachment: Attachment = network if attachment is None else attachment
         self._loop = network.loop
         self._boot = network.next_boot(ip)
         self._random = Random(f"host/{network.seed}/{ip}/{self._boot}")
@@ -85,13 +85,13 @@ class SimHost:
         self._disk_free = 0.0
         self._ports: dict[Endpoint, SimPort] = {}
         for address in self.addresses:
-            self.attachment.attach(address, self)
+            self.network.attach(address, self)
 
     def now(self) -> float:
         return self._loop.time() + self._base
 
     def wall_us(self) -> int:
-        return EPOCH_US + round(self._loop.time() * 1e6) + self.clock_offset_us
+        return EPOCH_US + round(self._loop.time() * (1.0 + self.clock_drift) * 1e6) + self.clock_offset_us
 
     def random(self, size: int) -> bytes:
         return self._random.randbytes(size)
@@ -146,22 +146,30 @@ class SimHost:
         for port in tuple(self._ports.values()):
             port.close()
         for address in self.addresses:
-            self.attachment.detach(address)
+            self.network.detach(address)
 
     def restart(self) -> SimHost:
         """Crash, and a new host with the same addresses: other randomness, another clock base."""
         self.crash()
-        return SimHost(
-            self.network,
-            self.ip,
-            self.clock_offset_us,
-            also=self.addresses[1:],
-            attachment=self.attachment,
-            disk_s=self.disk_s,
-        )
+        successor = SimHost(self.network, self.ip, self.clock_offset_us, also=self.addresses[1:], disk_s=self.disk_s)
+        successor.clock_drift = self.clock_drift
+        return successor
+
+    def move(self, network: SimNetwork, ip: str, *also: str) -> None:
+        """From now on the host is plugged in elsewhere, under other addresses, as a laptop that changes networks.
+
+        Ports bound to a wildcard go on there; what is sent from one bound to an old address vanishes.
+        """
+        for address in self.addresses:
+            self.network.detach(address)
+        self.network = network
+        self.ip = ip
+        self.addresses = (ip, *also)
+        for address in self.addresses:
+            network.attach(address, self)
 
     def inbound(self, source: Endpoint, target: Endpoint, payloads: Sequence[bytes]) -> None:
-        """From the attachment: datagrams for one of our ports. See `network.Receiver`."""
+        """From the network: datagrams for one of our ports. See `network.Receiver`."""
         host, number = target
         port = self._ports.get(target) or self._ports.get((_wildcard(host), number))
         if port is not None:
@@ -179,8 +187,8 @@ class SimHost:
             return
         if _is_loopback(host):
             self._loop.call_soon(self.inbound, (host, number), remote, payloads)
-        else:
-            self.attachment.outbound((host, number), remote, payloads)
+        elif host in self.addresses:
+            self.network.outbound((host, number), remote, payloads)
 
     def forget(self, port: SimPort) -> None:
         """A port of ours was closed."""

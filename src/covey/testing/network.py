@@ -9,9 +9,8 @@
     network.set_link("10.0.0.1", "10.0.0.2", Link(rate_bits_s=10e6))
     network.partition(["10.0.0.1"]); ...; network.heal()
 
-A `SimHost` is plugged into an `Attachment`. The network itself is one; a NAT is another, which stands
-between the hosts behind it and the attachment in front of it, so that NATs nest. Nothing else knows about
-addresses being rewritten.
+Networks nest: a `Nat` (`nat.py`) is the gateway of the network inside it and a receiver on the network outside.
+Nothing else knows about addresses being rewritten.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 
     from covey.testing.trace import Trace
 
-__all__ = ["Attachment", "Endpoint", "Receiver", "SimNetwork"]
+__all__ = ["Endpoint", "Receiver", "SimNetwork"]
 
 Endpoint = tuple[str, int]
 """IP address as text, and port."""
@@ -42,34 +41,20 @@ class Receiver(Protocol):
         ...
 
 
-class Attachment(Protocol):
-    """What a host is plugged into."""
-
-    def attach(self, ip: str, receiver: Receiver) -> None:
-        """From now on what is sent to `ip` goes to `receiver`. `ValueError` if the address is taken."""
-        ...
-
-    def detach(self, ip: str) -> None:
-        """From now on what is sent to `ip` vanishes; an address that is not attached is fine."""
-        ...
-
-    def outbound(self, source: Endpoint, target: Endpoint, payloads: Sequence[bytes]) -> None:
-        """Datagrams that leave together. Never fails: what cannot be delivered is lost."""
-        ...
-
-
 class SimNetwork:
-    """The public internet of a simulation, and a LAN for tests that need no more. Implements `Attachment`.
+    """The public internet of a simulation, or a LAN.
 
     Everything may be changed while it runs; what is on the way keeps the arrival it was given. Randomness
     is derived from `seed`, one source for each direction of each pair.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, seed: int, *, trace: Trace | None = None) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, seed: int | str, *, trace: Trace | None = None) -> None:
         self.loop = loop
         self.seed = seed
         self.trace = trace
         """Records `send`, `lost` (with the reason) and `arrive`, with addresses and sizes."""
+        self.gateway: Receiver | None = None
+        """Who takes what is sent to addresses that are not attached here; None: it is lost."""
         self.names: dict[str, list[str]] = {}
         """What `Host.resolve` knows: host name -> IP addresses."""
         self._default = PERFECT
@@ -81,6 +66,10 @@ class SimNetwork:
         self._number = 0
         self._timer: asyncio.TimerHandle | None = None
         self._boots: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        """Addresses attached now."""
+        return len(self._receivers)
 
     @property
     def default(self) -> Link:
@@ -116,14 +105,17 @@ class SimNetwork:
         self._walls.clear()
 
     def attach(self, ip: str, receiver: Receiver) -> None:
+        """From now on what is sent to `ip` goes to `receiver`. `ValueError` if the address is taken."""
         if ip in self._receivers:
             raise ValueError(f"{ip} is already attached")
         self._receivers[ip] = receiver
 
     def detach(self, ip: str) -> None:
+        """From now on what is sent to `ip` vanishes; an address that is not attached is fine."""
         self._receivers.pop(ip, None)
 
     def outbound(self, source: Endpoint, target: Endpoint, payloads: Sequence[bytes]) -> None:
+        """Datagrams that leave together. Never fails: what cannot be delivered is lost."""
         if self.trace is not None:
             self._record("send", source, target, payloads)
         if self._walls and self._cut(source[0], target[0]):
@@ -186,7 +178,7 @@ class SimNetwork:
         self._set_timer()
 
     def _deliver(self, source: Endpoint, target: Endpoint, payloads: list[bytes]) -> None:
-        receiver = self._receivers.get(target[0])
+        receiver = self._receivers.get(target[0], self.gateway)
         if self._walls and self._cut(source[0], target[0]):
             self._lose("partition", source, target, payloads)
         elif receiver is None:

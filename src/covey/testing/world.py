@@ -8,6 +8,9 @@
             a, b = await world.start_node("a"), await world.start_node("b")
             await world.befriend("a", "b")
             ...
+            world.nat("home", PORT_RESTRICTED)
+            await world.start_node("c", behind="home")
+            ...
             await world.crash("b")
             await world.restart("b")
 
@@ -34,6 +37,7 @@ from covey.rendezvous.store import RendezvousStore
 from covey.testing.host import SimHost
 from covey.testing.link import Link
 from covey.testing.loop import OWNER, SimLoop
+from covey.testing.nat import Nat, NatKind
 from covey.testing.network import SimNetwork
 
 __all__ = ["SimNode", "SimRendezvous", "World"]
@@ -46,10 +50,10 @@ RENDEZVOUS_PORT = 4040
 class _Machine:
     """What nodes and rendezvous share: a host, and tasks that die with it."""
 
-    def __init__(self, world: World, name: str, ip: str) -> None:
+    def __init__(self, world: World, name: str, ip: str, network: SimNetwork | None = None) -> None:
         self.world = world
         self.name = name
-        self.host = SimHost(world.network, ip, disk_s=world.disk_s)
+        self.host = SimHost(world.network if network is None else network, ip, disk_s=world.disk_s)
         self.running = False
 
     async def run_as(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -77,6 +81,11 @@ class SimNode(_Machine):
     node: Node
 
     @property
+    def listen(self) -> str:
+        """Behind a box as everywhere else; in the open the one address, so that a test can name it."""
+        return f"{self.host.ip if self.host.network is self.world.network else '0.0.0.0'}:0"  # noqa: S104
+
+    @property
     def home(self) -> Home:
         return Home.locate(self.name, {"COVEY_HOME": str(self.world.directory)}, uid=0)
 
@@ -86,7 +95,7 @@ class SimNode(_Machine):
             network=self.world.ticket,
             home=self.home,
             host=self.host,
-            listen=f"{self.host.ip}:0",
+            listen=self.listen,
             durable=False,
         )
         await self.run_as(self.node.start())
@@ -152,6 +161,7 @@ class World:
         if link is not None:
             self.network.default = link
         self.machines: dict[str, SimNode | SimRendezvous] = {}
+        self.boxes: dict[str, Nat] = {}
         self.ticket: str | None = None
 
     async def __aenter__(self) -> World:
@@ -177,11 +187,43 @@ class World:
         self.ticket = machine.ticket
         return machine
 
-    async def start_node(self, name: str) -> SimNode:
-        machine = SimNode(self, name, f"10.0.2.{len(self.machines) + 1}")
+    def nat(self, name: str, kind: NatKind, *, behind: str | None = None) -> Nat:
+        """A box with one external address, on the internet or behind another box."""
+        number = len(self.boxes) + 1
+        if behind is None:
+            box = Nat(self.network, kind, _numbered("198.18", number))
+        else:
+            box = Nat(self.boxes[behind].inside, kind, _numbered("100.64", number))
+        self.boxes[name] = box
+        return box
+
+    def place(self, name: str, *, behind: str | None = None) -> SimNode:
+        """A node that is not started yet, in the open or behind a box."""
+        number = len(self.machines) + 1
+        if behind is None:
+            machine = SimNode(self, name, _numbered("10.0", 512 + number))
+        else:
+            # The first host of every home has the same address, as at home.
+            inside = self.boxes[behind].inside
+            machine = SimNode(self, name, f"192.168.1.{2 + len(inside)}", inside)
         self.machines[name] = machine
+        return machine
+
+    async def start_node(self, name: str, *, behind: str | None = None) -> SimNode:
+        machine = self.place(name, behind=behind)
         await machine.start()
         return machine
+
+    def cut(self, name: str) -> None:
+        """Nothing passes between this machine and any other, until `heal`."""
+        host = self.machines[name].host
+        host.network.partition([host.ip])
+
+    def heal(self) -> None:
+        """End every partition, also inside boxes."""
+        self.network.heal()
+        for box in self.boxes.values():
+            box.inside.heal()
 
     async def crash(self, name: str) -> None:
         await self.machines[name].crash()
@@ -219,3 +261,7 @@ class World:
                 return await action()
             except CoveyError:
                 await asyncio.sleep(pause)
+
+
+def _numbered(prefix: str, number: int) -> str:
+    return f"{prefix}.{number >> 8}.{number & 255}"
