@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -123,3 +124,69 @@ def test_logs_are_bounded_but_pinned_and_busy_ones_stay(monkeypatch: pytest.Monk
     assert ring.log_of(agents[0].identity) is not None
     assert ring.log_of(agents[1].identity) is not None
     assert sum(ring.log_of(each.identity) is not None for each in agents) == 3
+
+
+def test_followed_claims_are_forgotten_with_the_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "LOGS_LIMIT", 2)
+    ring = Keyring(())
+    for seed in range(6):
+        credentials, _ = agent(seed)
+        ring.add(credentials.log)
+        assert check(ring, credentials)
+    assert len(ring._chains) == 2
+
+
+def followed(seed: int = 1) -> tuple[Keyring, Credentials, SecretRoots]:
+    """A ring that has followed an agent's claims once."""
+    ring, (credentials, roots) = Keyring(()), agent(seed)
+    ring.add(credentials.log)
+    assert check(ring, credentials)
+    assert list(ring._chains) == [credentials.identity]
+    return ring, credentials, roots
+
+
+def test_claims_that_were_followed_before_need_no_signature_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ring, credentials, _ = followed()
+    checked: list[str] = []
+    monkeypatch.setattr("covey.crypto.certificates.verify", lambda _key, label, *_: checked.append(label))
+    assert check(ring, credentials)
+    assert checked == []
+    assert check(ring, credentials.rotate_transport(bytes(32), NOW))
+    assert checked == ["delegation", "transport"]
+
+
+def test_claims_that_were_followed_before_still_expire() -> None:
+    ring, credentials, _ = followed()
+    with pytest.raises(VerifyError) as caught:
+        check(ring, credentials, credentials.current.certificate.until_us)
+    assert caught.value.code == "expired"
+    with pytest.raises(VerifyError) as caught:
+        check(ring, credentials, credentials.current.certificate.from_us - 11 * 60_000_000)
+    assert caught.value.code == "not-yet-valid"
+
+
+def test_claims_that_were_followed_before_hold_for_their_own_key_only() -> None:
+    ring, credentials, _ = followed()
+    payload, _ = claims(credentials)
+    with pytest.raises(VerifyError) as caught:
+        ring.check(payload, agent(2)[0].current.key.public, NOW)
+    assert caught.value.code == "other-identity"
+
+
+@pytest.mark.parametrize("part", ["delegation", "certificate"])
+def test_claims_with_one_changed_byte_are_not_those_that_were_followed(part: str) -> None:
+    ring, credentials, _ = followed()
+    payload, static = claims(credentials)
+    raw = getattr(payload, part)
+    for at in (0, 33, 65, 75, len(raw) - 1):
+        changed = raw[:at] + bytes([raw[at] ^ 1]) + raw[at + 1 :]
+        with pytest.raises(VerifyError):
+            ring.check(replace(payload, **{part: changed}), static, NOW)
+
+
+def test_claims_that_were_followed_before_end_with_the_log_they_were_followed_from() -> None:
+    ring, credentials, roots = followed()
+    ring.add(revoke(credentials.log, roots.root))
+    with pytest.raises(VerifyError) as caught:
+        check(ring, credentials)
+    assert caught.value.code == "revoked"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Container
-from typing import Final
+from typing import Final, NamedTuple
 
 from covey.base.errors import VerifyError
 from covey.base.types import Identity
@@ -20,6 +20,14 @@ _Rank = tuple[int, int]
 _NONE: Final[_Rank] = (-1, -1)
 
 
+class _Chain(NamedTuple):
+    """What leads from a log to a transport key. `head` of the log under which the signatures held; b"" for unknown."""
+
+    head: bytes
+    delegation: Delegation
+    certificate: TransportCertificate
+
+
 class Keyring:
     """Keeps what it learns of pinned peers, and of as many others as fit.
 
@@ -31,6 +39,7 @@ class Keyring:
         self._logs: OrderedDict[Identity, KeyLog] = OrderedDict()
         self._pinned: set[Identity] = set()
         self._ranks: dict[Identity, _Rank] = {}
+        self._chains: dict[Identity, _Chain] = {}
 
     def pin(self, identity: Identity, *, pinned: bool = True) -> None:
         (self._pinned.add if pinned else self._pinned.discard)(identity)
@@ -51,6 +60,7 @@ class Keyring:
                 if identity not in self._pinned and identity not in self._busy:
                     del self._logs[identity]
                     self._ranks.pop(identity, None)
+                    self._chains.pop(identity, None)
                     break
         return chosen
 
@@ -66,22 +76,44 @@ class Keyring:
         That is so without a log, and when the peer names another head that ours does not outrank: a REVOKE by a thief
         may have been superseded by the owner's ROTATE at the same sequence. VerifyError and ParseError: refused.
         """
-        certificate = TransportCertificate.parse(payload.certificate)
-        delegation = Delegation.parse(payload.delegation)
-        if certificate.identity != payload.identity or certificate.public != static:
-            raise VerifyError("the certificate is for another identity or key", code="other-identity")
-        certificate.verify(delegation, now_us)
         log = self._logs.get(payload.identity)
+        chain = self._chain(payload, log)
+        if chain.certificate.identity != payload.identity or chain.certificate.public != static:
+            raise VerifyError("the certificate is for another identity or key", code="other-identity")
         if log is None or (log.head != payload.log_head and log.sequence <= payload.log_sequence):
+            chain.certificate.verify(chain.delegation, now_us)
             return False
-        self.check_chain(payload, log, now_us)
+        self._follow(chain, log, now_us)
         return True
 
     def check_chain(self, payload: HandshakePayload, log: KeyLog, now_us: int) -> None:
         """Follows a peer's claims to its identity. VerifyError if they do not lead there, or are out of date."""
-        delegation = Delegation.parse(payload.delegation)
-        verify_chain(log, delegation, TransportCertificate.parse(payload.certificate), now_us)
+        self._follow(self._chain(payload, log), log, now_us)
+
+    def _chain(self, payload: HandshakePayload, log: KeyLog | None) -> _Chain:
+        """The claims taken apart: those that were followed before if they are the same, byte for byte."""
+        known = self._chains.get(payload.identity)
+        if (
+            known is not None
+            and log is not None
+            and known.head == log.head
+            and known.delegation.raw == payload.delegation
+            and known.certificate.raw == payload.certificate
+        ):
+            return known
+        return _Chain(b"", Delegation.parse(payload.delegation), TransportCertificate.parse(payload.certificate))
+
+    def _follow(self, chain: _Chain, log: KeyLog, now_us: int) -> None:
+        delegation, certificate = chain.delegation, chain.certificate
+        if chain.head:
+            # The signatures are as good as they were: only time can have changed something.
+            delegation.check_life(now_us)
+            certificate.check_life(now_us)
+        else:
+            verify_chain(log, delegation, certificate, now_us)
         rank = (log.sequence, delegation.counter)
-        if rank < self._ranks.get(payload.identity, _NONE):
+        if rank < self._ranks.get(log.identity, _NONE):
             raise VerifyError("a newer delegation replaced this one", code="older-delegation")
-        self.saw_delegation(payload.identity, *rank)
+        self.saw_delegation(log.identity, *rank)
+        if log.identity in self._logs:
+            self._chains[log.identity] = _Chain(log.head, delegation, certificate)

@@ -125,6 +125,10 @@ class Delegation:
                 raise VerifyError("this delegation is from before the root's rotation", code="superseded")
             raise VerifyError("this delegation is from a log we have not seen", code="unknown-head")
         verify(log.root_key, self.LABEL, self.raw[:-SIGNATURE_SIZE], self.raw[-SIGNATURE_SIZE:])
+        self.check_life(now_us)
+
+    def check_life(self, now_us: int) -> None:
+        """The part of `verify` that time changes, for one that was verified under the same log before."""
         check_life(self.LABEL, self.from_us, self.until_us, now_us, DELEGATION_LIFE_LIMIT_US)
 
 
@@ -170,6 +174,10 @@ class TransportCertificate:
         """
         body, signature = self.raw[:-SIGNATURE_SIZE], self.raw[-SIGNATURE_SIZE:]
         verify(delegation.operational, self.LABEL, body, signature)
+        self.check_life(now_us)
+
+    def check_life(self, now_us: int) -> None:
+        """The part of `verify` that time changes, for one that was verified with the same delegation before."""
         check_life("transport certificate", self.from_us, self.until_us, now_us, TRANSPORT_LIFE_US)
 
 
