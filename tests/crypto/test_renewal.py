@@ -6,7 +6,16 @@ import pytest
 
 from covey.crypto.certificates import CLOCK_SKEW_US, DELEGATION_LIFE_US
 from covey.crypto.credentials import TRANSPORT_KEYS_LIMIT, Credentials
-from covey.crypto.renewal import DELEGATE_JITTER_US, DELEGATE_US, ROTATE_JITTER_US, ROTATE_US, renewed
+from covey.crypto.mailbox import MAILBOX_ROTATE_US, MailboxKeys
+from covey.crypto.renewal import (
+    DELEGATE_JITTER_US,
+    DELEGATE_US,
+    MAILBOX_JITTER_US,
+    ROTATE_JITTER_US,
+    ROTATE_US,
+    renewed,
+    renewed_mailbox,
+)
 
 NOW_US = 1_800_000_000_000_000
 MINUTE_US = 60 * 1_000_000
@@ -80,3 +89,33 @@ def test_what_a_clock_that_was_ahead_has_made_is_replaced_and_not_destroyed(cred
     assert fresh.delegation.counter > spoilt.delegation.counter, "others must take it for the newer one"
     assert spoilt.current.key.public in [pair.key.public for pair in fresh.transport_keys]
     assert renewed(fresh, Random(4).randbytes, NOW_US + HOUR_US) is fresh
+
+
+def test_mailbox_key_is_renewed_within_a_day_and_at_its_own_moment(credentials: Credentials) -> None:
+    random = Random(3).randbytes
+    moments = set()
+    for _ in range(8):
+        keys = renewed_mailbox(MailboxKeys(), credentials, random, NOW_US)
+        sooner = NOW_US + MAILBOX_ROTATE_US - MAILBOX_JITTER_US - 1
+        assert renewed_mailbox(keys, credentials, random, sooner) is keys
+        later = renewed_mailbox(keys, credentials, random, NOW_US + MAILBOX_ROTATE_US)
+        assert [pair.key.from_us for pair in later.pairs] == [NOW_US + MAILBOX_ROTATE_US, NOW_US]
+        moments.add(renewed_mailbox(keys, credentials, random, NOW_US + MAILBOX_ROTATE_US - 45 * MINUTE_US) is keys)
+    assert moments == {True, False}
+
+
+def test_mailbox_key_is_renewed_with_the_delegation(credentials: Credentials) -> None:
+    random = Random(3).randbytes
+    keys = renewed_mailbox(MailboxKeys(), credentials, random, NOW_US)
+    assert credentials.root is not None
+    fresh = credentials.delegate(credentials.root, bytes(32), NOW_US)
+    again = renewed_mailbox(keys, fresh, random, NOW_US)
+    assert again.current.delegation == fresh.delegation
+    assert again.pairs[1:] == keys.pairs
+
+
+def test_mailbox_key_of_a_clock_that_was_ahead_is_replaced(credentials: Credentials) -> None:
+    random = Random(3).randbytes
+    keys = renewed_mailbox(MailboxKeys(), credentials, random, NOW_US)
+    assert renewed_mailbox(keys, credentials, random, NOW_US - HOUR_US) is not keys
+    assert renewed_mailbox(keys, credentials, random, NOW_US - CLOCK_SKEW_US) is keys

@@ -416,12 +416,12 @@ def test_trust_service_answers_a_stranger_only_so_often(play: Play) -> None:
         outcomes = []
         for _ in range(10):
             stream = await knock(a, b, "trust")
-            await stream.write(wire.TrustAction("request", "a", "again").encode())
+            await stream.write(wire.TrustAction("request", 1, "a", "again").encode())
             outcomes.append(await code_of(stream.read()))
         assert outcomes == [""] * 3 + ["limit"] * 7
         await asyncio.sleep(10.0)
         stream = await knock(a, b, "trust")
-        await stream.write(wire.TrustAction("request", "a", "later").encode())
+        await stream.write(wire.TrustAction("request", 1, "a", "later").encode())
         assert await code_of(stream.read()) == ""
         assert len(b.pending()) == 1
         assert b.pending()[0].reason == "later"
@@ -450,9 +450,9 @@ def test_reason_is_shown_fit_for_a_terminal(case: str, play: Play) -> None:
 
 
 BAD_ACTIONS = {
-    "reason of 10 KB": wire.TrustAction("request", "a", "x" * 10_000),
-    "reason of 257 letters": wire.TrustAction("request", "a", "x" * 257),
-    "name of 64 letters": wire.TrustAction("request", "n" * 64, ""),
+    "reason of 10 KB": wire.TrustAction("request", 1, "a", "x" * 10_000),
+    "reason of 257 letters": wire.TrustAction("request", 1, "a", "x" * 257),
+    "name of 64 letters": wire.TrustAction("request", 1, "n" * 64, ""),
 }
 
 
@@ -489,7 +489,7 @@ def test_answer_that_nobody_asked_for_changes_nothing(action: str, play: Play) -
     async def scenario(world: World) -> None:
         a, b = await network(world, "a", "b")
         stream = await knock(a, b, "trust")
-        await stream.write(wire.TrustAction(action, "a", "").encode())
+        await stream.write(wire.TrustAction(action, 1, "a", "").encode())
         assert (await stream.read())[-1] == wire.STATES.index("unknown")
         assert b.peers() == [] or trust(b, a) == "unknown"
         assert b._running.book.get(raw(a)) is None
@@ -503,7 +503,7 @@ def test_name_of_another_agent_is_not_shown_for_a_requester(play: Play) -> None:
     async def scenario(world: World) -> None:
         a, b, m = await network(world, "a", "b", "m")
         stream = await knock(m, b, "trust")
-        await stream.write(wire.TrustAction("request", "a", "it is me, a").encode())
+        await stream.write(wire.TrustAction("request", 1, "a", "it is me, a").encode())
         await stream.read()
         (shown,) = b.pending()
         assert (shown.identity, shown.name) == (m.identity, "m")
@@ -566,7 +566,7 @@ def test_request_of_a_forked_identity_is_refused(play: Play) -> None:
         a, b = await network(world, "a", "b")
         stream = await knock(a, b, "trust")
         learn(b, forked(world.nodes()[0].home.recovery_file.read_bytes()))
-        await stream.write(wire.TrustAction("request", "a", "").encode())
+        await stream.write(wire.TrustAction("request", 1, "a", "").encode())
         assert await code_of(stream.read()) in ("protocol", "lost-state")
         assert b.pending() == []
 

@@ -4,25 +4,36 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covey.base.constants import LOG_LIMIT, RECORD_LIMIT
+from covey.base.constants import LOG_LIMIT, MAILBOX_KEY_LIMIT, RECORD_LIMIT, SEALED_LIMIT
 from covey.base.errors import ParseError
 from covey.base.types import Identity
 from covey.wire import rendezvous
 from covey.wire.framing import FrameReader
 from covey.wire.rendezvous import (
+    DEPOSIT_ID_SIZE,
+    LETTERS_LIMIT,
+    AskBox,
+    Box,
+    Clear,
+    Collect,
+    Deposit,
     Done,
     Draining,
     Failed,
     Found,
     Introduce,
     Introduced,
+    Letters,
     Lookup,
+    Mail,
     Message,
     Observed,
+    OpenBox,
     Present,
     Publish,
     Published,
     Signed,
+    Stored,
     Watch,
     encode,
     parse,
@@ -32,6 +43,9 @@ NUMBERS = st.integers(0, 2**32 - 1)
 IDENTITIES = st.binary(min_size=32, max_size=32).map(Identity)
 SIGNED = st.builds(Signed, st.binary(max_size=RECORD_LIMIT), st.binary(max_size=2000))
 TEXTS = st.text(max_size=40)
+KEYS = st.binary(max_size=MAILBOX_KEY_LIMIT)
+SEALED = st.binary(max_size=300)
+LETTER_NUMBERS = st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=5).map(sorted)
 MESSAGES = st.one_of(
     st.builds(Publish, NUMBERS, SIGNED),
     st.builds(Lookup, NUMBERS, st.just(rendezvous.BY_IDENTITY), IDENTITIES),
@@ -47,6 +61,15 @@ MESSAGES = st.one_of(
     st.builds(Observed, NUMBERS, TEXTS),
     st.builds(Present, NUMBERS, IDENTITIES),
     st.builds(Draining, NUMBERS),
+    st.builds(OpenBox, NUMBERS, KEYS),
+    st.builds(AskBox, NUMBERS, IDENTITIES),
+    st.builds(Deposit, NUMBERS, st.binary(min_size=16, max_size=16), IDENTITIES, SEALED),
+    st.builds(Collect, NUMBERS, st.integers(0, 2**64 - 1)),
+    st.builds(Clear, NUMBERS, LETTER_NUMBERS.map(tuple)),
+    st.builds(Box, NUMBERS, KEYS),
+    st.builds(Stored, NUMBERS),
+    st.builds(Letters, NUMBERS, st.booleans(), LETTER_NUMBERS.map(lambda numbers: tuple((n, b"x") for n in numbers))),
+    st.builds(Mail, NUMBERS),
 )
 
 
@@ -75,6 +98,13 @@ def test_largest_answer_fits_a_frame() -> None:
     assert parse(*opened(encode(Found(1, claims)))) == Found(1, claims)
 
 
+def test_largest_letters_fit_their_frames() -> None:
+    deposit = Deposit(1, bytes(DEPOSIT_ID_SIZE), Identity(bytes(32)), bytes(SEALED_LIMIT))
+    assert parse(*opened(encode(deposit))) == deposit
+    clear = Clear(1, tuple(range(LETTERS_LIMIT)))
+    assert parse(*opened(encode(clear))) == clear
+
+
 MALFORMED = {
     "unknown kind": (0x77, bytes(4)),
     "no number": (0x14, b"\0\0\0"),
@@ -90,6 +120,13 @@ MALFORMED = {
     "short identity": (0x03, bytes(4) + bytes(31)),
     "unknown name outcome": (0x11, bytes(4) + b"\x03"),
     "too many claims": (0x12, bytes(4) + b"\x11" + bytes(6 * 17)),
+    "mailbox key too long": (0x08, bytes(4) + b"\x05\xdd" + bytes(1501)),
+    "deposit without an id": (0x0A, bytes(4) + bytes(15)),
+    "deposit too long": (0x0A, bytes(4) + bytes(48) + b"\x00\x01\x00\x01" + bytes(65_537)),
+    "clearing too many": (0x0C, bytes(4) + b"\x81" + bytes(8 * 129)),
+    "more or less": (0x1A, bytes(4) + b"\x02\x00"),
+    "too many letters": (0x1A, bytes(4) + b"\x00\x81" + bytes(12 * 129)),
+    "letters not ascending": (0x1A, bytes(4) + b"\x00\x02" + bytes(24)),
     "code that is not UTF-8": (0x1F, bytes(4) + b"\x01\xff\x00\x00"),
     "message too long": (0x1F, bytes(4) + b"\x00\x03\xe9" + b"x" * 1001),
 }

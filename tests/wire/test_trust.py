@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from covey.base.errors import ParseError
 from covey.wire import trust
 from covey.wire.framing import FrameReader
-from covey.wire.trust import ACTIONS, STATES, TrustAction, encode_receipt, parse_receipt
+from covey.wire.trust import ACTIONS, STATES, TrustAction, TrustLetter, encode_receipt, parse_receipt
 
 
 def opened(frame: bytes) -> tuple[int, bytes]:
@@ -17,16 +17,24 @@ def opened(frame: bytes) -> tuple[int, bytes]:
 
 @given(
     st.sampled_from(sorted(ACTIONS)),
+    st.integers(0, 2**64 - 1),
     st.text(alphabet=st.characters(max_codepoint=127), max_size=63),
     st.text(max_size=trust.REASON_LIMIT),
 )
-def test_action_round_trips(action: str, name: str, reason: str) -> None:
-    sent = TrustAction(action, name, reason)
+def test_action_round_trips(action: str, number: int, name: str, reason: str) -> None:
+    sent = TrustAction(action, number, name, reason)
     assert TrustAction.parse(*opened(sent.encode())) == sent
+    letter = TrustLetter(action, name, reason, number)
+    assert TrustLetter.parse(letter.encode()) == letter
 
 
 def test_action_has_its_documented_layout() -> None:
-    assert TrustAction("approve", "me", "ok").encode().hex() == "0000000802026d6500026f6b"
+    frame = TrustAction("approve", 9, "me", "ok").encode().hex()
+    assert frame == "00000010020000000000000009026d6500026f6b"
+
+
+def test_letter_has_its_documented_layout() -> None:
+    assert TrustLetter("approve", "me", "ok", 9).encode().hex() == "02026d6500026f6b0000000000000009"
 
 
 @pytest.mark.parametrize("state", STATES)
@@ -37,7 +45,7 @@ def test_receipt_round_trips(state: str) -> None:
 MALFORMED = {
     "unknown action": (5, b"\x00\x00\x00"),
     "action 0": (0, b"\x00\x00\x00"),
-    "cut": (1, b"\x00\x00"),
+    "cut": (1, b"\x00"),
     "more": (1, b"\x00\x00\x00\x00"),
     "long name": (1, b"\x40" + b"a" * 64 + b"\x00\x00"),
     "name that is not UTF-8": (1, b"\x01\xff\x00\x00"),
@@ -49,7 +57,9 @@ MALFORMED = {
 @pytest.mark.parametrize(("kind", "body"), MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed_action_is_refused(kind: int, body: bytes) -> None:
     with pytest.raises(ParseError):
-        TrustAction.parse(kind, body)
+        TrustAction.parse(kind, bytes(8) + body)
+    with pytest.raises(ParseError):
+        TrustLetter.parse(bytes([kind]) + body + bytes(8))
 
 
 @pytest.mark.parametrize(
@@ -62,7 +72,7 @@ def test_malformed_receipt_is_refused(kind: int, body: bytes) -> None:
 
 @given(st.integers(0, 255), st.binary(max_size=100))
 def test_parsers_raise_parse_error_and_nothing_else(kind: int, body: bytes) -> None:
-    for read in (TrustAction.parse, parse_receipt):
+    for read in (TrustAction.parse, parse_receipt, lambda kind, body: TrustLetter.parse(bytes([kind]) + body)):
         try:
             read(kind, body)
         except ParseError:

@@ -33,3 +33,9 @@ TRANSPORT_KEY_LIFE_SECONDS: Final = 48 * 3600
 
 MESSAGE_LIMIT: Final = 1024 * 1024
 """Largest message body, bytes."""
+
+MAILBOX_KEY_LIMIT: Final = 1500
+"""Largest signed mailbox key, bytes (PROTOCOL 2)."""
+
+SEALED_LIMIT: Final = 64 * 1024
+"""Largest sealed mail, bytes. Ours: one request to a rendezvous."""

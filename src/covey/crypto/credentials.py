@@ -6,12 +6,11 @@ The next root key is never part of it; it goes into the recovery blob alone (PRO
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Final, NamedTuple
 
-from covey.base.codec import Reader, Writer
+from covey.base.codec import Writer
 from covey.base.constants import LOG_LIMIT
 from covey.base.errors import ParseError, UsageError, VerifyError
 from covey.base.types import Identity
@@ -22,8 +21,8 @@ from covey.crypto.certificates import (
     Delegation,
     TransportCertificate,
 )
+from covey.crypto.container import pack_file, unpack_file
 from covey.crypto.events import KeyLog, commitment, incept, rotate
-from covey.crypto.kdf import HASH_SIZE
 from covey.crypto.keys import KEY_SIZE, SigningKey, TransportKey
 
 __all__ = [
@@ -42,8 +41,6 @@ TRANSPORT_KEYS_LIMIT: Final = 4
 
 _SECRETS_MAGIC: Final = b"covey-id"
 _RECOVERY_MAGIC: Final = b"covey-rc"
-_FILE_VERSION: Final = 1
-_FILE_LIMIT: Final = LOG_LIMIT + 4096
 
 Random = Callable[[int], bytes]
 """n -> n unpredictable bytes."""
@@ -161,7 +158,7 @@ class Credentials:
         for key, certificate in self.transport_keys:
             writer.raw(key.private).block16(certificate.raw)
         writer.block16(self.delegation.raw).u8(self.log.forked).block32(self.log.raw)
-        return _seal_file(_SECRETS_MAGIC, writer.bytes())
+        return pack_file(_SECRETS_MAGIC, writer.bytes())
 
     @classmethod
     def load_secrets(cls, raw: bytes) -> Credentials:
@@ -194,7 +191,7 @@ def load_secrets(raw: bytes) -> Credentials:
     belong together. Whether anything has expired is not looked at: see `Credentials.live` and
     `Delegation.verify`.
     """
-    reader = _open_file(_SECRETS_MAGIC, raw)
+    reader = unpack_file(_SECRETS_MAGIC, raw)
     address_nonce = reader.u8()
     seed = reader.block8()
     operational = SigningKey(reader.take(KEY_SIZE))
@@ -227,12 +224,12 @@ def dump_recovery(log: KeyLog, next_root: SigningKey) -> bytes:
     """
     if commitment(next_root.public) != log.next_commitment:
         raise UsageError("the log does not commit to this key", code="not-committed")
-    return _seal_file(_RECOVERY_MAGIC, Writer().raw(next_root.seed).block32(log.raw).bytes())
+    return pack_file(_RECOVERY_MAGIC, Writer().raw(next_root.seed).block32(log.raw).bytes())
 
 
 def load_recovery(raw: bytes) -> Recovery:
     """The inverse of `dump_recovery`. `ParseError` if damaged, `VerifyError` if it contradicts itself."""
-    reader = _open_file(_RECOVERY_MAGIC, raw)
+    reader = unpack_file(_RECOVERY_MAGIC, raw)
     next_root = SigningKey(reader.take(KEY_SIZE))
     log = KeyLog.parse(reader.block32(LOG_LIMIT))
     reader.done()
@@ -245,23 +242,3 @@ def _certify(pair: TransportPair, operational: SigningKey) -> TransportPair:
     old = pair.certificate
     fresh = TransportCertificate.make(operational, old.identity, old.public, old.from_us, old.until_us)
     return TransportPair(pair.key, fresh)
-
-
-def _seal_file(magic: bytes, body: bytes) -> bytes:
-    content = Writer().raw(magic).u8(_FILE_VERSION).block32(body).bytes()
-    return content + hashlib.sha256(content).digest()
-
-
-def _open_file(magic: bytes, raw: bytes) -> Reader:
-    reader = Reader(raw)
-    if reader.take(len(magic)) != magic:
-        raise ParseError("this file is of another kind")
-    version = reader.u8()
-    if version != _FILE_VERSION:
-        raise ParseError(f"this file has version {version}, this Covey reads {_FILE_VERSION}")
-    body = reader.block32(_FILE_LIMIT)
-    content = raw[: reader.position]
-    if reader.take(HASH_SIZE) != hashlib.sha256(content).digest():
-        raise ParseError("this file is damaged: its checksum does not match")
-    reader.done()
-    return Reader(body)

@@ -12,8 +12,17 @@ from covey.base.constants import TRANSPORT_KEY_ROTATE_SECONDS
 from covey.crypto.certificates import CLOCK_SKEW_US, DELEGATION_LIFE_US, SECOND_US
 from covey.crypto.credentials import Credentials, Random
 from covey.crypto.keys import KEY_SIZE
+from covey.crypto.mailbox import MAILBOX_ROTATE_US, SEED_SIZE, MailboxKeys
 
-__all__ = ["DELEGATE_JITTER_US", "DELEGATE_US", "ROTATE_JITTER_US", "ROTATE_US", "renewed"]
+__all__ = [
+    "DELEGATE_JITTER_US",
+    "DELEGATE_US",
+    "MAILBOX_JITTER_US",
+    "ROTATE_JITTER_US",
+    "ROTATE_US",
+    "renewed",
+    "renewed_mailbox",
+]
 
 ROTATE_US: Final = TRANSPORT_KEY_ROTATE_SECONDS * SECOND_US
 """Age of the newest transport key at which another is made at the latest, microseconds."""
@@ -26,6 +35,9 @@ DELEGATE_US: Final = DELEGATION_LIFE_US // 3
 
 DELEGATE_JITTER_US: Final = DELEGATION_LIFE_US // 30
 """It is made up to a day sooner."""
+
+MAILBOX_JITTER_US: Final = MAILBOX_ROTATE_US // 16
+"""A mailbox key is replaced up to 90 minutes before it has been the newest for a day."""
 
 
 def renewed(credentials: Credentials, random: Random, now_us: int) -> Credentials:
@@ -41,6 +53,24 @@ def renewed(credentials: Credentials, random: Random, now_us: int) -> Credential
     if _transport_due(fresh, now_us):
         fresh = fresh.rotate_transport(random(KEY_SIZE), now_us)
     return fresh
+
+
+def renewed_mailbox(keys: MailboxKeys, credentials: Credentials, random: Random, now_us: int) -> MailboxKeys:
+    """With what is due at `now_us`, as `renewed`; the same object if nothing is.
+
+    A new mailbox key if the newest has its age, was signed under another delegation or by a clock that was ahead, and
+    none whose time is over.
+    """
+    fresh = keys.live(now_us)
+    return fresh.rotated(credentials, random(SEED_SIZE), now_us) if _mailbox_due(fresh, credentials, now_us) else fresh
+
+
+def _mailbox_due(keys: MailboxKeys, credentials: Credentials, now_us: int) -> bool:
+    if not keys.pairs or keys.current.delegation.raw != credentials.delegation.raw:
+        return True
+    key = keys.current
+    due_us = key.from_us + MAILBOX_ROTATE_US - _share(key.id, MAILBOX_JITTER_US)
+    return now_us >= due_us or key.from_us > now_us + CLOCK_SKEW_US
 
 
 def _delegation_due(credentials: Credentials, now_us: int) -> bool:

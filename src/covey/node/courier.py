@@ -97,7 +97,7 @@ class Courier:
         try:
             async with asyncio.timeout(_RECEIPT_SECONDS):
                 reason = peer.reason if peer.action == "request" else ""
-                await stream.write(trust.TrustAction(peer.action, mail.own_name(), reason).encode())
+                await stream.write(trust.TrustAction(peer.action, peer.action_number, mail.own_name(), reason).encode())
                 await stream.finish()
                 reader = FrameReader(trust.FRAME_LIMIT)
                 frames: list[tuple[int, bytes]] = []

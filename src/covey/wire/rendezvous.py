@@ -10,24 +10,34 @@ kind   name        body after the request number (4)
 0x02   LOOKUP      by 1 (1 identity, 2 address, 3 name), key block8               -> FOUND
 0x03   INTRODUCE   identity 32                                                    -> INTRODUCED
 0x04   WATCH       identity 32; asks for one PRESENT when it is there             -> DONE
+0x08   OPENBOX     mailbox key block16: the client's own, for whoever seals to it -> DONE
+0x09   ASKBOX      identity 32                                                    -> BOX
+0x0a   DEPOSIT     id 16, recipient 32, sealed block32                            -> STORED
+0x0b   COLLECT     after 8: the number of the last letter that was collected      -> LETTERS
+0x0c   CLEAR       count 1, then {number 8}: they are on the recipient's disk     -> DONE
 0x11   PUBLISHED   name outcome 1 (0 none, 1 held, 2 taken by another identity)
 0x12   FOUND       count 1, then {record block16, log block32}
 0x13   INTRODUCED  circuit 4 (0: the agent is not connected here)
 0x14   DONE        empty
+0x18   BOX         mailbox key block16, empty: there is none
+0x19   STORED      empty
+0x1a   LETTERS     more 1, count 1, then {number 8, sealed block32}, ascending; more: 1 if there are
 0x1f   FAILED      code text8, message text16
 0x21   OBSERVED    push: endpoint text8, as the rendezvous sees us
 0x22   PRESENT     push: identity 32
 0x23   DRAINING    push: the rendezvous is about to stop
+0x28   MAIL        push: a letter was stored for us
 ====== =========== ==============================================================================================
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import ClassVar, Final
 
 from covey.base.codec import Reader, Writer
-from covey.base.constants import LOG_LIMIT, RECORD_LIMIT
+from covey.base.constants import LOG_LIMIT, MAILBOX_KEY_LIMIT, RECORD_LIMIT, SEALED_LIMIT
 from covey.base.errors import ParseError
 from covey.base.types import ADDRESS_SIZE, IDENTITY_SIZE, Identity
 from covey.wire.framing import encode_frame
@@ -36,24 +46,35 @@ __all__ = [
     "BY_ADDRESS",
     "BY_IDENTITY",
     "BY_NAME",
+    "DEPOSIT_ID_SIZE",
     "FRAME_LIMIT",
+    "LETTERS_LIMIT",
     "NAME_HELD",
     "NAME_NONE",
     "NAME_TAKEN",
     "SERVICE",
+    "AskBox",
+    "Box",
+    "Clear",
+    "Collect",
+    "Deposit",
     "Done",
     "Draining",
     "Failed",
     "Found",
     "Introduce",
     "Introduced",
+    "Letters",
     "Lookup",
+    "Mail",
     "Message",
     "Observed",
+    "OpenBox",
     "Present",
     "Publish",
     "Published",
     "Signed",
+    "Stored",
     "Watch",
     "encode",
     "parse",
@@ -70,6 +91,9 @@ NAME_NONE: Final = 0
 NAME_HELD: Final = 1
 NAME_TAKEN: Final = 2
 _CLAIMS_LIMIT: Final = 16
+DEPOSIT_ID_SIZE: Final = 16
+LETTERS_LIMIT: Final = 128
+"""Letters in one LETTERS, and numbers in one CLEAR."""
 _KEY_SIZES: Final = {
     BY_IDENTITY: (IDENTITY_SIZE, IDENTITY_SIZE),
     BY_ADDRESS: (ADDRESS_SIZE, ADDRESS_SIZE),
@@ -154,6 +178,83 @@ class Watch:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenBox:
+    KIND: ClassVar[int] = 0x08
+    number: int
+    key: bytes
+
+    def write(self, writer: Writer) -> None:
+        writer.block16(self.key)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> OpenBox:
+        return cls(number, reader.block16(MAILBOX_KEY_LIMIT))
+
+
+@dataclass(frozen=True, slots=True)
+class AskBox:
+    KIND: ClassVar[int] = 0x09
+    number: int
+    identity: Identity
+
+    def write(self, writer: Writer) -> None:
+        writer.raw(self.identity)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> AskBox:
+        return cls(number, Identity(reader.take(IDENTITY_SIZE)))
+
+
+@dataclass(frozen=True, slots=True)
+class Deposit:
+    """Of two deposits for one recipient under one id the later one stays: a repeat, or newer words, take no room."""
+
+    KIND: ClassVar[int] = 0x0A
+    number: int
+    id: bytes
+    recipient: Identity
+    sealed: bytes
+
+    def write(self, writer: Writer) -> None:
+        writer.raw(self.id).raw(self.recipient).block32(self.sealed)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Deposit:
+        deposit_id = reader.take(DEPOSIT_ID_SIZE)
+        return cls(number, deposit_id, Identity(reader.take(IDENTITY_SIZE)), reader.block32(SEALED_LIMIT))
+
+
+@dataclass(frozen=True, slots=True)
+class Collect:
+    KIND: ClassVar[int] = 0x0B
+    number: int
+    after: int
+
+    def write(self, writer: Writer) -> None:
+        writer.u64(self.after)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Collect:
+        return cls(number, reader.u64())
+
+
+@dataclass(frozen=True, slots=True)
+class Clear:
+    KIND: ClassVar[int] = 0x0C
+    number: int
+    letters: tuple[int, ...]
+
+    def write(self, writer: Writer) -> None:
+        writer.u8(len(self.letters))
+        for each in self.letters:
+            writer.u64(each)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Clear:
+        return cls(number, tuple(reader.u64() for _ in range(_letter_count(reader))))
+
+
+@dataclass(frozen=True, slots=True)
 class Published:
     KIND: ClassVar[int] = 0x11
     number: int
@@ -217,6 +318,57 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Box:
+    KIND: ClassVar[int] = 0x18
+    number: int
+    key: bytes
+    """Unverified; empty for an agent that has no mailbox here."""
+
+    def write(self, writer: Writer) -> None:
+        writer.block16(self.key)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Box:
+        return cls(number, reader.block16(MAILBOX_KEY_LIMIT))
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    KIND: ClassVar[int] = 0x19
+    number: int
+
+    def write(self, writer: Writer) -> None:
+        pass
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Stored:
+        return cls(number)
+
+
+@dataclass(frozen=True, slots=True)
+class Letters:
+    KIND: ClassVar[int] = 0x1A
+    number: int
+    more: bool
+    letters: tuple[tuple[int, bytes], ...]
+    """(number at this rendezvous, sealed)."""
+
+    def write(self, writer: Writer) -> None:
+        writer.u8(self.more).u8(len(self.letters))
+        for number, sealed in self.letters:
+            writer.u64(number).block32(sealed)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Letters:
+        more = reader.u8()
+        letters = tuple((reader.u64(), reader.block32(SEALED_LIMIT)) for _ in range(_letter_count(reader)))
+        numbers = [each for each, _ in letters]
+        if more > 1 or any(later <= earlier for earlier, later in pairwise(numbers)):
+            raise ParseError("letters out of order")
+        return cls(number, bool(more), letters)
+
+
+@dataclass(frozen=True, slots=True)
 class Failed:
     KIND: ClassVar[int] = 0x1F
     number: int
@@ -272,19 +424,48 @@ class Draining:
         return cls(number)
 
 
+@dataclass(frozen=True, slots=True)
+class Mail:
+    KIND: ClassVar[int] = 0x28
+    number: int
+
+    def write(self, writer: Writer) -> None:
+        pass
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Mail:
+        return cls(number)
+
+
+def _letter_count(reader: Reader) -> int:
+    count = reader.u8()
+    if count > LETTERS_LIMIT:
+        raise ParseError("too many letters")
+    return count
+
+
 Message = (
     Publish
     | Lookup
     | Introduce
     | Watch
+    | OpenBox
+    | AskBox
+    | Deposit
+    | Collect
+    | Clear
     | Published
     | Found
     | Introduced
     | Done
+    | Box
+    | Stored
+    | Letters
     | Failed
     | Observed
     | Present
     | Draining
+    | Mail
 )
 
 _KINDS: Final[dict[int, type[Message]]] = {
@@ -294,14 +475,23 @@ _KINDS: Final[dict[int, type[Message]]] = {
         Lookup,
         Introduce,
         Watch,
+        OpenBox,
+        AskBox,
+        Deposit,
+        Collect,
+        Clear,
         Published,
         Found,
         Introduced,
         Done,
+        Box,
+        Stored,
+        Letters,
         Failed,
         Observed,
         Present,
         Draining,
+        Mail,
     )
 }
 

@@ -65,6 +65,7 @@ class Peer:
     action: TrustAction | None
     """What the peer must still be told, until it acknowledges `action_number`."""
     action_number: int
+    """Rises with every action, and at least as fast as the wall clock in microseconds."""
     log: bytes
     record: bytes
     order: Order | None
@@ -235,7 +236,7 @@ class Peers:
             elif asked == "remote-request":
                 self._update(identity, "they_asked = 1")
             if action is not None:
-                self._update(identity, "action = ?, action_number = action_number + 1", action)
+                self._update(identity, "action = ?, action_number = max(action_number + 1, ?)", action, now_us)
             if state == "pending":
                 return self._drop("pending", PENDING_LIMIT)
             if state == "unknown":
