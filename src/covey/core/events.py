@@ -9,6 +9,7 @@ from covey.base.types import Identity
 
 if TYPE_CHECKING:
     from covey.core.connection import Connection
+    from covey.core.path import Route
     from covey.core.stream import Stream
     from covey.crypto.events import KeyLog
 
@@ -20,6 +21,8 @@ __all__ = [
     "Event",
     "HandshakeConfirmed",
     "HandshakeFailed",
+    "Introduced",
+    "IntroductionFailed",
     "LogLearnt",
     "PathsChanged",
     "Ponged",
@@ -92,6 +95,27 @@ class RecordReceived(Event):
     identity: Identity
     record: bytes
     log: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Introduced(Event):
+    """Whoever sent `record` from `route` knows the one-time code and holds the record's transport key.
+
+    The record's signature is not verified yet: that needs the log, which a session fetches. `opened`: it was our own
+    window, else the one whose code we entered.
+    """
+
+    record: bytes
+    route: Route
+    opened: bool
+
+
+@dataclass(frozen=True, slots=True)
+class IntroductionFailed(Event):
+    """Our window (`opened`) or our entry of a code ended without anybody. `code`: see `core.introduction`."""
+
+    code: str
+    opened: bool
 
 
 @dataclass(frozen=True, slots=True)

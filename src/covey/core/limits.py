@@ -49,6 +49,12 @@ LOGS_LIMIT: Final = 4096
 STRANGER_CONNECTIONS: Final = 256
 """Connections with peers that nobody admitted; the oldest goes first."""
 
+INTRODUCTION_TRIES: Final = 8
+"""Greetings with the right mac1 that one window answers. Who enters a code sends one, however often it is repeated: the
+rest is for somebody who gives up and tries again."""
+INTRODUCTION_LINGER: Final = 15.0
+"""How long after an introduction its proof is still confirmed."""
+
 REKEY_SECONDS: Final = 120.0
 REKEY_PACKETS: Final = 1 << 22
 REKEY_BYTES: Final = 1 << 30

@@ -2,7 +2,7 @@
 
 A pattern is a row of the table `PATTERNS`; everything else is sections 5.1 to 5.3 and 9 of the specification,
 in its words: CipherState, SymmetricState, HandshakeState. Covey itself speaks `IKpsk2` (DESIGN 4) and, inside
-an introduction window, `XX`.
+an introduction window, `XXpsk0` (ADR 0011).
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ PATTERNS: Final[dict[str, Pattern]] = {
     "IK": Pattern((("e", "es", "s", "ss"), ("e", "ee", "se")), initiator_knows_responder=True),
     "IKpsk2": Pattern((("e", "es", "s", "ss"), ("e", "ee", "se", "psk")), initiator_knows_responder=True),
     "XX": Pattern((("e",), ("e", "ee", "s", "es"), ("s", "se"))),
-    "XXpsk3": Pattern((("e",), ("e", "ee", "s", "es"), ("s", "se", "psk"))),
+    "XXpsk0": Pattern((("psk", "e"), ("e", "ee", "s", "es"), ("s", "se"))),
 }
 
 
