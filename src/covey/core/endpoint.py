@@ -34,6 +34,7 @@ from covey.core.events import (
 from covey.core.halves import Halves
 from covey.core.handshake import Accepted, Established, Target
 from covey.core.handshakes import Handshakes
+from covey.core.introduction import Introduction
 from covey.core.keyring import Keyring
 from covey.core.path import Route
 from covey.core.relay import RelayTable
@@ -46,6 +47,7 @@ from covey.crypto.events import KeyLog
 from covey.crypto.ratchet import Encapsulate, encapsulate
 from covey.wire.control import Candidate
 from covey.wire.datagram import PACKET, PACKET_OVERHEAD, RELAY_HEADER, RELAY_HEADER_SIZE, RELAYED
+from covey.wire.introduction import INTRODUCTION_KINDS
 
 __all__ = ["Endpoint"]
 
@@ -78,6 +80,7 @@ class Endpoint:
         self.connections: dict[Identity, Connection] = {}
         self.keyring = Keyring(self.connections)
         self.handshakes = Handshakes(self)
+        self.introduction = Introduction(self)
         self.wall = wall
         """Microseconds since the epoch, now."""
         self._random = random
@@ -134,7 +137,7 @@ class Endpoint:
     def deadline(self) -> float | None:
         """When `expire` is due, seconds; None for never."""
         due = self._housekeeping_at
-        for at in (self.handshakes.deadline(), self._schedule.next()):
+        for at in (self.handshakes.deadline(), self.introduction.deadline(), self._schedule.next()):
             if at is not None and (due is None or at < due):
                 due = at
         return due
@@ -144,6 +147,7 @@ class Endpoint:
         for session in self._schedule.due(now):
             session.expire(now)
         self.handshakes.expire(now)
+        self.introduction.expire(now)
         if self._housekeeping_at is None or now >= self._housekeeping_at:
             self._housekeep(now)
         self._settle(now)
@@ -212,7 +216,7 @@ class Endpoint:
             self._forget(session)
         self._lose(connection, StreamCode.CANCELLED)
 
-    # --- HandshakesOwner -----------------------------------------------------------------------------------------
+    # --- HandshakesOwner, IntroductionOwner ----------------------------------------------------------------------
 
     def send(self, route: Route, datagram: bytes) -> None:
         """One datagram on its own, sent before all trains."""
@@ -374,8 +378,10 @@ class Endpoint:
         stop = min(start + segment, end)
         if stop - head < 2:
             return stop
-        if view[head] != PACKET:
-            self.handshakes.receive(now, view[head:stop], route)
+        kind = view[head]
+        if kind != PACKET:
+            machine = self.introduction if kind in INTRODUCTION_KINDS else self.handshakes
+            machine.receive(now, view[head:stop], route)
             return stop
         if stop - head < PACKET_OVERHEAD:
             return stop

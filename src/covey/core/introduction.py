@@ -15,7 +15,7 @@ handshake, the log behind it and the trust are the business of the machines that
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -56,15 +56,13 @@ class IntroductionOwner(Protocol):
 
     credentials: Credentials
     record: bytes
+    """Our signed record; b"" for none."""
     keyring: Keyring
+    wall: Callable[[], int]
 
     def random(self, size: int) -> bytes: ...
-
-    def wall_us(self) -> int: ...
-
-    def send(self, route: Route, datagram: bytes) -> None: ...
-
     def emit(self, event: Event) -> None: ...
+    def send(self, route: Route, datagram: bytes) -> None: ...
 
 
 @dataclass(slots=True)
@@ -201,15 +199,15 @@ class Introduction:
     def receive(self, now: float, datagram: memoryview, route: Route) -> None:
         """Any datagram of `INTRODUCTION_KINDS`."""
         try:
-            match datagram[0]:
-                case kind if kind == GREETING:
-                    self._on_greeting(datagram, route)
-                case kind if kind == REPLY:
-                    self._on_reply(now, Reply.parse(datagram), route)
-                case kind if kind == PROOF:
-                    self._on_proof(now, datagram, route)
-                case _:
-                    self._on_confirmation(Confirmation.parse(datagram))
+            kind = datagram[0]
+            if kind == GREETING:
+                self._on_greeting(datagram, route)
+            elif kind == REPLY:
+                self._on_reply(now, Reply.parse(datagram), route)
+            elif kind == PROOF:
+                self._on_proof(now, datagram, route)
+            else:
+                self._on_confirmation(Confirmation.parse(datagram))
         except CoveyError:
             return
 
@@ -322,7 +320,7 @@ class Introduction:
             record.delegation.raw,
             record.certificate.raw,
         )
-        self._owner.keyring.check(claims, state.remote_static, self._owner.wall_us())
+        self._owner.keyring.check(claims, state.remote_static, self._owner.wall())
 
     def _new_index(self) -> int:
         return int.from_bytes(self._owner.random(4), "big")
