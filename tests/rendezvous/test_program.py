@@ -203,6 +203,7 @@ def test_a_command_line_that_cannot_be_is_one_clear_error(
 
 def test_options_are_read() -> None:
     environment = {"COVEY_LOG_LEVEL": "DEBUG"}
+    assert parse_options(["--drain-timeout", "30"], {}).drain_timeout == 30.0
     assert parse_options([], {}) == Options(None, (), None, False, "info")
     given = ["--listen", "[::1]:5", "--advertise", "a:1", "--advertise", "a:1", "--json", "--home", "x"]
     assert parse_options(given, environment) == Options(("::1", 5), ("a:1",), "x", True, "debug")

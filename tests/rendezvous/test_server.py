@@ -455,16 +455,39 @@ def test_closing_tells_every_client_and_answers_what_was_asked(sim_seed: int, tm
         answers = [await agent.ask(wire.Publish, agent.signed()) for agent in agents]
         await asyncio.sleep(0.051)  # the requests have arrived
         began = there.host.now()
-        await there.stop()
-        assert there.host.now() - began < 1.0  # two round trips, not the whole drain
+        stopping = asyncio.ensure_future(there.stop())
         for agent in agents:
             await agent.pushed(wire.Draining)
+            await answers[agents.index(agent)]
+            assert agent.connection is not None
+            agent.transport.close_connection(agent.connection)
+        await stopping
+        assert there.host.now() - began < 1.0  # two round trips, not the whole drain
         assert {type(await answer) for answer in answers} == {wire.Published}
         await asyncio.sleep(1.0)
         assert [len(agent.closed) for agent in agents] == [1] * 100
         await there.start()
 
     play(scenario, sim_seed, tmp_path)
+
+
+def test_closing_waits_for_clients_that_do_not_leave_and_introduces_nobody_meanwhile(tmp_path: Path) -> None:
+    async def scenario(there: World) -> None:
+        a, b = await there.agent(), await there.agent()
+        circuit = await a.introduce(b.identity)
+        stopping = asyncio.ensure_future(there.stop(3.0))
+        await a.pushed(wire.Draining)
+        assert await a.introduce(b.identity) == 0
+        route = a.relayed(circuit)
+        a.transport.connect(b.target, [route])
+        await a.transport.wait_live(b.identity)  # what it relays, it relays until the end
+        assert not stopping.done()
+        began = there.host.now()
+        await stopping
+        assert there.host.now() - began == pytest.approx(3.0, abs=0.2)
+        await there.start()
+
+    play(scenario, 0, tmp_path)
 
 
 def test_closing_does_not_wait_for_a_client_that_is_gone(tmp_path: Path) -> None:

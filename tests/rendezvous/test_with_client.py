@@ -27,9 +27,13 @@ class Node:
             signed=lambda: self.agent.signed(name),
             on_present=self.present.put_nowait,
             on_change=lambda: None,
+            on_draining=self._leave,
         )
         self.agent.transport._pass_on = self._on_event
         self.agent.transport.spawn(self.client.run(), "client")
+
+    async def _leave(self, client: RendezvousClient) -> bool:
+        return True
 
     def _on_event(self, event: events.Event) -> None:
         if isinstance(event, events.RecordReceived):

@@ -132,6 +132,10 @@ class RendezvousView(msgspec.Struct, frozen=True):
     observed: str = ""
     """Our own endpoint as it sees it."""
     problem: str = ""
+    silent: bool = False
+    """It has not answered a request for longer than we are patient: the others are relied upon."""
+    name: str = ""
+    """What became of our name there: `held`, `taken` by another agent, `none` asked for; "" if it is not connected."""
 
 
 class NodeView(msgspec.Struct, frozen=True):

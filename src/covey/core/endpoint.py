@@ -204,6 +204,28 @@ class Endpoint:
         self.handshakes.connect(now, target, connection.local_half, routes)
         return connection
 
+    def offer_routes(self, now: float, connection: Connection, routes: Sequence[Route]) -> None:
+        """Further ways to the peer of a live connection: each is proven now, and there when the active one fails."""
+        session = connection.session
+        if session is not None and session.verified:
+            for route in routes:
+                session.paths.offer(now, route)
+
+    def avoid_relay(self, connection: Connection, relay: Address) -> bool:
+        """Data goes another way than over this relay from now on. False if no other way is proven."""
+        session = connection.session
+        return session is None or session.paths.avoid(relay)
+
+    def relayed_by(self, relay: Address) -> list[Connection]:
+        """The live connections whose data goes over this relay."""
+        return [
+            connection
+            for connection in self.connections.values()
+            if connection.session is not None
+            and connection.session.active.route.relayed
+            and connection.session.active.route.remote == relay
+        ]
+
     def request_record(self, identity: Identity, route: Route) -> None:
         """Asks whoever is at `route` for the record of `identity`, once; `RecordReceived` may follow."""
         self.handshakes.request_record(identity, route)

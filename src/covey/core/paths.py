@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Final
 
+from covey.base.types import Endpoint
 from covey.core import limits
 from covey.core.events import PathsChanged, Ponged
 from covey.core.path import Path, Route
@@ -116,8 +117,7 @@ class Paths:
             datagram = size + PACKET_OVERHEAD + route.outer
             self._session.sender.probe(route, frames.encode_path(frames.PATH_RESPONSE, data), datagram)
             connection = self._session.connection
-            wanted = connection is not None and connection.direct and not route.relayed
-            if wanted and self.by_route(route) is None:
+            if connection is not None and connection.direct and self.by_route(route) is None:
                 self._challenge_unprompted(now, route, _AMPLIFICATION * datagram)
             return
         ping = self._session.sender.answered_ping(data)
@@ -133,6 +133,24 @@ class Paths:
     def on_candidates(self, candidates: list[control.Candidate]) -> None:
         self.remote_candidates = candidates
         self.punch()
+
+    # --- other relays ----------------------------------------------------------------------------------------------
+
+    def offer(self, now: float, route: Route) -> None:
+        """A route that may work: proven now, it is there when the active one fails."""
+        if self.by_route(route) is None and now - self._challenged.get(route, float("-inf")) > _CHALLENGE_GAP:
+            self._challenge(now, route)
+
+    def avoid(self, relay: Endpoint) -> bool:
+        """Data goes another way than over this relay from now on. False if no other is proven."""
+        if not _is_by(self.active, relay):
+            return True
+        others = [path for path in self._paths if not path.suspect and not _is_by(path, relay)]
+        if not others:
+            return False
+        self._activate(self._best(others))
+        self._changed()
+        return True
 
     # --- looking for direct paths ----------------------------------------------------------------------------------
 
@@ -276,13 +294,16 @@ class Paths:
         others = [other for other in self._paths if other is not path and not other.suspect]
         if not others:
             return
-        best = others[0]
-        for other in others[1:]:
-            if self._better(other, best):
-                best = other
         self._session.lost(path, path.recovery.abandon())
-        self._activate(best)
+        self._activate(self._best(others))
         self._changed()
+
+    def _best(self, paths: list[Path]) -> Path:
+        best = paths[0]
+        for path in paths[1:]:
+            if self._better(path, best):
+                best = path
+        return best
 
     def _remove(self, path: Path) -> None:
         self._session.lost(path, path.recovery.abandon())
@@ -363,3 +384,7 @@ class Paths:
         if path.suspect:
             return max(3 * pto, limits.DEAD_SECONDS)
         return max(2 * pto, limits.SUSPECT_SECONDS)
+
+
+def _is_by(path: Path, relay: Endpoint) -> bool:
+    return path.route.relayed and path.route.remote == relay

@@ -99,6 +99,8 @@ class Agent:
         self.ticket = ticket
         self.bus = bus
         self._closing = False
+        self._reached = 0
+        """Rendezvous that were connected at their last change."""
         self._wall_floor = store.settings.clock(host.wall_us())
         store.maintain(self._wall_floor)  # what expired while we were down is not sent now
         self._trust_waits: dict[Identity, list[asyncio.Future[None]]] = {}
@@ -115,6 +117,7 @@ class Agent:
                 signed=self.announcement.signed,
                 on_present=self._on_present,
                 on_change=self._on_rendezvous_change,
+                on_draining=self._on_draining,
             )
             for entry in (ticket.entries if ticket else ())
         ]
@@ -298,8 +301,14 @@ class Agent:
     def _on_rendezvous_change(self) -> None:
         if not self._closing:
             self.announcement.refresh_candidates(self.clients)
-            self.mail.hope()
+            before, self._reached = self._reached, sum(client.connected for client in self.clients)
+            if self._reached > before:
+                self.mail.hope()
             self.bus.publish("rendezvous.changed", self.host.wall_us() / 1e6)
+
+    async def _on_draining(self, client: RendezvousClient) -> bool:
+        """A rendezvous is about to stop: what it relays for us goes another way first."""
+        return await self.connector.move_away(client)
 
     def _client(self, identity: Identity) -> RendezvousClient | None:
         return next((client for client in self.clients if client.identity == identity), None)

@@ -13,6 +13,7 @@ from covey.core.connection import Connection
 from covey.core.handshake import Target
 from covey.core.path import Route
 from covey.crypto.record import Record
+from covey.node.asking import Answers, ask
 from covey.node.book import PeerBook
 from covey.node.directory import Directory
 from covey.node.rendezvous_client import RendezvousClient
@@ -24,6 +25,11 @@ __all__ = ["Connector", "patience"]
 OFFLINE: Final = "peer-offline"
 
 _CONNECT_SECONDS: Final = 10.0
+_MOVE_SECONDS: Final = 3.0
+"""How long we try to find other ways for what a rendezvous that stops relays for us."""
+_MOVE_PAUSE: Final = 0.1
+_OVERLAP_SECONDS: Final = 0.5
+"""What peers still send over it has arrived by then, and they have moved, too."""
 _SEEK_AGAIN_SECONDS: Final = 0.8
 """First pause between two searches for ways to a peer that does not answer; doubles."""
 
@@ -83,6 +89,37 @@ class Connector:
         if retry is not None:
             retry.hope()
 
+    async def move_away(self, leaving: RendezvousClient) -> bool:
+        """What this rendezvous relays for us goes another way. False if something is left that knows no other."""
+        endpoint, now = self._transport.endpoint, self._transport.host.now
+        connection = self._transport.live(leaving.identity)
+        if connection is None or connection.session is None:
+            return True
+        relay = connection.session.active.route.remote
+        until = now() + _MOVE_SECONDS
+        moved = False
+        while left := [each for each in endpoint.relayed_by(relay) if not endpoint.avoid_relay(each, relay)]:
+            others = [client for client in self._clients if client is not leaving and not client.draining]
+            if now() >= until or not any(client.connected for client in others):
+                return False
+            await asyncio.gather(*(self._offer_relays(each, others) for each in left))
+            moved = True
+            await asyncio.sleep(_MOVE_PAUSE)
+        if moved:
+            await asyncio.sleep(_OVERLAP_SECONDS)
+        return True
+
+    async def _offer_relays(self, connection: Connection, clients: Sequence[RendezvousClient]) -> None:
+        """Circuits of these rendezvous become further paths of a live connection."""
+
+        def offer(_: RendezvousClient, route: Route | None) -> None:
+            if route is not None:
+                self._transport.endpoint.offer_routes(self._transport.host.now(), connection, [route])
+                self._transport.wake()
+
+        identity = connection.peer
+        await ask(clients, lambda client: client.introduce(identity), now=self._transport.host.now, on_answer=offer)
+
     async def close(self) -> None:
         tasks = list(self._bringing.values())
         for task in tasks:
@@ -109,7 +146,9 @@ class Connector:
                 await asyncio.wait((live, seeking), return_when=asyncio.FIRST_COMPLETED)
                 if not live.done():
                     await seeking  # it only ends by an error
-                return await live
+                connection = await live
+                self._keep_in_reserve(connection)
+                return connection
         except TimeoutError:
             if identity in self._watched:
                 raise _offline() from None
@@ -120,6 +159,14 @@ class Connector:
             for task in (live, seeking):
                 task.cancel()
             await asyncio.gather(live, seeking, return_exceptions=True)
+
+    def _keep_in_reserve(self, connection: Connection) -> None:
+        """While the data is relayed, another rendezvous' circuit is proven, too: it takes over when the first dies."""
+        session = connection.session
+        if session is not None and session.active.route.relayed and self._book.trusts(connection.peer):
+            used = session.active.route.remote
+            others = [each for each in self._clients if each.endpoint != used and not each.silent and not each.draining]
+            self._transport.spawn(self._offer_relays(connection, others), "reserve")
 
     async def _keep_seeking(self, identity: Identity) -> NoReturn:
         """Seeks again while nothing answers: a rendezvous may have introduced us to where the peer was until now."""
@@ -138,27 +185,20 @@ class Connector:
             del self._hopes[identity]
 
     async def _seek(self, identity: Identity) -> None:
-        """Starts handshakes over every way there is. UnreachableError if there is none at all."""
+        """Starts handshakes over every way there is, each as soon as it is found. UnreachableError if there is none."""
+        ways = _Ways(self._transport, identity)
         peer = self._book.get(identity)
-        started = False
         if peer is not None and peer.record:
             record = Record.parse(peer.record)
-            routes = [route for route in map(self._transport.route, peer.candidates) if route is not None]
-            if routes and not record.expired(self._transport.host.wall_us()):
-                self._transport.connect(Target(identity, record.certificate.public), routes)
-                started = True
-        asked = [self._introduce(client, identity) for client in self._clients if client.connected]
-        introductions, fresh = await asyncio.gather(
-            asyncio.gather(*asked, return_exceptions=True), self._fresh_record(identity)
-        )
-        relayed = [route for route in introductions if isinstance(route, Route)]
+            if not record.expired(self._transport.host.wall_us()):
+                ways.learn_key(record)
+                for route in map(self._transport.route, peer.candidates):
+                    ways.learn_route(route)
+        introductions, _ = await asyncio.gather(self._introductions(identity, ways), self._fresh_record(identity, ways))
         # Every rendezvous that answers says that it is away, and promised to tell when it is back.
-        absent = bool(introductions) and all(route is None for route in introductions)
+        absent = bool(introductions) and all(route is None for _, route in introductions)
         (self._watched.add if absent else self._watched.discard)(identity)
-        if fresh is not None and relayed:
-            self._transport.connect(Target(identity, fresh.certificate.public), relayed)
-            started = True
-        if started:
+        if ways.tried:
             return
         if not any(client.connected for client in self._clients):
             raise UnreachableError(
@@ -168,18 +208,51 @@ class Connector:
             )
         raise _offline()
 
-    async def _introduce(self, client: RendezvousClient, identity: Identity) -> Route | None:
-        route = await client.introduce(identity)
-        if route is None:
-            await client.watch(identity)
-        return route
+    async def _introductions(self, identity: Identity, ways: _Ways) -> Answers[Route | None]:
+        async def introduce(client: RendezvousClient) -> Route | None:
+            route = await client.introduce(identity)
+            if route is None:
+                await client.watch(identity)
+            return route
 
-    async def _fresh_record(self, identity: Identity) -> Record | None:
+        return await ask(
+            self._clients, introduce, now=self._transport.host.now, on_answer=lambda _, route: ways.learn_route(route)
+        )
+
+    async def _fresh_record(self, identity: Identity, ways: _Ways) -> None:
         try:
-            return await self._directory.refresh(identity)
+            record = await self._directory.refresh(identity)
         except UnreachableError:
             peer = self._book.get(identity)
-            return Record.parse(peer.record) if peer is not None and peer.record else None
+            record = Record.parse(peer.record) if peer is not None and peer.record else None
+        if record is not None:
+            ways.learn_key(record)
+
+
+class _Ways:
+    """What one search has found: the newest key of the peer, and routes to it. What is found is used at once."""
+
+    def __init__(self, transport: Transport, identity: Identity) -> None:
+        self.tried = False
+        self._transport = transport
+        self._identity = identity
+        self._key: bytes | None = None
+        self._routes: list[Route] = []
+
+    def learn_key(self, record: Record) -> None:
+        if self._key != record.certificate.public:
+            self._key = record.certificate.public
+            self._try(self._routes)
+
+    def learn_route(self, route: Route | None) -> None:
+        if route is not None:
+            self._routes.append(route)
+            self._try([route])
+
+    def _try(self, routes: Sequence[Route]) -> None:
+        if self._key is not None and routes:
+            self.tried = True
+            self._transport.connect(Target(self._identity, self._key), routes)
 
 
 def patience(error: CoveyError) -> float:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, NamedTuple
 
 from covey.base.errors import CoveyError, NotFoundError, ParseError, UnreachableError, UsageError
 from covey.base.types import Identity, check_name, identity_text, parse_address, parse_identity
@@ -12,6 +12,7 @@ from covey.core.endpoint import Endpoint
 from covey.crypto.events import KeyLog
 from covey.crypto.record import Record
 from covey.net.host import Host
+from covey.node.asking import READ_FROM, ask
 from covey.node.book import PeerBook
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import Peer
@@ -86,7 +87,7 @@ class Directory:
 
     async def refresh(self, identity: Identity) -> Record | None:
         """The newest record of an agent that any rendezvous has, remembered; None if nobody has one."""
-        answers = await self._ask(wire.BY_IDENTITY, identity)
+        answers = await self._ask(wire.BY_IDENTITY, identity, READ_FROM)
         return await self._remember(identity, answers, None)
 
     async def holders(self, name: str) -> set[Identity]:
@@ -107,25 +108,20 @@ class Directory:
             return False
         return bool(answers) and all(identity in answer.claims for answer in answers)
 
-    async def _ask(self, by: int, key: bytes) -> list[_Answer]:
-        """What each rendezvous that answers says. UnreachableError if none does."""
+    async def _ask(self, by: int, key: bytes, enough: int | None = None) -> list[_Answer]:
+        """What each rendezvous that answers says, `enough` of them or all. UnreachableError if none does."""
         if not self._clients:
             raise UnreachableError(
                 "this agent belongs to no network",
                 code="no-network",
                 next_step="covey daemon stop && covey up --network TICKET  (as `covey rendezvous` prints it)",
             )
-        if not any(client.connected for client in self._clients):
-            await self._first_contact()
-        asked = [client.lookup(by, key) for client in self._clients if client.connected]
-        results = await asyncio.gather(*asked, return_exceptions=True)
-        answers = []
-        for result in results:
-            if isinstance(result, CoveyError):
-                continue
-            if isinstance(result, BaseException):
-                raise result
-            answers.append(_Answer(self._verified(by, key, result)))
+        await self._first_contact(enough)
+
+        async def look_up(client: RendezvousClient) -> _Answer:
+            return _Answer(self._verified(by, key, await client.lookup(by, key)))
+
+        answers = await ask(self._clients, look_up, now=self._host.now, enough=enough)
         if not answers:
             problems = "; ".join(sorted({client.problem for client in self._clients if client.problem}))
             raise UnreachableError(
@@ -133,15 +129,16 @@ class Directory:
                 code="no-rendezvous",
                 next_step="covey status",
             )
-        return answers
+        return [answer for _, answer in answers]
 
-    async def _first_contact(self) -> None:
-        waits = [asyncio.ensure_future(client.wait_connected()) for client in self._clients]
-        try:
-            await asyncio.wait(waits, timeout=_FIRST_CONTACT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
+    async def _first_contact(self, enough: int | None) -> None:
+        """After a start: until one rendezvous is connected, and if all are asked, until it is known which can be."""
+        if not any(client.connected for client in self._clients):
+            waits = [client.wait_connected() for client in self._clients]
+            await _wait(waits, _FIRST_CONTACT_SECONDS, asyncio.FIRST_COMPLETED)
+        settling = self._settled_at - self._host.now()
+        if enough is None and settling > 0:
+            await _wait([client.wait_tried() for client in self._clients], settling, asyncio.ALL_COMPLETED)
 
     def _verified(self, by: int, key: bytes, claims: Sequence[wire.Signed]) -> dict[Identity, tuple[Record, KeyLog]]:
         found = {}
@@ -183,6 +180,15 @@ class Directory:
             peer = self._book.get(identity)
             return Record.parse(peer.record) if peer is not None and peer.record else None
         return record
+
+
+async def _wait(waits: Sequence[Coroutine[Any, Any, None]], seconds: float, until: str) -> None:
+    tasks = [asyncio.ensure_future(wait) for wait in waits]
+    try:
+        await asyncio.wait(tasks, timeout=seconds, return_when=until)
+    finally:
+        for task in tasks:
+            task.cancel()
 
 
 def _kind(text: str) -> tuple[int, bytes]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from ipaddress import ip_address
 from typing import Final, TypeVar
 
 from covey.base.errors import CoveyError, ParseError, StateError, UnreachableError
@@ -29,7 +30,19 @@ _ASK_SECONDS: Final = (0.25, 0.5, 1.0, 2.0)
 """Waits after each record request."""
 _PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Waits between attempts to reach it; the last repeats."""
+_STEADY_SECONDS: Final = 10.0
+"""A session that lasted so long makes the next attempt the first again; after a shorter one the pause grows."""
 _PUBLISH_SECONDS: Final = 300.0
+_PUBLISH_PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
+"""Waits after a publication that failed; the last repeats."""
+_PATIENCE_SECONDS: Final = 1.0
+"""A request unanswered for this long, or three PTOs, makes a rendezvous silent: the other one is relied upon. The same
+as what makes a path dead (PROTOCOL 29), and far below the keepalive."""
+_OBSERVED_SECONDS: Final = 5.0
+"""Least time between two changes of what it says our address is: each is told to every peer."""
+_UNASKED_LIMIT: Final = 256
+_UNASKED_SECONDS: Final = 60.0
+"""So many messages that answer nothing we are waiting for are taken in so much time: pushes, and answers too late."""
 
 M = TypeVar("M", bound=wire.Message)
 
@@ -38,7 +51,11 @@ class RendezvousClient:
     """One entry of the ticket. Run `run()` as a task; it never ends by itself.
 
     `signed()` gives what to publish (None: nothing yet). `on_present(identity)` hears of a watched agent that
-    appeared, `on_change()` that `view()` gives something else than before.
+    appeared, `on_change()` that `view()` gives something else than before. `on_draining(client)` is awaited when the
+    rendezvous says that it is about to stop; when it returns True we leave it at once, else when it goes.
+
+    What it pushes is advice, and a rendezvous may lie: an appearance counts if we asked for it, an address if packets
+    could come from there, and neither oftener than an honest one would say it.
     """
 
     def __init__(
@@ -49,12 +66,17 @@ class RendezvousClient:
         signed: Callable[[], wire.Signed | None],
         on_present: Callable[[Identity], None],
         on_change: Callable[[], None],
+        on_draining: Callable[[RendezvousClient], Awaitable[bool]],
     ) -> None:
         self.identity = entry.identity
         self.observed: Address | None = None
         """Our own endpoint as this rendezvous sees it."""
         self.name_outcome = wire.NAME_NONE
         """What became of the name in the record published last."""
+        self.silent = False
+        """It left a request unanswered for longer than our patience, and has said nothing since."""
+        self.draining = False
+        """It said that it is about to stop."""
         self.problem = "not reached yet"
         self.endpoint: Address | None = None
         self._entry = entry
@@ -62,6 +84,7 @@ class RendezvousClient:
         self._signed = signed
         self._on_present = on_present
         self._on_change = on_change
+        self._on_draining = on_draining
         self._stream: Stream | None = None
         self._target: Target | None = None
         self._calls: dict[int, asyncio.Future[wire.Message]] = {}
@@ -71,13 +94,38 @@ class RendezvousClient:
         self._published = asyncio.Event()
         self._stalled = asyncio.Event()
         self._connected = asyncio.Event()
+        self._tried = asyncio.Event()
+        self._leaving = asyncio.Event()
+        self._watched: set[Identity] = set()
+        self._said_endpoint: Address | None = None
+        self._observing: asyncio.TimerHandle | None = None
+        self._unasked = 0
+        self._unasked_since = 0.0
 
     @property
     def connected(self) -> bool:
         return self._stream is not None and self._transport.live(self.identity) is not None
 
+    @property
+    def rtt(self) -> float:
+        """Smoothed round trip, seconds; the initial guess of the core before it was measured."""
+        connection = self._transport.live(self.identity)
+        return connection.session.active.recovery.rtt.smoothed if connection and connection.session else 0.0
+
+    @property
+    def patience(self) -> float:
+        """How long a request may stay unanswered before it is silent, seconds."""
+        connection = self._transport.live(self.identity)
+        if connection is None or connection.session is None:
+            return _PATIENCE_SECONDS
+        return max(_PATIENCE_SECONDS, 3 * connection.session.active.recovery.rtt.pto())
+
     async def wait_connected(self) -> None:
         await self._connected.wait()
+
+    async def wait_tried(self) -> None:
+        """Until we know whether it can be reached: the first attempt came to an end, good or bad."""
+        await self._tried.wait()
 
     async def wait_published(self) -> None:
         """Until it has our present record."""
@@ -93,7 +141,9 @@ class RendezvousClient:
             connected=self.connected,
             rtt_ms=round(rtt.smoothed * 1000, 3) if rtt is not None and rtt.sampled else None,
             observed=endpoint_text(self.observed) if self.observed else "",
-            problem="" if self.connected else self.problem,
+            problem="" if self.connected and not self.silent else self.problem,
+            silent=self.silent,
+            name=wire.NAME_OUTCOMES[self.name_outcome] if self.connected else "",
         )
 
     def publish_soon(self) -> None:
@@ -128,6 +178,7 @@ class RendezvousClient:
 
     async def watch(self, identity: Identity) -> None:
         """Asks for one `on_present` when the agent is (or already was) connected here."""
+        self._watched.add(identity)
         await self._call(wire.Watch(self._next(), identity), wire.Done)
 
     async def _call(self, message: wire.Message, kind: type[M]) -> M:
@@ -136,6 +187,7 @@ class RendezvousClient:
             raise UnreachableError("the rendezvous is not connected", code="no-rendezvous", next_step="covey status")
         future: asyncio.Future[wire.Message] = asyncio.get_running_loop().create_future()
         self._calls[message.number] = future
+        impatient = asyncio.get_running_loop().call_later(self.patience, self._fell_silent)
         try:
             async with asyncio.timeout(_CALL_SECONDS):
                 await stream.write(wire.encode(message))
@@ -143,6 +195,7 @@ class RendezvousClient:
         except TimeoutError:
             raise UnreachableError("the rendezvous does not answer", code="no-rendezvous") from None
         finally:
+            impatient.cancel()
             self._calls.pop(message.number, None)
         if isinstance(answer, wire.Failed):
             raise UnreachableError(f"the rendezvous refuses: {answer.message}", code=answer.code)
@@ -154,20 +207,32 @@ class RendezvousClient:
         self._number = self._number % 0xFFFFFFFF + 1
         return self._number
 
+    def _fell_silent(self) -> None:
+        if not self.silent:
+            self.silent = True
+            self.problem = "it does not answer"
+            self._on_change()
+
+    def _heard(self) -> None:
+        if self.silent:
+            self.silent = False
+            self.problem = ""
+            self._on_change()
+
     # --- the session -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
         tries = 0
         while True:
+            begun = self._transport.host.now()
             try:
                 await self._attend()
-                tries = 0
             except CoveyError as error:
-                if self._connected.is_set():
-                    tries = 0
                 self.problem = error.message
             finally:
                 self._disconnected()
+            if self._transport.host.now() - begun > _STEADY_SECONDS:
+                tries = 0
             jitter = self._transport.host.random(1)[0] / 256
             await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)] * (0.5 + jitter))
             tries += 1
@@ -187,15 +252,23 @@ class RendezvousClient:
         connection.admit(direct=False)
         connection.keepalive = _KEEPALIVE
         self._stalled.clear()
+        self._leaving.clear()
         stream = self._stream = await transport.open(connection, wire.SERVICE)
-        watcher = transport.spawn(self._revive(routes), "rendezvous revive")
-        publisher = transport.spawn(self._keep_publishing(), "rendezvous publish")
+        parts = [
+            asyncio.ensure_future(part)
+            for part in (self._read(stream), self._revive(self._target, routes), self._keep_publishing(), self._leave())
+        ]
         try:
-            await self._read(stream)
+            done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
+            for part in done:
+                part.result()
         finally:
-            watcher.cancel()
-            publisher.cancel()
+            for part in parts:
+                part.cancel()
+            await asyncio.gather(*parts, return_exceptions=True)
             stream.abort()
+            if self._leaving.is_set():
+                transport.close_connection(connection)
 
     async def _routes(self) -> list[Route]:
         transport = self._transport
@@ -249,37 +322,52 @@ class RendezvousClient:
             return None
         return Target(self.identity, record.certificate.public)
 
-    async def _revive(self, routes: list[Route]) -> None:
-        """When nothing answers any more, new keys over the same connection: its stream and calls go on."""
+    async def _revive(self, target: Target, routes: list[Route]) -> None:
+        """When nothing answers any more, new keys over the same connection: its stream and calls go on.
+
+        If that fails too, it may have another address or key by now: UnreachableError, and we begin at the beginning.
+        """
         while True:
             await self._stalled.wait()
             self._stalled.clear()
             self._on_change()
-            if self._target is not None:
-                self._transport.connect(self._target, routes)
-                try:
-                    await self._transport.wait_live(self.identity)
-                except UnreachableError:
-                    self._stalled.set()
+            self._transport.connect(target, routes)
+            try:
+                await self._transport.wait_live(self.identity)
+            except UnreachableError:
+                self._target = None
+                raise
             self._on_change()
 
+    async def _leave(self) -> None:
+        """Ends the session when the rendezvous is about to stop and we need it no more."""
+        await self._leaving.wait()
+        under_way = list(self._calls.values())
+        if under_way:
+            await asyncio.wait(under_way, timeout=_PATIENCE_SECONDS)
+        raise StateError("the rendezvous is stopping", code="rendezvous-draining")
+
     async def _keep_publishing(self) -> None:
+        failures = 0
         while True:
             self._publish.clear()
             signed = self._signed()
             if signed is not None:
                 try:
                     answer = await self._call(wire.Publish(self._next(), signed), wire.Published)
-                    self.name_outcome = answer.name
-                    if not self._publish.is_set():  # else it changed again meanwhile
-                        self._published.set()
-                    self.problem = ""
-                    self._connected.set()
-                    self._on_change()
                 except CoveyError as error:
                     self.problem = f"{error.message} ({error.code})"
-                    await asyncio.sleep(1.0)
+                    await asyncio.sleep(_PUBLISH_PAUSES[min(failures, len(_PUBLISH_PAUSES) - 1)])
+                    failures += 1
                     continue
+                failures = 0
+                self.name_outcome = answer.name
+                if not self._publish.is_set():  # else it changed again meanwhile
+                    self._published.set()
+                self.problem = ""
+                self._tried.set()
+                self._connected.set()
+                self._on_change()
             try:
                 async with asyncio.timeout(_PUBLISH_SECONDS):
                     await self._publish.wait()
@@ -294,27 +382,76 @@ class RendezvousClient:
         raise StateError("the rendezvous closed the session", code="no-rendezvous")
 
     def _on_message(self, message: wire.Message) -> None:
+        self._heard()
         future = self._calls.get(message.number) if message.number else None
         if future is not None:
             if not future.done():
                 future.set_result(message)
-        elif isinstance(message, wire.Observed):
-            observed = parse_endpoint(message.endpoint)
-            if observed != self.observed:
-                self.observed = observed
-                self._on_change()
+            return
+        self._count_unasked()
+        if isinstance(message, wire.Observed):
+            self._on_observed(parse_endpoint(message.endpoint))
         elif isinstance(message, wire.Present):
-            self._on_present(message.identity)
-        elif isinstance(message, wire.Draining):
-            raise StateError("the rendezvous is stopping", code="rendezvous-draining")
+            if message.identity in self._watched:
+                self._watched.remove(message.identity)
+                self._on_present(message.identity)
+        elif isinstance(message, wire.Draining) and not self.draining:
+            self.draining = True
+            self._transport.spawn(self._move_away(), "leave the rendezvous")
+            self._on_change()
+
+    def _count_unasked(self) -> None:
+        now = self._transport.host.now()
+        if now - self._unasked_since > _UNASKED_SECONDS:
+            self._unasked, self._unasked_since = 0, now
+        self._unasked += 1
+        if self._unasked > _UNASKED_LIMIT:
+            raise StateError("the rendezvous says too much that nobody asked for", code="rendezvous-floods")
+
+    async def _move_away(self) -> None:
+        if await self._on_draining(self) and self.draining:
+            self._leaving.set()
+
+    def _on_observed(self, endpoint: Address) -> None:
+        """It says where our packets come from. An address that cannot be is not believed (PROTOCOL 25)."""
+        if self.endpoint is None or not _may_see(self.endpoint, endpoint):
+            return
+        self._said_endpoint = endpoint
+        if self._observing is None:
+            self._take_observed()
+
+    def _take_observed(self) -> None:
+        self._observing = None
+        if self._said_endpoint != self.observed:
+            self.observed = self._said_endpoint
+            self._observing = asyncio.get_running_loop().call_later(_OBSERVED_SECONDS, self._take_observed)
+            self._on_change()
 
     def _disconnected(self) -> None:
         self._stream = None
         self.problem = self.problem or "the connection was lost"
+        self.silent = self.draining = False
+        self._tried.set()
         self._connected.clear()
         self._published.clear()
+        self._watched.clear()
+        if self._observing is not None:
+            self._observing.cancel()
+            self._observing = None
         for future in self._calls.values():
             if not future.done():
                 future.set_exception(UnreachableError("the rendezvous was lost", code="no-rendezvous"))
                 future.exception()
         self._on_change()
+
+
+def _may_see(from_endpoint: Address, observed: Address) -> bool:
+    """Whether a server there can receive packets from such an address, and anybody else send any to it.
+
+    It is of the same family, and of this machine alone only if the server is on this machine. A scope (fe80::1%2) means
+    nothing elsewhere.
+    """
+    if "%" in observed[0]:
+        return False
+    theirs, ours = ip_address(from_endpoint[0].partition("%")[0]), ip_address(observed[0])
+    return theirs.version == ours.version and (theirs.is_loopback or not ours.is_loopback)

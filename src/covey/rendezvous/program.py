@@ -1,6 +1,6 @@
 """The process: `python -m covey.rendezvous`, or `covey rendezvous`, which becomes it.
 
-    --listen HOST:PORT  --advertise HOST:PORT ...  --home DIR  --json  --log-level LEVEL
+    --listen HOST:PORT  --advertise HOST:PORT ...  --home DIR  --json  --log-level LEVEL  --drain-timeout SECONDS
 
 What is not said is what the last run of the same home was told: without `--listen` it listens where it did
 before (at first 0.0.0.0:4040) and advertises what it did, and port 0 takes the port it had before if that is
@@ -37,7 +37,9 @@ _log = logging.getLogger(__name__)
 DEFAULT_LISTEN: Final = ("0.0.0.0", DEFAULT_PORT)  # noqa: S104 - a server's purpose
 ADVERTISE_LIMIT: Final = 4
 """Endpoints of one rendezvous in a ticket (`wire/ticket.py`)."""
-DRAIN_SECONDS: Final = 2.0
+DRAIN_SECONDS: Final = 5.0
+"""How long clients may take to move what is relayed for them to another rendezvous."""
+DRAIN_LIMIT: Final = 3600.0
 COUNTS_SECONDS: Final = 60.0
 """Between log lines with figures; there is none when nothing changed."""
 
@@ -51,6 +53,8 @@ class Options(NamedTuple):
     home: str | None
     json: bool
     log_level: str
+    drain_timeout: float = DRAIN_SECONDS
+    """Seconds."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -90,7 +94,7 @@ async def run(options: Options, where: Place) -> int:
             await stopping.wait()
             _log.info("draining")
             counting.cancel()
-            closing = loop.create_task(server.close(DRAIN_SECONDS))
+            closing = loop.create_task(server.close(options.drain_timeout))
             impatient = loop.create_task(now.wait())
             await asyncio.wait((closing, impatient), return_when=asyncio.FIRST_COMPLETED)
             impatient.cancel()
@@ -187,7 +191,16 @@ def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> O
     parser.add_argument("--home", metavar="DIR", help="where it keeps its identity and cache")
     parser.add_argument("--json", action="store_true", help="print and log JSON, one object a line")
     parser.add_argument("--log-level", metavar="LEVEL", help=f"{', '.join(logs.LEVELS)} (COVEY_LOG_LEVEL)")
+    parser.add_argument(
+        "--drain-timeout",
+        metavar="SECONDS",
+        type=float,
+        default=DRAIN_SECONDS,
+        help=f"how long clients may take to leave when it is stopped; {DRAIN_SECONDS:g}",
+    )
     given = parser.parse_args(arguments)
+    if not 0 <= given.drain_timeout <= DRAIN_LIMIT:
+        raise UsageError(f"--drain-timeout: 0 to {DRAIN_LIMIT:g} seconds")
     level = (given.log_level or environment.get("COVEY_LOG_LEVEL") or "info").lower()
     if level not in logs.LEVELS:
         raise UsageError(f"{level!r} is not a log level", next_step=f"use one of {', '.join(logs.LEVELS)}")
@@ -202,7 +215,7 @@ def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> O
             )
     if len(advertise) > ADVERTISE_LIMIT:
         raise UsageError(f"a ticket holds at most {ADVERTISE_LIMIT} addresses", code="bad-advertise")
-    return Options(listen, advertise, given.home, given.json, level)
+    return Options(listen, advertise, given.home, given.json, level, given.drain_timeout)
 
 
 def _endpoint(text: str, option: str, example: str) -> Endpoint:

@@ -28,7 +28,7 @@ from covey.crypto.renewal import renewed
 from covey.net.host import Host
 from covey.node.transport import Stream, Transport
 from covey.rendezvous.cache import Cache
-from covey.rendezvous.clients import Clients
+from covey.rendezvous.clients import Client, Clients
 from covey.rendezvous.limits import LOOK_SECONDS, Limits
 from covey.rendezvous.service import Service
 from covey.rendezvous.store import RendezvousStore
@@ -155,21 +155,21 @@ class Rendezvous:
         )
 
     async def close(self, drain: float = 2.0) -> None:
-        """Tell every client to go elsewhere, answer what was asked, and end, within `drain` seconds or so.
+        """Tell every client to go elsewhere, relay and answer until all have gone, and end.
 
-        What was answered is on the disk. Calling it twice is fine.
+        That takes `drain` seconds or so at most. What was answered is on the disk. Calling it twice is fine.
         """
         if not self._serving:
             await self._transport.close()
             return
         self._serving = False
-        streams = []
-        for client in self._clients:
-            if client.stream is not None:
-                streams.append(client.stream)
-                with contextlib.suppress(CoveyError):
-                    await client.send(client.stream, wire.Draining(0))
-        await self._drained(streams, drain)
+        self._service.draining = True
+        streams = [client.stream for client in self._clients if client.stream is not None]
+        until = self._host.now() + drain
+        telling = [self._transport.spawn(self._say_draining(client), "drain") for client in self._clients]
+        if telling:
+            await asyncio.wait(telling, timeout=drain)
+        await self._drained(streams, until)
         for number, connection in enumerate(list(self._transport.endpoint.connections.values()), 1):
             self._transport.close_connection(connection, CloseCode.SHUTDOWN, "the rendezvous stops")
             if number % CLOSE_BATCH == 0:
@@ -178,10 +178,15 @@ class Rendezvous:
         await self._transport.close()
         await self._cache.drain()
 
-    async def _drained(self, streams: list[Stream], seconds: float) -> None:
-        """Wait until every request is answered and everything said has arrived, at most so long."""
-        until = self._host.now() + seconds
-        while self._service.answering or any(stream.unsent for stream in streams):
+    async def _say_draining(self, client: Client) -> None:
+        if client.stream is not None:
+            with contextlib.suppress(CoveyError):
+                await client.send(client.stream, wire.Draining(0))
+
+    async def _drained(self, streams: list[Stream], until: float) -> None:
+        """Wait until every client has gone, all requests are answered and everything said has arrived; until then at
+        most. A client that has no other way for what we relay for it stays as long as we do."""
+        while len(self._clients) or self._service.answering or any(stream.unsent for stream in streams):
             if self._host.now() >= until:
                 return
             await asyncio.sleep(LOOK_SECONDS)

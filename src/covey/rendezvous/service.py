@@ -44,6 +44,8 @@ class Service:
         self.turned_away = 0
         self.answering = 0
         """Requests whose answer is not written yet."""
+        self.draining = False
+        """We are about to stop: nobody is introduced here any more."""
         self._transport = transport
         self._clients = clients
         self._cache = cache
@@ -162,7 +164,7 @@ class Service:
         if client.connection.closed:
             raise StateError("the connection is closed", code="connection-closed")
         other = self._clients.live(identity)
-        if other is None:
+        if other is None or self.draining:
             return 0
         host = self._transport.host
         number = int.from_bytes(host.random(4), "big")

@@ -23,7 +23,7 @@ kind   name        body after the request number (4)
 0x19   STORED      empty
 0x1a   LETTERS     more 1, count 1, then {number 8, sealed block32}, ascending; more: 1 if there are
 0x1f   FAILED      code text8, message text16
-0x21   OBSERVED    push: endpoint text8, as the rendezvous sees us
+0x21   OBSERVED    push: endpoint text8, an IP address and port, as the rendezvous sees us
 0x22   PRESENT     push: identity 32
 0x23   DRAINING    push: the rendezvous is about to stop
 0x28   MAIL        push: a letter was stored for us
@@ -32,6 +32,7 @@ kind   name        body after the request number (4)
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Final
@@ -39,7 +40,7 @@ from typing import ClassVar, Final
 from covey.base.codec import Reader, Writer
 from covey.base.constants import LOG_LIMIT, MAILBOX_KEY_LIMIT, RECORD_LIMIT, SEALED_LIMIT
 from covey.base.errors import ParseError
-from covey.base.types import ADDRESS_SIZE, IDENTITY_SIZE, Identity
+from covey.base.types import ADDRESS_SIZE, IDENTITY_SIZE, Identity, parse_endpoint
 from covey.wire.framing import encode_frame
 
 __all__ = [
@@ -51,6 +52,7 @@ __all__ = [
     "LETTERS_LIMIT",
     "NAME_HELD",
     "NAME_NONE",
+    "NAME_OUTCOMES",
     "NAME_TAKEN",
     "SERVICE",
     "AskBox",
@@ -90,6 +92,8 @@ BY_NAME: Final = 3
 NAME_NONE: Final = 0
 NAME_HELD: Final = 1
 NAME_TAKEN: Final = 2
+NAME_OUTCOMES: Final = ("none", "held", "taken")
+"""The words for them, by number."""
 _CLAIMS_LIMIT: Final = 16
 DEPOSIT_ID_SIZE: Final = 16
 LETTERS_LIMIT: Final = 128
@@ -394,7 +398,15 @@ class Observed:
 
     @classmethod
     def read(cls, number: int, reader: Reader) -> Observed:
-        return cls(number, reader.text8())
+        endpoint = reader.text8()
+        host, port = parse_endpoint(endpoint)
+        try:
+            address = ipaddress.ip_address(host.partition("%")[0])
+        except ValueError:
+            raise ParseError("an observed endpoint without an IP address") from None
+        if port == 0 or address.is_unspecified or address.is_multicast:
+            raise ParseError("an endpoint nobody can be seen at")
+        return cls(number, endpoint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,91 @@
+"""Asking several rendezvous one thing: whom first, whom next, and when there are answers enough (DESIGN 7).
+
+None of them is waited for longer than it deserves. One that leaves a request unanswered for its `patience` counts as
+silent: whoever asks goes on with the answers of the others, and asks it last from then on. Its late answer, whatever
+it says, ends that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, NamedTuple, TypeVar
+
+from covey.base.errors import CoveyError
+from covey.node.rendezvous_client import RendezvousClient
+
+__all__ = ["READ_FROM", "STAGGER_SECONDS", "Answers", "ask"]
+
+READ_FROM: Final = 2
+"""Rendezvous whose answers are compared where not all are asked (PROTOCOL 3); fewer if there are fewer."""
+
+STAGGER_SECONDS: Final = (0.0, 0.05, 0.2)
+"""When the first, the second and every further rendezvous is asked, if there are not enough answers by then."""
+
+T = TypeVar("T")
+
+
+class Answers(list[tuple[RendezvousClient, T]]):
+    """Who said what, in the order in which it came."""
+
+
+class _Asked(NamedTuple):
+    client: RendezvousClient
+    patient_until: float
+
+
+async def ask(
+    clients: Sequence[RendezvousClient],
+    question: Callable[[RendezvousClient], Coroutine[Any, Any, T]],
+    *,
+    now: Callable[[], float],
+    enough: int | None = None,
+    on_answer: Callable[[RendezvousClient, T], None] | None = None,
+) -> Answers[T]:
+    """The answers of those that are connected and not silent: of `enough` of them, or (None) of all.
+
+    With `enough` they are asked one after the other, otherwise at the same time. Where all are silent or fail it is
+    waited until each has. `on_answer` hears of each answer as it comes. What a client raises counts as no answer,
+    unless it is no CoveyError.
+    """
+    waiting = sorted((each for each in clients if each.connected), key=lambda each: (each.silent, each.rtt))
+    asked: dict[asyncio.Task[T], _Asked] = {}
+    answers: Answers[T] = Answers()
+    begun = now()
+    number = 0
+    try:
+        while True:
+            at = now()
+            patient = [each for each in asked.values() if at < each.patient_until]
+            due = begun + STAGGER_SECONDS[min(number, len(STAGGER_SECONDS) - 1)]
+            if waiting and (enough is None or not patient or at >= due):
+                client = waiting.pop(0)
+                until = at if client.silent else at + client.patience
+                asked[asyncio.ensure_future(question(client))] = _Asked(client, until)
+                number += 1
+                continue
+            if not asked or (answers and not patient):
+                return answers
+            wakes = [each.patient_until for each in patient] + ([due] if waiting else [])
+            timeout = max(min(wakes) - at, 0.0) if wakes else None
+            done, _ = await asyncio.wait(asked, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                client = asked.pop(task).client
+                if _failed(task):
+                    continue
+                answers.append((client, task.result()))
+                if on_answer is not None:
+                    on_answer(client, task.result())
+            if enough is not None and len(answers) >= enough:
+                return answers
+    finally:
+        for task in asked:
+            task.cancel()
+        await asyncio.gather(*asked, return_exceptions=True)
+
+
+def _failed(task: asyncio.Task[Any]) -> bool:
+    error = task.exception()
+    if error is not None and not isinstance(error, CoveyError):
+        raise error
+    return error is not None
