@@ -496,7 +496,7 @@ def test_closing_does_not_wait_for_a_client_that_is_gone(tmp_path: Path) -> None
         there.network.partition([SERVER_IP])
         began = there.host.now()
         await there.stop(2.0)
-        assert there.host.now() - began == pytest.approx(2.0, abs=0.2)
+        assert there.host.now() - began < 1.5, "what does not answer any more need not be waited for"
         there.network.heal()
         await there.start()
         assert a.connection is not None

@@ -26,7 +26,7 @@ from covey.crypto.credentials import Credentials
 from covey.crypto.record import Record
 from covey.crypto.renewal import renewed
 from covey.net.host import Host
-from covey.node.transport import Stream, Transport
+from covey.node.transport import Transport
 from covey.rendezvous.cache import Cache
 from covey.rendezvous.clients import Client, Clients
 from covey.rendezvous.limits import LOOK_SECONDS, Limits
@@ -164,12 +164,11 @@ class Rendezvous:
             return
         self._serving = False
         self._service.draining = True
-        streams = [client.stream for client in self._clients if client.stream is not None]
         until = self._host.now() + drain
         telling = [self._transport.spawn(self._say_draining(client), "drain") for client in self._clients]
         if telling:
             await asyncio.wait(telling, timeout=drain)
-        await self._drained(streams, until)
+        await self._drained(until)
         for number, connection in enumerate(list(self._transport.endpoint.connections.values()), 1):
             self._transport.close_connection(connection, CloseCode.SHUTDOWN, "the rendezvous stops")
             if number % CLOSE_BATCH == 0:
@@ -183,10 +182,12 @@ class Rendezvous:
             with contextlib.suppress(CoveyError):
                 await client.send(client.stream, wire.Draining(0))
 
-    async def _drained(self, streams: list[Stream], until: float) -> None:
-        """Wait until every client has gone, all requests are answered and everything said has arrived; until then at
-        most. A client that has no other way for what we relay for it stays as long as we do."""
-        while len(self._clients) or self._service.answering or any(stream.unsent for stream in streams):
+    async def _drained(self, until: float) -> None:
+        """Wait until every client that is there has left and all requests are answered; until then at most.
+
+        A client that has no other way for what we relay for it stays as long as we do.
+        """
+        while self._service.answering or any(client.absent_since is None for client in self._clients):
             if self._host.now() >= until:
                 return
             await asyncio.sleep(LOOK_SECONDS)
