@@ -565,12 +565,14 @@ def test_the_ticket_names_what_is_advertised_or_where_it_listens(tmp_path: Path)
             ((SERVER_IP, 5004), ["rv.example.com:1", "[::2]:2"], ("rv.example.com:1", "[::2]:2")),
         )
         for listen, advertise, expected in cases:
-            server = Rendezvous(there.host, there.credentials, there.store, listen=listen, advertise=advertise)
+            server = Rendezvous(
+                there.host, there.credentials, there.store, there.mailboxes, listen=listen, advertise=advertise
+            )
             ticket = await server.start()
             assert ticket.entries[0].endpoints == expected
             assert ticket.entries[0].identity == there.credentials.identity
             await server.close(0)
-        taken = Rendezvous(there.host, there.credentials, there.store, listen=there.listen)
+        taken = Rendezvous(there.host, there.credentials, there.store, there.mailboxes, listen=there.listen)
         with pytest.raises(CoveyError) as caught:
             await taken.start()
         assert caught.value.code == "address-in-use"

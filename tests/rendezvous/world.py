@@ -19,6 +19,7 @@ from covey.crypto.record import Record
 from covey.net.host import Host
 from covey.node.transport import Stream, Transport
 from covey.rendezvous.limits import Limits
+from covey.rendezvous.mailboxes import MailboxStore
 from covey.rendezvous.server import Rendezvous
 from covey.rendezvous.store import RendezvousStore
 from covey.testing import SimHost, SimNetwork
@@ -211,10 +212,12 @@ class World:
 
     async def start(self) -> Ticket:
         self.store = RendezvousStore(self.path, synchronous="OFF")
+        self.mailboxes = MailboxStore(self.path.with_name("mailboxes.db"), synchronous="OFF")
         self.server = Rendezvous(
             self.host,
             self.credentials,
             self.store,
+            self.mailboxes,
             listen=self.listen,
             save=self.saved.append,
             limits=self.limits,
@@ -225,6 +228,7 @@ class World:
     async def stop(self, drain: float = 2.0) -> None:
         await self.server.close(drain)
         self.store.close()
+        self.mailboxes.close()
 
     def new_agent(self, host: SimHost | None = None, credentials: Credentials | None = None) -> Agent:
         number = len(self.agents) + 1

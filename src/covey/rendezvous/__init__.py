@@ -8,6 +8,7 @@ server.py       `Rendezvous` on any `net.Host`: its life, its own record and key
 service.py      what a client may ask on its stream; publication.py: what it may publish
 clients.py      who is connected, what they wait for (watches.py), what they are told unasked
 cache.py        the store off the event loop; store.py: the SQLite file
+custodian.py    sealed letters for agents that are away, fairly; mailboxes.py: the SQLite file
 limits.py       how much of all this one client may have; bucket.py
 program.py      a process of it: home.py, ready.py, logs.py
 """

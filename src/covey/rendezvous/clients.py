@@ -131,6 +131,12 @@ class Clients:
                 if client is not None:
                     self._push(client, wire.Present(0, identity))
 
+    def mail(self, identity: Identity) -> None:
+        """A letter waits for this agent: tells it, if it is there."""
+        client = self.live(identity)
+        if client is not None:
+            self._push(client, wire.Mail(0))
+
     def moved(self, connection: Connection) -> None:
         """The paths of a connection changed: perhaps its client has another address."""
         client = self._clients.get(connection.peer)

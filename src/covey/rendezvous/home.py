@@ -19,6 +19,7 @@ from covey.crypto.credentials import Credentials
 from covey.node.storage.files import Lock, read_private, write_private
 from covey.node.storage.identity import load_or_create, save
 from covey.node.storage.paths import locate, prepare
+from covey.rendezvous.mailboxes import MailboxStore
 from covey.rendezvous.store import RendezvousStore
 
 __all__ = ["Place", "Remembered", "place"]
@@ -40,6 +41,7 @@ class Place:
     def __init__(self, home: Home) -> None:
         self.home = home
         self.database = home.state_dir / "rendezvous.db"
+        self.mail_database = home.state_dir / "mailboxes.db"
         self._listen_file = home.state_dir / "listen.json"
 
     @contextlib.contextmanager
@@ -86,6 +88,20 @@ class Place:
                 error.message,
                 code=error.code,
                 next_step=f"it is only a cache, agents publish again; names may change hands: rm {self.database}*",
+            ) from error
+
+    def open_mailboxes(self) -> MailboxStore:
+        """The sealed letters. `StorageError`."""
+        try:
+            return MailboxStore(self.mail_database)
+        except StorageError as error:
+            if error.code != "store-corrupt":
+                raise
+            raise StorageError(
+                error.message,
+                code=error.code,
+                next_step=f"letters in it are lost unless a backup is restored: mv {self.mail_database} "
+                f"{self.mail_database}.damaged",
             ) from error
 
     def remembered(self) -> Remembered | None:

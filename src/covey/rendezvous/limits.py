@@ -11,13 +11,16 @@ from typing import Final
 
 from covey.base.constants import LOG_LIMIT, RECORD_LIMIT
 
-__all__ = ["ERROR_TEXT_LIMIT", "LOG_BYTES_PER_TOKEN", "LOOK_SECONDS", "REQUEST_BYTES", "Limits"]
+__all__ = ["DEPOSIT_TOKENS", "ERROR_TEXT_LIMIT", "LOG_BYTES_PER_TOKEN", "LOOK_SECONDS", "REQUEST_BYTES", "Limits"]
 
 REQUEST_BYTES: Final = RECORD_LIMIT + LOG_LIMIT + 16
 """Largest body of a request: a PUBLISH with the longest record and log."""
 
 LOG_BYTES_PER_TOKEN: Final = 700
 """A log that must be verified costs one token for so many bytes: four events, or 0.3 ms of Ed25519."""
+
+DEPOSIT_TOKENS: Final = 10.0
+"""A letter costs as much as ten other requests: an fsync of its own if nothing else is under way."""
 
 LOOK_SECONDS: Final = 0.05
 """How often a client that is behind is looked at; one timer, and only while it is behind."""
@@ -49,3 +52,12 @@ class Limits:
     absent_seconds: float = 120.0
     """A client that stopped answering, or has no stream for the service, keeps its place so long."""
     sweep_seconds: float = 30.0
+    boxes: int = 200_000
+    """Mailboxes: as many as records."""
+    box_letters: int = 256
+    """Letters that wait for one agent. From two custodians half as many as the requests that an agent keeps."""
+    box_bytes: int = 4 * 1024 * 1024
+    network_bytes: int = 16 * 1024 * 1024
+    """Letters from one IPv4 address or IPv6 /64, in all boxes."""
+    mail_bytes: int = 1024 * 1024 * 1024
+    """All letters."""

@@ -29,7 +29,9 @@ from covey.net.host import Host
 from covey.node.transport import Transport
 from covey.rendezvous.cache import Cache
 from covey.rendezvous.clients import Client, Clients
+from covey.rendezvous.custodian import Custodian
 from covey.rendezvous.limits import LOOK_SECONDS, Limits
+from covey.rendezvous.mailboxes import MailboxStore
 from covey.rendezvous.service import Service
 from covey.rendezvous.store import RendezvousStore
 from covey.wire import rendezvous as wire
@@ -71,6 +73,8 @@ class Counts(NamedTuple):
     turned_away: int
     records: int
     names: int
+    boxes: int
+    letters: int
 
 
 class Rendezvous:
@@ -78,7 +82,8 @@ class Rendezvous:
 
     `listen` is an IP literal and a port (0: any). `advertise` are the endpoints of the ticket, `HOST:PORT`;
     None: derived from `listen`. `save` makes changed credentials durable before they are used; it runs on the
-    host's writer thread, as everything that touches `store` does. The store is the caller's, who closes it.
+    host's writer thread, as everything that touches `store` and `mailboxes` does. Both are the caller's, who closes
+    them.
     """
 
     def __init__(
@@ -86,6 +91,7 @@ class Rendezvous:
         host: Host,
         credentials: Credentials,
         store: RendezvousStore,
+        mailboxes: MailboxStore,
         *,
         listen: Endpoint,
         advertise: Sequence[str] | None = None,
@@ -102,10 +108,11 @@ class Rendezvous:
         self._save = save
         self._limits = limits
         self._cache = Cache(host, store)
+        self._custodian = Custodian(host, mailboxes, limits)
         # Creating it opens nothing.
         self._transport = Transport(host, credentials, allow=self._allow, on_event=self._on_event)
         self._clients = Clients(self._transport, limits)
-        self._service = Service(self._transport, self._clients, self._cache, self.relay, limits)
+        self._service = Service(self._transport, self._clients, self._cache, self._custodian, self.relay, limits)
         self._last_record = 0
         self._serving = False
 
@@ -152,6 +159,7 @@ class Rendezvous:
             self._service.requests,
             self._service.turned_away,
             *await self._cache.counts(),
+            *await self._custodian.counts(),
         )
 
     async def close(self, drain: float = 2.0) -> None:
@@ -176,6 +184,7 @@ class Rendezvous:
         await self._sent()
         await self._transport.close()
         await self._cache.drain()
+        await self._custodian.drain()
 
     async def _say_draining(self, client: Client) -> None:
         if client.stream is not None:
@@ -233,6 +242,7 @@ class Rendezvous:
         await self._renew()
         await self._sign_record()
         await self._cache.expire()
+        await self._custodian.expire()
 
     async def _renew(self) -> None:
         """Keys that are due, durable before they are used."""

@@ -5,6 +5,10 @@ PUBLISH    verified, put into the cache with whatever else waits for the disk, a
 LOOKUP     exact: identity, address or name. Nothing lists anything
 INTRODUCE  a circuit of the relay if the other is connected here now, else 0
 WATCH      one PRESENT when the other is there, perhaps at once
+OPENBOX    letters for this client are taken from now on, while its mailbox key lives
+ASKBOX     that key, for whoever wants to seal to it
+DEPOSIT    a sealed letter for somebody who has a box here, answered when it is on the disk with fsync
+COLLECT    the client's own letters; CLEAR: they are settled
 ========== ==================================================================================================
 
 A request that cannot be granted gets FAILED with the code of the error; bytes that are no request reset the
@@ -26,7 +30,15 @@ from covey.core.stream import StreamCode
 from covey.node.transport import Stream, Transport
 from covey.rendezvous.cache import Cache
 from covey.rendezvous.clients import Client, Clients
-from covey.rendezvous.limits import ERROR_TEXT_LIMIT, LOG_BYTES_PER_TOKEN, LOOK_SECONDS, REQUEST_BYTES, Limits
+from covey.rendezvous.custodian import Custodian, source_of
+from covey.rendezvous.limits import (
+    DEPOSIT_TOKENS,
+    ERROR_TEXT_LIMIT,
+    LOG_BYTES_PER_TOKEN,
+    LOOK_SECONDS,
+    REQUEST_BYTES,
+    Limits,
+)
 from covey.rendezvous.publication import check_publication
 from covey.wire import rendezvous as wire
 from covey.wire.framing import FrameReader
@@ -39,7 +51,15 @@ _log = logging.getLogger(__name__)
 class Service:
     """What the clients of one rendezvous may ask. `serve` is the transport's handler."""
 
-    def __init__(self, transport: Transport, clients: Clients, cache: Cache, relay: RelayTable, limits: Limits) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        clients: Clients,
+        cache: Cache,
+        custodian: Custodian,
+        relay: RelayTable,
+        limits: Limits,
+    ) -> None:
         self.requests = 0
         self.turned_away = 0
         self.answering = 0
@@ -49,6 +69,7 @@ class Service:
         self._transport = transport
         self._clients = clients
         self._cache = cache
+        self._custodian = custodian
         self._relay = relay
         self._limits = limits
 
@@ -104,7 +125,9 @@ class Service:
         stream.abort(StreamCode.LIMIT)
 
     def _cost(self, client: Client, request: wire.Message) -> float:
-        """Tokens: one, and more for a log that has to be verified."""
+        """Tokens: one, and more for a log that has to be verified or a letter that has to be synced."""
+        if isinstance(request, wire.Deposit):
+            return DEPOSIT_TOKENS
         if not isinstance(request, wire.Publish):
             return 1.0
         known = self._transport.endpoint.log_of(client.identity)
@@ -136,6 +159,23 @@ class Service:
                     return wire.Introduced(number, self._introduce(client, identity))
                 case wire.Watch(_, identity):
                     self._clients.watches.add(client.identity, identity)
+                    return wire.Done(number)
+                case wire.OpenBox(_, key):
+                    log = self._transport.endpoint.log_of(client.identity)
+                    await self._custodian.open_box(client.identity, key, log)
+                    return wire.Done(number)
+                case wire.AskBox(_, identity):
+                    return wire.Box(number, await self._custodian.ask(identity))
+                case wire.Deposit(_, deposit_id, recipient, sealed):
+                    source = source_of(client.endpoint, client.identity)
+                    await self._custodian.deposit(source, deposit_id, recipient, sealed)
+                    self._clients.mail(recipient)
+                    return wire.Stored(number)
+                case wire.Collect(_, after):
+                    more, letters = await self._custodian.collect(client.identity, after)
+                    return wire.Letters(number, more, tuple(letters))
+                case wire.Clear(_, numbers):
+                    await self._custodian.clear(client.identity, numbers)
                     return wire.Done(number)
         except StorageError as error:
             _log.error("the cache fails", extra={"fields": {"code": error.code, "reason": error.message}})

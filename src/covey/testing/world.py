@@ -32,6 +32,7 @@ from covey.base.errors import CoveyError
 from covey.base.paths import Home
 from covey.node import Node
 from covey.node.storage import load_or_create, prepare
+from covey.rendezvous.mailboxes import MailboxStore
 from covey.rendezvous.server import Rendezvous
 from covey.rendezvous.store import RendezvousStore
 from covey.testing.host import SimHost
@@ -123,10 +124,16 @@ class SimRendezvous(_Machine):
         prepare(home)
         credentials = load_or_create(home, self.host.random, self.host.wall_us())
         self.store = RendezvousStore(home.state_dir / "cache.db", synchronous="OFF")
+        self.mailboxes = MailboxStore(home.state_dir / "mailboxes.db", synchronous="OFF")
 
         async def begin() -> str:
             self.server = Rendezvous(
-                self.host, credentials, self.store, listen=(self.host.ip, RENDEZVOUS_PORT), advertise=None
+                self.host,
+                credentials,
+                self.store,
+                self.mailboxes,
+                listen=(self.host.ip, RENDEZVOUS_PORT),
+                advertise=None,
             )
             return str(await self.server.start())
 
@@ -136,14 +143,18 @@ class SimRendezvous(_Machine):
     async def stop(self) -> None:
         self.running = False
         await self.run_as(self.server.close(1.0))
-        self.store.close()
+        self._close_stores()
 
     async def crash(self) -> None:
         def close() -> None:
             self.server._transport.driver.close()
-            self.store.close()
+            self._close_stores()
 
         await self.kill(close)
+
+    def _close_stores(self) -> None:
+        self.store.close()
+        self.mailboxes.close()
 
 
 class World:
