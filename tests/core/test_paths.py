@@ -315,12 +315,11 @@ def test_every_path_dead_stalls_once_and_heals(world: World) -> None:
 # --- moving ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("who", "gap"), [("a", 1.0), ("b", 16.0)], ids=["sender", "receiver"])
+@pytest.mark.parametrize(("who", "gap"), [("a", 1.0), ("b", 1.5)], ids=["sender", "receiver"])
 def test_relayed_stream_survives_a_new_source_address(who: str, gap: float) -> None:
     """The NAT of one side forgets its mapping. The circuit follows the side's own session with the relay.
 
-    A sender misses its acknowledgements and tells the relay at once; a receiver notices nothing until it keeps that
-    session alive, every 15 seconds here.
+    A sender misses its acknowledgements and tells the relay at once; a receiver misses data, asks and then does, too.
     """
     world = World(candidates=False)
     side = world.a if who == "a" else world.b
@@ -334,9 +333,9 @@ def test_relayed_stream_survives_a_new_source_address(who: str, gap: float) -> N
     assert flow.gap < gap
 
 
-@pytest.mark.parametrize(("who", "seconds"), [("a", 1.0), ("b", 16.0)], ids=["sender", "receiver"])
+@pytest.mark.parametrize(("who", "seconds"), [("a", 1.0), ("b", 1.5)], ids=["sender", "receiver"])
 def test_direct_session_follows_a_new_source_address(who: str, seconds: float) -> None:
-    """A receiver that moved is found when it next says something: its keepalive, if nobody connects before."""
+    """A receiver that moved is found when it asks why nothing comes any more."""
     wire = Wire(3)
     a, b = wire.side("a", A), wire.side("b", B)
     for side in (a, b):

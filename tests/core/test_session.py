@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -628,6 +629,32 @@ def test_write_after_the_connection_is_lost_is_an_error() -> None:
     with pytest.raises(StateError):
         stream.write(b"x")
     assert stream.read() == b""
+
+
+def test_receiver_asks_each_time_the_silence_has_doubled_and_then_lets_the_path_go_quiet() -> None:
+    wire, a, b = connected()
+    stream = a.connection(b).open("s")
+    stream.write(b"x")
+    wire.run(0.1)
+    asked: list[float] = []
+    began = wire.now
+
+    def tap(source: Address, target: Address, datagram: bytes) -> bytes:
+        if source == b.address:
+            asked.append(wire.now - began)
+        return datagram
+
+    wire.tap = tap
+    wire.run(limits.ACTIVE_SECONDS + limits.PATH_KEEPALIVE_SECONDS)
+    moments = [asked[0], *(later for sooner, later in itertools.pairwise(asked) if later - sooner > 0.1)]
+    assert moments[0] == pytest.approx(limits.QUIET_SECONDS, abs=0.15)
+    grown = [later / sooner for sooner, later in itertools.pairwise(moments) if later < limits.PATH_KEEPALIVE_SECONDS]
+    assert len(grown) >= 3
+    assert all(1.7 < each < 2.7 for each in grown)
+    assert len(moments) <= 9
+    asked.clear()
+    wire.run(limits.REKEY_SECONDS - (wire.now - began) - 10)
+    assert asked == []
 
 
 def test_keepalive_keeps_a_silent_session() -> None:

@@ -67,6 +67,8 @@ class Connection:
         self.created = 0.0
         self.last_used = float("-inf")
         """When application data last came or went, seconds."""
+        self.heard_at = float("-inf")
+        """When application data last came, seconds."""
         self.stalled_at: float | None = None
         self.streams: dict[int, Stream] = {}
         self.stream_window = limits.STRANGER_STREAM_WINDOW
@@ -312,7 +314,7 @@ class Connection:
             stream = self._incoming(number)
             if stream is None:
                 return
-        self.last_used = now
+        self.last_used = self.heard_at = now
         if epoch == 0:
             stream.early = True
         if stream.receive(offset, data, fin):

@@ -82,6 +82,8 @@ PROBE_ROUND_LIMIT_SECONDS: Final = 3600.0
 ACTIVE_SECONDS: Final = 45.0
 """After this long without application data a path is no longer kept open."""
 PATH_KEEPALIVE_SECONDS: Final = 15.0
+QUIET_SECONDS: Final = 0.5
+"""A peer that sent data and then nothing for so long is asked whether it still reaches us. Chosen, not measured."""
 IDLE_SECONDS: Final = 900.0
 CONNECTION_LIFE_SECONDS: Final = 24 * 3600.0
 """How long a connection waits for new keys (PROTOCOL 19)."""

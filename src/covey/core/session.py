@@ -136,6 +136,8 @@ class Session:
         self._log_served = False
         self._rekey_wanted = False
         self._rekey_asked = -1
+        self._answered_at = now
+        """When the peer last acknowledged anything, seconds."""
 
     @property
     def active(self) -> Path:
@@ -348,7 +350,7 @@ class Session:
             case frames.LimitFrame(kind=kind, stream=number, limit=limit):
                 connection.receive_limit(kind, number, limit)
             case frames.DatagramFrame(stream=number, data=data):
-                connection.last_used = now
+                connection.last_used = connection.heard_at = now
                 connection.receive_datagram(number, data)
 
     def _on_ack(self, now: float, number: int, ranges: list[tuple[int, int]], delay: float) -> None:
@@ -359,6 +361,7 @@ class Session:
             raise ParseError("an acknowledgement of what was never sent")
         acked, lost = path.recovery.on_ack(now, ranges, delay)
         if acked:
+            self._answered_at = now
             path.suspect = False
             path.failures = 0
         for run in acked:
@@ -526,4 +529,9 @@ class Session:
         if connection.keepalive is not None:
             return path.last_sent + connection.keepalive
         at = path.last_sent + limits.PATH_KEEPALIVE_SECONDS
+        if connection.streams:
+            # Who only receives cannot tell a pause from a NAT that moved, and only it can show the peer where it is
+            # now: it asks each time the silence has doubled since the peer last acknowledged something.
+            heard = connection.heard_at
+            at = min(at, max(heard + limits.QUIET_SECONDS, 2 * self._answered_at - heard))
         return at if at <= connection.last_used + limits.ACTIVE_SECONDS else None
