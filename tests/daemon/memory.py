@@ -11,12 +11,13 @@ import asyncio
 import contextlib
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
 from covey.base.errors import CoveyError, NotFoundError, RefusedError, StateError
+from covey.base.events import RecentEvents
 from covey.base.paths import Home
 from covey.base.schema import (
     MessageType,
@@ -30,6 +31,7 @@ from covey.base.schema import (
     SendView,
 )
 from covey.daemon.program import Daemon
+from covey.node.bus import Bus, Follower
 
 OWN_IDENTITY = "a" * 52
 PEER_IDENTITY = "b" * 52
@@ -102,7 +104,6 @@ class MemoryNode:
         self.failures: dict[str, Exception] = {}
         self.gates: dict[str, asyncio.Event] = {}
         self.entered = asyncio.Event()
-        self.reader_left = asyncio.Event()
         self.trust: Any = "unknown"
         self.reason = ""
         self.answer: Any = "trusted"
@@ -110,8 +111,11 @@ class MemoryNode:
         self.sent: list[tuple[str, bytes, str, str | None, float | None, float]] = []
         self.batches: list[tuple[int, float]] = []
         self.inbox: list[MessageView] = []
+        self.acknowledged: list[int] = []
         self.streams: list[MemoryStream] = []
-        self.events: list[asyncio.Queue[dict[str, Any]]] = []
+        self.bus = Bus()
+        self.arrival = asyncio.Event()
+        self.reader_left = asyncio.Event()
         self.started = False
         self.closed = False
 
@@ -238,6 +242,7 @@ class MemoryNode:
         count = sum(message.number in numbers for message in self.inbox)
         if count != len(numbers):
             raise NotFoundError("there is no such message", code="no-message")
+        self.acknowledged += numbers
         return count
 
     async def inbox_clear(self, *, all: bool = False) -> int:
@@ -252,17 +257,25 @@ class MemoryNode:
         self.streams.append(stream)
         return stream
 
-    def subscribe(self) -> AsyncIterator[dict[str, Any]]:
-        queue: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
-        self.events.append(queue)
-        return self._follow(queue)
+    def subscribe(self, types: Iterable[str] = (), *, after: str | None = None) -> Follower:
+        return self.bus.follow(types, after)
 
-    async def _follow(self, queue: asyncio.Queue[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    def recent_events(self, types: Iterable[str] = (), *, limit: int = 1000) -> RecentEvents:
+        return self.bus.recent(types, limit)
+
+    async def inbox_follow(self, position: str | None = None) -> AsyncIterator[tuple[str, MessageView | None]]:
+        return self._follow(int(position or 0))
+
+    async def _follow(self, after: int) -> AsyncIterator[tuple[str, MessageView | None]]:
         try:
+            yield str(after), None
             while True:
-                yield await queue.get()
+                self.arrival.clear()
+                for message in [each for each in self.inbox if each.number > after]:
+                    after = message.number
+                    yield str(after), message
+                await self.arrival.wait()
         finally:
-            self.events.remove(queue)
             self.reader_left.set()
 
     def receive(self, body: str, kind: MessageType = "text") -> MessageView:
@@ -272,6 +285,7 @@ class MemoryNode:
             number, f"{number:032x}", PEER_IDENTITY, PEER_NAME, kind, 1_700_000_000.0, len(body), body
         )
         self.inbox.append(message)
+        self.arrival.set()
         return message
 
     def _peer(self) -> PeerView:

@@ -32,8 +32,8 @@ class FakeService:
     def stop(self) -> None:
         self.stopped = True
 
-    def events(self) -> AsyncIterator[dict[str, Any]]:
-        return self.node.subscribe()
+    def until_stopped(self, source: AsyncIterator[Any]) -> AsyncIterator[Any]:
+        return source
 
 
 def call(service: FakeService, handler: Any, /, **fields: Any) -> Any:
@@ -46,7 +46,7 @@ def test_routes_are_unique_and_typed() -> None:
     for route in ROUTES:
         hints = get_type_hints(route.handle)
         assert hints["request"] is route.request
-        if not route.events:
+        if not route.pushes:
             assert hints["return"] == route.answer
 
 

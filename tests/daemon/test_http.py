@@ -159,38 +159,3 @@ def test_connection_of_another_user_is_closed_unanswered(
     monkeypatch.setattr("covey.daemon.peercred.os.getuid", lambda: other)
     with pytest.raises((ConnectionError, http.client.RemoteDisconnected)):
         request(daemon, "GET", "/v1/status")
-
-
-def test_events_arrive_as_they_happen(daemon: RunningDaemon) -> None:
-    connection = UnixConnection(daemon.home.api_socket)
-    connection.request("GET", "/v1/events")
-    response = connection.getresponse()
-    assert response.getheader("content-type", "").startswith("text/event-stream")
-    assert response.readline() == b": subscribed\n"
-    daemon.call(lambda: daemon.node.events[0].put_nowait({"event": "trust.pending", "time": 1.5}))
-    lines = [response.readline() for _ in range(3)]
-    assert lines[0] == b"\n"
-    assert lines[1] == b"event: trust.pending\n"
-    assert json.loads(lines[2].removeprefix(b"data: ")) == {"event": "trust.pending", "time": 1.5}
-    connection.close()
-
-
-def test_events_end_when_the_daemon_stops(daemon: RunningDaemon) -> None:
-    connection = UnixConnection(daemon.home.api_socket)
-    connection.request("GET", "/v1/events")
-    response = connection.getresponse()
-    assert response.readline() == b": subscribed\n"
-    daemon.loop.call_soon_threadsafe(daemon.daemon.stop)
-    assert response.read() == b"\n"
-    connection.close()
-
-
-def test_events_of_a_reader_that_left_are_not_kept(daemon: RunningDaemon) -> None:
-    connection = UnixConnection(daemon.home.api_socket)
-    connection.request("GET", "/v1/events")
-    assert connection.getresponse().readline() == b": subscribed\n"
-
-    assert len(daemon.node.events) == 1
-    connection.close()
-    daemon.call(daemon.node.reader_left.wait)
-    assert daemon.node.events == []

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from covey.base.errors import StateError
+from covey.base.events import NameChanged
 from covey.rendezvous.store import NAME_LEASE_US
 from covey.testing.world import SimRendezvous, World
 from tests.node.stage import Play, code_of, friends, network, start_odd, together, trust, two_rendezvous
@@ -21,9 +22,9 @@ def test_name_is_changed_at_runtime_and_the_old_one_is_free_for_others(play: Pla
         view = await a.set_name("renamed")
         assert (view.name, view.chosen, view.rendezvous, view.held, view.taken) == ("renamed", True, 2, 2, 0)
         assert a.view().name == a.name == "renamed"
-        while (event := await anext(events))["event"] != "name.changed":
+        while not isinstance(event := await anext(events), NameChanged):
             pass
-        assert (event["name"], event["before"]) == ("renamed", "a")
+        assert (event.name, event.before) == ("renamed", "a")
         assert (await b.find("renamed")).identity == a.identity
         assert await code_of(b.find("a")) == "unknown-peer"
         assert (await c.set_name("a")).held == 2

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from covey.base.errors import CoveyError, ParseError, StateError, StorageError, UsageError
+from covey.base.events import MessageDelivered, kind
 from covey.base.paths import Home
 from covey.node import Node
 from covey.node import agent as agent_module
@@ -306,13 +307,12 @@ def test_subscriber_hears_of_what_happens(play: Play) -> None:
         await asyncio.sleep(3.0)
         await world.machines["b"].stop()  # type: ignore[union-attr]
         heard = [event async for event in events]
-        kinds = [event["event"] for event in heard]
-        for kind in ("peer.connected", "trust.changed", "message.received", "message.delivered", "peer.path"):
-            assert kind in kinds
-        assert all({"event", "time"} <= event.keys() for event in heard)
-        delivered = next(event for event in heard if event["event"] == "message.delivered")
-        assert (delivered["peer"], delivered["id"]) == (a.identity, "ab" * 16)
-        assert all(event.get("peer", a.identity) == a.identity for event in heard), "a rendezvous is no peer"
+        kinds = {kind(event) for event in heard}
+        assert kinds >= {"peer.connected", "trust.changed", "message.received", "message.delivered", "peer.path"}
+        assert all(event.id and event.time and event.schema == 1 for event in heard)
+        delivered = next(event for event in heard if isinstance(event, MessageDelivered))
+        assert (delivered.peer, delivered.name, delivered.message) == (a.identity, "a", "ab" * 16)
+        assert all(getattr(event, "peer", a.identity) == a.identity for event in heard), "a rendezvous is no peer"
 
     play(scenario)
 

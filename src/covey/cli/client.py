@@ -9,6 +9,7 @@ from __future__ import annotations
 import http.client
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -26,6 +27,7 @@ __all__ = [
     "error_from",
     "not_running",
     "path_with",
+    "path_with_query",
 ]
 
 STATUS: dict[int, type[CoveyError]] = {
@@ -72,13 +74,38 @@ class Client:
 
     def get(self, path: str, answer: type[T], **query: object) -> T:
         """GET; `query` values None are left out."""
-        words = {name: _query_text(value) for name, value in query.items() if value is not None}
-        return self._request("GET", f"{path}?{urlencode(words)}" if words else path, None, answer)
+        return self._request("GET", path_with_query(path, **query), None, answer)
 
     def post(self, path: str, answer: type[T], **body: object) -> T:
         """POST a JSON object; fields that are None are left out."""
         fields = {name: value for name, value in body.items() if value is not None}
         return self._request("POST", path, msgspec.json.encode(fields), answer)
+
+    def put(self, path: str, answer: type[T], **body: object) -> T:
+        """PUT a JSON object; fields that are None are left out."""
+        fields = {name: value for name, value in body.items() if value is not None}
+        return self._request("PUT", path, msgspec.json.encode(fields), answer)
+
+    def delete(self, path: str, answer: type[T]) -> T:
+        return self._request("DELETE", path, b"{}", answer)
+
+    def stream(self, path: str, last: str | None) -> Iterator[bytes]:
+        """The lines of a stream of server-sent events, until it ends; `last` is its `Last-Event-ID`.
+
+        `UnreachableError` `daemon-gone` if it breaks, or is silent for longer than the timeout.
+        """
+        connection = self._connected()
+        try:
+            connection.request("GET", path, headers={} if last is None else {"Last-Event-ID": last})
+            response = connection.getresponse()
+            if response.status != http.client.OK:
+                raise error_from(response.status, response.read())
+            while line := response.readline():
+                yield line
+        except (OSError, http.client.HTTPException) as error:
+            raise _gone(error) from error
+        finally:
+            self.close()
 
     def _request(self, method: str, path: str, body: bytes | None, answer: type[T]) -> T:
         connection = self._connected()
@@ -97,11 +124,7 @@ class Client:
             ) from error
         except (OSError, http.client.HTTPException) as error:
             self.close()
-            raise errors.UnreachableError(
-                f"the connection to the daemon broke: {str(error) or type(error).__name__}",
-                code="daemon-gone",
-                next_step="covey daemon status",
-            ) from error
+            raise _gone(error) from error
         if response.status != http.client.OK:
             raise error_from(response.status, content)
         try:
@@ -159,6 +182,14 @@ def error_from(status: int, content: bytes) -> CoveyError:
     return cls(view.message, code=view.code, next_step=view.next_step)
 
 
+def _gone(error: Exception) -> errors.UnreachableError:
+    return errors.UnreachableError(
+        f"the connection to the daemon broke: {str(error) or type(error).__name__}",
+        code="daemon-gone",
+        next_step="covey daemon status",
+    )
+
+
 def not_running(home: Home) -> errors.UnreachableError:
     """No daemon serves this profile."""
     return errors.UnreachableError(
@@ -187,6 +218,12 @@ def path_with(prefix: str, argument: str) -> str:
     if not argument:
         raise errors.UsageError("the argument is empty")
     return f"{prefix}/{quote(argument, safe='')}"
+
+
+def path_with_query(path: str, **query: object) -> str:
+    """`path?name=value...`, without those that are None."""
+    words = {name: _query_text(value) for name, value in query.items() if value is not None}
+    return f"{path}?{urlencode(words)}" if words else path
 
 
 def _query_text(value: object) -> Any:

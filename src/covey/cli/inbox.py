@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import sys
 from functools import partial
-from typing import Annotated
+from typing import Annotated, NoReturn
 
+import msgspec
 import typer
 
+from covey.base.errors import CoveyError, UsageError
 from covey.base.schema import CountView, Items, MessageView
 from covey.cli import bodies, render
 from covey.cli.client import path_with
 from covey.cli.command import Call, Outcome, command, group
+from covey.cli.follow import follow as follow_stream
 
 __all__ = ["acknowledge", "clear", "list_messages", "register", "show"]
 
@@ -20,7 +23,9 @@ PREVIEW = 60
 
 AllOption = Annotated[bool, typer.Option("--all", help="Also those that are acknowledged.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most this many.")]
-AfterOption = Annotated[int, typer.Option("--after", metavar="N", min=0, help="Only those with a higher number.")]
+AfterOption = Annotated[
+    int | None, typer.Option("--after", metavar="N", min=0, help="Only those with a higher number.", show_default=False)
+]
 
 
 def register(app: typer.Typer) -> None:
@@ -33,10 +38,28 @@ def register(app: typer.Typer) -> None:
     app.add_typer(inbox, name="inbox")
 
 
-def list_messages(call: Call, all: AllOption = False, limit: LimitOption = 100, after: AfterOption = 0) -> Outcome:
-    """List the messages that arrived."""
+def list_messages(
+    call: Call,
+    all: AllOption = False,
+    limit: LimitOption = 100,
+    after: AfterOption = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Show every message as it arrives.")] = False,
+    ack: Annotated[
+        bool, typer.Option("--ack", help="With --follow: acknowledge each message once it is written.")
+    ] = False,
+) -> Outcome:
+    """List the messages that arrived.
+
+    With --follow: the unread ones in full, then every new one, until Ctrl-C (exit code 130). None is missed or shown
+    twice, also when the daemon restarts. Listing, showing and following leave a message unread; `inbox ack` marks it
+    as read, or --ack does as soon as it is on standard output.
+    """
+    if follow:
+        return _follow(call, 0 if all and after is None else after, acknowledge=ack)
+    if ack:
+        raise UsageError("--ack goes with --follow", next_step="covey inbox ack NUMBER")
     with call.client() as client:
-        found = client.get("/v1/inbox", Items[MessageView], all=all, limit=limit, after=after)
+        found = client.get("/v1/inbox", Items[MessageView], all=all, limit=limit, after=after or 0)
     next_step = ""
     if len(found.items) == limit:
         next_step = f"covey inbox --after {found.items[-1].number}"
@@ -75,6 +98,42 @@ def clear(
     with call.client() as client:
         result = client.post("/v1/inbox/clear", CountView, all=all)
     return Outcome(result, partial(render.line, f"{result.count} removed"))
+
+
+def _follow(call: Call, after: int | None, *, acknowledge: bool) -> NoReturn:
+    """`after`: all above this number; None begins with the unread ones."""
+    written: list[int] = []
+
+    def acknowledge_written() -> None:
+        """What could not be acknowledged because the daemon went away is, when it is back."""
+        if written:
+            with call.client() as client:
+                client.post("/v1/inbox/acknowledge", CountView, numbers=written)
+            written.clear()
+
+    for frame in follow_stream(
+        call, "/v1/inbox/follow", None if after is None else str(after), on_connected=acknowledge_written
+    ):
+        message = msgspec.json.decode(frame.data, type=MessageView)
+        if call.json:
+            render.document(message)
+        else:
+            render.line(_one_line(message))
+        render.flush()
+        if acknowledge:
+            written.append(message.number)
+            try:
+                acknowledge_written()
+            except CoveyError as error:
+                if error.code not in ("not-running", "daemon-gone"):
+                    raise
+    raise AssertionError("following never ends by itself")
+
+
+def _one_line(message: MessageView) -> str:
+    text = f"(binary, {message.size} bytes)" if message.type == "binary" else message.body
+    sender = message.sender_name or message.sender
+    return render.safe(f"{message.number}  {render.when(message.received)}  {sender}  {text}")
 
 
 def _show_list(items: list[MessageView]) -> None:

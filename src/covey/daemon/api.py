@@ -12,13 +12,18 @@ import binascii
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+import msgspec
 
 from covey.base.constants import MESSAGE_LIMIT
 from covey.base.errors import LimitError, NotFoundError, UsageError
+from covey.base.events import AnyEvent, RecentEvents, kind
 from covey.base.schema import CountView, Items, MessageView, NameView, NodeView, PeerView, PingView, SendView
 from covey.daemon import openapi, requests
+from covey.daemon.sse import Push
 from covey.node import Node, Stream
+from covey.node.bus import Follower
 
 __all__ = ["BATCH_BODY_LIMIT", "BODY_LIMIT", "ROUTES", "Route", "Service"]
 
@@ -27,6 +32,9 @@ BODY_LIMIT = 2 * 1024 * 1024
 
 BATCH_BODY_LIMIT = 16 * 1024 * 1024
 """Largest batch body, bytes. Ours."""
+
+
+T = TypeVar("T")
 
 
 class Service(Protocol):
@@ -40,8 +48,8 @@ class Service(Protocol):
     def stop(self) -> None:
         """Begin to drain; returns at once."""
 
-    def events(self) -> AsyncIterator[dict[str, Any]]:
-        """The node's events until the daemon stops."""
+    def until_stopped(self, source: AsyncIterator[T]) -> AsyncIterator[T]:
+        """What `source` gives until the daemon stops."""
 
 
 @dataclass(frozen=True)
@@ -51,12 +59,12 @@ class Route:
     method: str
     path: str
     handle: Callable[[Service, Any], Awaitable[Any]]
-    request: type
+    request: type[msgspec.Struct]
     answer: Any
     summary: str
     limit: int = BODY_LIMIT
-    events: bool = False
-    """The answer is a stream of server-sent events, taken from `Service.events`."""
+    pushes: bool = False
+    """`handle` returns an iterator of `sse.Push`, sent as server-sent events whose data is of type `answer`."""
 
 
 async def status(service: Service, request: requests.Nothing) -> NodeView:
@@ -166,8 +174,16 @@ async def open_stream(service: Service, request: requests.StreamRequest) -> requ
     return service.offer_stream(await service.node.open(request.peer, request.service))
 
 
-async def events(service: Service, request: requests.Nothing) -> AsyncIterator[dict[str, Any]]:
-    return service.events()
+async def inbox_follow(service: Service, request: requests.FollowRequest) -> AsyncIterator[Push]:
+    return service.until_stopped(_message_pushes(await service.node.inbox_follow(request.last_event_id)))
+
+
+async def events(service: Service, request: requests.EventsRequest) -> AsyncIterator[Push]:
+    return service.until_stopped(_event_pushes(service.node.subscribe(request.chosen, after=request.last_event_id)))
+
+
+async def recent_events(service: Service, request: requests.RecentEventsRequest) -> RecentEvents:
+    return service.node.recent_events(request.chosen, limit=request.limit)
 
 
 async def stop(service: Service, request: requests.Nothing) -> requests.StopView:
@@ -231,6 +247,15 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/inbox", inbox_list, requests.InboxRequest, _Messages, "Messages that arrived."),
     Route(
         "GET",
+        "/v1/inbox/follow",
+        inbox_follow,
+        requests.FollowRequest,
+        MessageView,
+        "The unread messages and every new one, as server-sent events.",
+        pushes=True,
+    ),
+    Route(
+        "GET",
         "/v1/inbox/{id}",
         inbox_show,
         requests.MessageRequest,
@@ -265,14 +290,33 @@ ROUTES: tuple[Route, ...] = (
         "GET",
         "/v1/events",
         events,
-        requests.Nothing,
-        dict[str, Any],
+        requests.EventsRequest,
+        AnyEvent,
         "Everything that changes, as server-sent events.",
-        events=True,
+        pushes=True,
+    ),
+    Route(
+        "GET",
+        "/v1/events/recent",
+        recent_events,
+        requests.RecentEventsRequest,
+        RecentEvents,
+        "The events that are remembered, the oldest first.",
     ),
     Route("POST", "/v1/stop", stop, requests.Nothing, requests.StopView, "Stop the daemon, cleanly."),
     Route("GET", "/v1/openapi.json", describe, requests.Nothing, dict[str, Any], "This description."),
 )
+
+
+async def _event_pushes(follower: Follower) -> AsyncIterator[Push]:
+    yield Push(follower.position)
+    async for event in follower:
+        yield Push(event.id, kind(event), event)
+
+
+async def _message_pushes(source: AsyncIterator[tuple[str, MessageView | None]]) -> AsyncIterator[Push]:
+    async for position, message in source:
+        yield Push(position, "message" if message else "", message)
 
 
 def _is_named(peer: PeerView, text: str) -> bool:

@@ -8,7 +8,7 @@ client may send `Covey-Timeout: SECONDS`: what takes longer is given up with `ti
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -21,6 +21,7 @@ from starlette.routing import Route as StarletteRoute
 from covey.base import errors
 from covey.base.errors import CoveyError
 from covey.base.schema import ErrorView
+from covey.daemon import sse
 from covey.daemon.api import ROUTES, Route, Service
 from covey.daemon.logs import get_logger
 
@@ -45,8 +46,8 @@ parent's."""
 TIMEOUT_HEADER = "covey-timeout"
 """Request header: seconds the client is willing to wait."""
 
-KEEPALIVE_SECONDS = 15.0
-"""A comment is sent on a silent event stream this often, so that a dead reader is noticed. Ours."""
+_LAST_EVENT_ID = "last_event_id"
+"""The field of a request that the `Last-Event-ID` header fills, since browsers send it by themselves."""
 
 _log = get_logger("covey.daemon.http")
 
@@ -97,9 +98,9 @@ def _endpoint(service: Service, route: Route) -> Callable[[Request], Awaitable[R
             async with asyncio.timeout(_allowed_seconds(request)):
                 arguments = await _read_request(request, route)
                 answer = await route.handle(service, arguments)
-            if route.events:
+            if route.pushes:
                 return StreamingResponse(
-                    _event_lines(answer),
+                    sse.lines(answer),
                     media_type="text/event-stream",
                     headers={"cache-control": "no-store"},
                 )
@@ -125,6 +126,9 @@ async def _read_request(request: Request, route: Route) -> Any:
     try:
         if route.method == "GET":
             fields: dict[str, str] = {**request.query_params, **request.path_params}
+            last = request.headers.get("last-event-id")
+            if last is not None and _LAST_EVENT_ID in route.request.__struct_fields__:
+                fields[_LAST_EVENT_ID] = last
             return msgspec.convert(fields, route.request, strict=False)
         return msgspec.json.decode(await _bounded_body(request, route.limit) or b"{}", type=route.request)
     except msgspec.ValidationError as error:
@@ -162,26 +166,6 @@ def _allowed_seconds(request: Request) -> float | None:
 
 def _json(status: int, body: bytes) -> Response:
     return Response(body, status, media_type="application/json")
-
-
-async def _event_lines(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
-    """Server-sent events: `event: NAME`, `data: JSON`; a comment first, so that the reader knows it is
-    subscribed."""
-    waiting = asyncio.ensure_future(anext(events, None))
-    try:
-        yield b": subscribed\n\n"
-        while True:
-            done, _ = await asyncio.wait((waiting,), timeout=KEEPALIVE_SECONDS)
-            if not done:
-                yield b": still here\n\n"
-                continue
-            event = waiting.result()
-            if event is None:
-                return
-            yield b"event: %b\ndata: %b\n\n" % (str(event["event"]).encode(), msgspec.json.encode(event))
-            waiting = asyncio.ensure_future(anext(events, None))
-    finally:
-        waiting.cancel()
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:

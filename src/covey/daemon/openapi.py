@@ -32,7 +32,7 @@ def document(routes: Sequence[Route], *, version: str) -> dict[str, Any]:
             "responses": {
                 "200": {
                     "description": "Done.",
-                    "content": {"text/event-stream" if route.events else "application/json": {"schema": answer}},
+                    "content": {"text/event-stream" if route.pushes else "application/json": {"schema": answer}},
                 },
                 "default": {
                     "description": "It failed; `code` is stable.",

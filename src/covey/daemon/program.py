@@ -12,7 +12,7 @@ import contextlib
 import os
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from covey.base.errors import CoveyError, StateError
 from covey.base.exit_codes import exit_code
@@ -33,6 +33,7 @@ __all__ = ["Daemon", "MakeNode", "main", "run"]
 CLOSE_SECONDS = 8.0
 """The node has this long to close. Ours; with `server.DRAIN_SECONDS` less than `covey daemon stop` waits."""
 
+T = TypeVar("T")
 MakeNode = Callable[[Home, Settings], Node]
 
 _log = get_logger("covey.daemon")
@@ -101,25 +102,22 @@ class Daemon:
     def offer_stream(self, stream: Stream) -> StreamView:
         return self._offers.offer(stream)
 
-    def events(self) -> AsyncIterator[dict[str, Any]]:
-        """The node's events from now on, until the daemon stops."""
-        return self._until_stopped(self.node.subscribe())
-
-    async def _until_stopped(self, source: AsyncIterator[dict[str, Any]]) -> AsyncIterator[dict[str, Any]]:
+    async def until_stopped(self, source: AsyncIterator[T]) -> AsyncIterator[T]:
+        """What `source` gives until the daemon stops."""
         stopping = asyncio.ensure_future(self._stopping.wait())
-        event: asyncio.Future[dict[str, Any] | None] | None = None
+        item: asyncio.Future[T | None] | None = None
         try:
             while True:
-                event = asyncio.ensure_future(_next(source))
-                await asyncio.wait((event, stopping), return_when=asyncio.FIRST_COMPLETED)
-                value = event.result() if event.done() else None
+                item = asyncio.ensure_future(_next(source))
+                await asyncio.wait((item, stopping), return_when=asyncio.FIRST_COMPLETED)
+                value = item.result() if item.done() else None
                 if value is None:
                     return
                 yield value
         finally:
             stopping.cancel()
-            if event is not None:
-                event.cancel()
+            if item is not None:
+                item.cancel()
 
     async def serve(self, starter: Starter) -> None:
         """Run until `stop`. `starter` hears of it when both sockets accept; an error before that is
@@ -182,5 +180,5 @@ async def _first(task: asyncio.Task[None] | asyncio.Future[None], other: Awaitab
         await task
 
 
-async def _next(events: AsyncIterator[dict[str, Any]]) -> dict[str, Any] | None:
-    return await anext(events, None)
+async def _next(source: AsyncIterator[T]) -> T | None:
+    return await anext(source, None)

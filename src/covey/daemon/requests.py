@@ -20,12 +20,15 @@ __all__ = [
     "BatchMessage",
     "BatchRequest",
     "ClearRequest",
+    "EventsRequest",
+    "FollowRequest",
     "HandshakeRequest",
     "InboxRequest",
     "MessageRequest",
     "NameRequest",
     "Nothing",
     "PeerRequest",
+    "RecentEventsRequest",
     "RejectRequest",
     "ReleaseRequest",
     "SendRequest",
@@ -41,6 +44,7 @@ PeerText = Annotated[str, Meta(min_length=1, max_length=200, description="A name
 MessageId = Annotated[str, Meta(pattern="^[0-9a-f]{32}$", description="32 hex digits, made by the sender.")]
 Seconds = Annotated[float, Meta(ge=0)]
 ReasonText = Annotated[str, Meta(max_length=1000)]
+EventTypes = Annotated[str, Meta(max_length=1000, description="Names, or families as `message.*`; commas between.")]
 
 
 class Nothing(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -145,6 +149,35 @@ class ClearRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Also those that are not acknowledged."""
 
 
+class FollowRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where to begin in the inbox: the `id` of the last message that was handled; without one, the unread ones."""
+
+    last_event_id: str | None = None
+
+
+class EventsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which events, and after which."""
+
+    types: EventTypes = ""
+    last_event_id: str | None = None
+    """Also taken from the header `Last-Event-ID`."""
+
+    @property
+    def chosen(self) -> list[str]:
+        return _words(self.types)
+
+
+class RecentEventsRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Which of the remembered events."""
+
+    types: EventTypes = ""
+    limit: Annotated[int, Meta(ge=1, le=1024)] = 1024
+
+    @property
+    def chosen(self) -> list[str]:
+        return _words(self.types)
+
+
 class StreamRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A stream to a service of a peer."""
 
@@ -165,3 +198,7 @@ class StopView(msgspec.Struct, frozen=True):
 
     stopping: bool
     pid: int
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in (part.strip() for part in text.split(",")) if word]

@@ -12,7 +12,18 @@ from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
+import msgspec
+
 from covey.base.errors import CoveyError, StateError
+from covey.base.events import (
+    PeerConnected,
+    PeerDisconnected,
+    PeerEvent,
+    PeerForked,
+    PeerPath,
+    RendezvousChanged,
+    TrustChanged,
+)
 from covey.base.paths import Home
 from covey.base.types import Endpoint, Identity, endpoint_text, identity_text
 from covey.core import events
@@ -180,10 +191,12 @@ class Agent:
         self._wall_floor = max(self.host.wall_us(), self._wall_floor)
         return self._wall_floor
 
-    def publish(self, event: str, peer: Identity, **details: Any) -> None:
+    def publish(self, event: PeerEvent, peer: Identity) -> None:
         """Tells followers; sessions with the rendezvous are no news about peers."""
         if self._client(peer) is None:
-            self.bus.publish(event, self.host.wall_us() / 1e6, peer=identity_text(peer), **details)
+            known = self.book.get(peer)
+            event = msgspec.structs.replace(event, peer=identity_text(peer), name=known.name if known else "")
+            self.bus.publish(event, self.host.wall_us() / 1e6)
 
     async def await_trust(self, identity: Identity, seconds: float) -> None:
         """Until the peer has answered our request, at most this long."""
@@ -210,11 +223,11 @@ class Agent:
         match event:
             case events.ConnectionLive(connection, resumed):
                 self._on_live(connection)
-                self.publish("peer.connected", connection.peer, resumed=resumed)
+                self.publish(PeerConnected(resumed=resumed), connection.peer)
             case events.ConnectionStalled(connection):
                 self._on_stalled(connection)
             case events.ConnectionClosed(connection, _, reason):
-                self.publish("peer.disconnected", connection.peer, reason=reason)
+                self.publish(PeerDisconnected(reason=reason), connection.peer)
             case events.HandshakeConfirmed(identity, key, timestamp):
                 settings = self.files.store.settings
                 self._save(lambda: settings.set_handshake_timestamp(identity, key, timestamp))
@@ -240,7 +253,7 @@ class Agent:
             # The log we keep does not say so: two valid branches exist, and which one is the owner's nobody can tell.
             settings, key = self.files.store.settings, _fork_key(log.identity)
             self._save(lambda: settings.set(key, 1))
-            self.publish("peer.forked", log.identity)
+            self.publish(PeerForked(), log.identity)
 
     def is_forked(self, identity: Identity) -> bool:
         """Two different rotations of this identity exist: existing trust stays with the branch seen first, new trust
@@ -266,7 +279,7 @@ class Agent:
         if direct:
             self._background(lambda: self.book.remember_candidates(connection.peer, direct[-_KNOWN_CANDIDATES:]))
         active = session.active.route
-        self.publish("peer.path", connection.peer, direct=not active.relayed, remote=endpoint_text(active.remote))
+        self.publish(PeerPath(direct=not active.relayed, remote=endpoint_text(active.remote)), connection.peer)
 
     def _on_trust(self, applied: Applied) -> None:
         peer = applied.peer
@@ -277,7 +290,7 @@ class Agent:
             connection.admit()
             self.transport.wake()
         if applied.changed:
-            self.publish("trust.changed", peer.identity, state=peer.trust, name=peer.name, reason=peer.reason)
+            self.publish(TrustChanged(state=peer.trust, reason=peer.reason), peer.identity)
             if peer.trust != "requested":
                 for future in self._trust_waits.pop(peer.identity, []):
                     if not future.done():
@@ -304,7 +317,7 @@ class Agent:
             before, self._reached = self._reached, sum(client.connected for client in self.clients)
             if self._reached > before:
                 self.mail.hope()
-            self.bus.publish("rendezvous.changed", self.host.wall_us() / 1e6)
+            self.bus.publish(RendezvousChanged(), self.host.wall_us() / 1e6)
 
     async def _on_draining(self, client: RendezvousClient) -> bool:
         """A rendezvous is about to stop: what it relays for us goes another way first."""

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Callable, Sequence
-from typing import Any, Final, Protocol
+from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from covey.base.constants import MESSAGE_LIMIT
 from covey.base.errors import LimitError, UsageError
+from covey.base.events import MessageDelivered, MessageReceived, MessageRefused, PeerEvent
 from covey.base.schema import MessageType, MessageView, SendView
 from covey.base.types import Identity
 from covey.node import views
@@ -31,10 +33,23 @@ _NUMBER_LIMIT: Final = (1 << 63) - 1
 """Highest number that the database can hold; no message has it."""
 
 
+class _Place(NamedTuple):
+    """A position in the inbox: of the messages after number `after`, those up to `unread_until` count only if they
+    are unread, all above do. A follower begins with the unread ones, and afterwards misses nothing, also not what
+    somebody else acknowledges first."""
+
+    after: int
+    unread_until: int
+
+    @property
+    def text(self) -> str:
+        return str(self.after) if self.after >= self.unread_until else f"{self.after}:{self.unread_until}"
+
+
 class Publish(Protocol):
     """Tells the node's followers about an event that concerns a peer."""
 
-    def __call__(self, event: str, peer: Identity, **details: Any) -> None: ...
+    def __call__(self, event: PeerEvent, peer: Identity) -> None: ...
 
 
 class Mail:
@@ -173,10 +188,14 @@ class Mail:
                 courier.hope()
 
     def settled(self, recipient: Identity, ids: list[bytes]) -> None:
-        self._finish(recipient, ids, "delivered ", "message.delivered")
+        self._finish(recipient, ids, "delivered ")
+        for each in ids:
+            self._publish(MessageDelivered(message=each.hex()), recipient)
 
     def refused(self, recipient: Identity, ids: list[bytes], reason: str) -> None:
-        self._finish(recipient, ids, f"refused {reason}", "message.refused")
+        self._finish(recipient, ids, f"refused {reason}")
+        for each in ids:
+            self._publish(MessageRefused(message=each.hex(), reason=reason), recipient)
 
     async def refuse_all(self, recipient: Identity) -> None:
         """Nothing queued for this recipient will ever be sent: it is not trusted (any more)."""
@@ -234,13 +253,12 @@ class Mail:
         if not waiting:
             self._waiting.pop((recipient, id), None)
 
-    def _finish(self, recipient: Identity, ids: list[bytes], result: str, event: str) -> None:
+    def _finish(self, recipient: Identity, ids: list[bytes], result: str) -> None:
         self.queued[recipient] = max(0, self.queued.get(recipient, 0) - len(ids))
         for message_id in ids:
             for future in self._waiting.get((recipient, message_id), ()):
                 if not future.done():
                     future.set_result(result)
-            self._publish(event, recipient, id=message_id.hex())
 
     # --- in --------------------------------------------------------------------------------------------------------
 
@@ -249,8 +267,7 @@ class Mail:
         self.unread += count
         for event in self._followers:
             event.set()
-        peer = self.book.get(sender)
-        self._publish("message.received", sender, name=peer.name if peer is not None else "", count=count)
+        self._publish(MessageReceived(count=count), sender)
 
     async def follow(self, acknowledge: bool) -> AsyncIterator[MessageView]:
         """The unread messages, then every new one, until the node closes."""
@@ -269,6 +286,44 @@ class Mail:
                     if acknowledge:
                         await self.acknowledge([message.number])
                 if not page:
+                    await arrival.wait()
+        finally:
+            self._followers.discard(arrival)
+
+    async def follow_from(self, position: str | None) -> AsyncIterator[tuple[str, MessageView | None]]:
+        """See `Node.inbox_follow`."""
+        place = None if position is None else _parse_place(position)
+        last = await self.committer.run(self.inbox.last)
+        if place is not None and max(place) > last:
+            raise UsageError(
+                f"position {position} is beyond the last message, {last}: this inbox was restored from a backup",
+                code="bad-position",
+                next_step="begin again without a position",
+            )
+        return self._follow_from(place or _Place(0, last))
+
+    async def _follow_from(self, place: _Place) -> AsyncIterator[tuple[str, MessageView | None]]:
+        arrival = asyncio.Event()
+        self._followers.add(arrival)
+        try:
+            yield place.text, None
+            while not self._is_closed():
+                arrival.clear()
+                catching_up = place.after < place.unread_until
+                page = await self.listing(all=not catching_up, limit=_PAGE, after=place.after, bodies=True)
+                for message in page:
+                    if catching_up and message.number > place.unread_until:
+                        break
+                    place = _Place(message.number, place.unread_until)
+                    yield place.text, message
+                    if self._is_closed():
+                        return
+                else:
+                    if len(page) == _PAGE:
+                        continue
+                if catching_up:
+                    place = _Place(place.unread_until, place.unread_until)
+                elif not page:
                     await arrival.wait()
         finally:
             self._followers.discard(arrival)
@@ -326,6 +381,13 @@ def encode_body(body: Any, type: MessageType | None) -> tuple[MessageType, bytes
         return "json", msgspec.json.encode(body)
     except (TypeError, ValueError, RecursionError) as error:
         raise UsageError(f"this cannot be sent as json: {error}", code="bad-json") from error
+
+
+def _parse_place(text: str) -> _Place:
+    match = re.fullmatch(r"([0-9]{1,18})(?::([0-9]{1,18}))?", text)
+    if match is None:
+        raise UsageError(f"{text[:40]!r} is not a position in the inbox", code="bad-position")
+    return _Place(int(match[1]), int(match[2] or 0))
 
 
 def parse_id(text: str) -> bytes:

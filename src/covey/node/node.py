@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, Literal
 
 from covey.base.errors import NotFoundError, RefusedError, StateError, UsageError
+from covey.base.events import NameChanged, RecentEvents
 from covey.base.paths import Home
 from covey.base.schema import MessageType, MessageView, NameView, NodeView, PeerView, PingView, SendView
 from covey.base.types import Endpoint, address_text, check_name, endpoint_text, identity_text, parse_endpoint
@@ -16,7 +17,7 @@ from covey.net.host import Host
 from covey.net.real import RealHost
 from covey.node import views
 from covey.node.agent import RESERVED_SERVICES, Agent, Files
-from covey.node.bus import Bus
+from covey.node.bus import RING, Bus, Follower
 from covey.node.findings import findings
 from covey.node.mail import encode_body
 from covey.node.naming import made_up_name
@@ -97,6 +98,7 @@ class Node:
         try:
             files = Files(self.home, host, durable=self._durable)
             name, ticket = files.remember(self._wanted_name, self._wanted_ticket)
+            self._bus.begin(host.wall_us())
             agent = Agent(host, files, name=name, ticket=ticket, listen=self._listen, bus=self._bus)
         except BaseException:
             if files is not None:
@@ -189,16 +191,24 @@ class Node:
         before = agent.name
         await agent.naming.change(name, wait)
         if name != before:
-            self._bus.publish("name.changed", agent.host.wall_us() / 1e6, name=name, before=before)
+            self._bus.publish(NameChanged(name=name, before=before), agent.host.wall_us() / 1e6)
         return self.name_view()
 
     async def release_name(self, *, wait: float = 5.0) -> NameView:
         """Gives the chosen name up, so that another agent may have it, and goes by one made up from the identity."""
         return await self.set_name(made_up_name(self._running.credentials.identity), wait=wait)
 
-    def subscribe(self) -> AsyncIterator[dict[str, Any]]:
-        """Everything that changes from now on, as {"event": ..., "time": ..., ...}."""
-        return self._bus.follow()
+    def subscribe(self, types: Iterable[str] = (), *, after: str | None = None) -> Follower:
+        """Everything that changes from now on, or after the event with an id: an asynchronous iterator of `Event`s.
+
+        `types` are names, or families as `message.*`; none means all (`base.events`). Who is too slow, or asks for
+        what is forgotten, gets a `Gap`. It ends when the node closes. UsageError (`unknown-event`, `bad-event-id`).
+        """
+        return self._bus.follow(types, after)
+
+    def recent_events(self, types: Iterable[str] = (), *, limit: int = RING) -> RecentEvents:
+        """The newest `limit` events that are remembered, and where to `subscribe` for what follows."""
+        return self._bus.recent(types, limit)
 
     # --- peers -----------------------------------------------------------------------------------------------------
 
@@ -366,6 +376,14 @@ class Node:
         when the program died is given again.
         """
         return self._running.mail.follow(acknowledge)
+
+    async def inbox_follow(self, position: str | None = None) -> AsyncIterator[tuple[str, MessageView | None]]:
+        """The unread messages, then every new one, each with the position after it; nothing is acknowledged.
+
+        First comes the position alone. With the last position that was handled it goes on exactly there, also in
+        another run of the node. Ends when the node closes. UsageError (`bad-position`).
+        """
+        return await self._running.mail.follow_from(position)
 
     async def inbox_list(
         self, *, all: bool = False, limit: int = 100, after: int = 0, bodies: bool = True
