@@ -18,9 +18,11 @@ from typing import Any, TypeVar
 from covey.base.types import Identity
 from covey.core.connection import Connection
 from covey.core.endpoint import Endpoint
-from covey.core.events import Event
+from covey.core.events import ConnectionLive, Event, StreamReadable
 from covey.core.handshake import Target
+from covey.core.limits import LIFETIMES, Lifetimes
 from covey.core.path import Route
+from covey.core.stream import Stream
 from covey.crypto.credentials import Credentials
 
 WALL_START = 1_800_000_000_000_000
@@ -42,15 +44,27 @@ class Side:
         self.name = name
         self.address = address or (name, 4000)
         self.source = source
+        self.clock_error_us = 0
+        """How far this side's wall clock is ahead."""
         self.credentials, _ = Credentials.create(source.randbytes, WALL_START)
         self.endpoint = self._endpoint()
         self.events: list[Event] = []
         self.on_event: Callable[[Event], None] | None = None
 
     def _endpoint(self) -> Endpoint:
-        endpoint = Endpoint(self.credentials, wall=self.wire.wall, random=self.source.randbytes)
+        endpoint = Endpoint(
+            self.credentials, wall=self.wall, random=self.source.randbytes, lifetimes=self.wire.lifetimes
+        )
         endpoint.set_ports([(0, 6 if ":" in self.address[0] else 4)])
         return endpoint
+
+    def wall(self) -> int:
+        return self.wire.wall() + self.clock_error_us
+
+    def adopt(self, credentials: Credentials) -> None:
+        """New keys, as a node takes them up."""
+        self.credentials = credentials
+        self.endpoint.adopt(self.wire.now, credentials)
 
     @property
     def identity(self) -> Identity:
@@ -94,7 +108,9 @@ class Wire:
         duplicate: float = 0.0,
         corrupt: float = 0.0,
         mtu: int = 65_535,
+        lifetimes: Lifetimes = LIFETIMES,
     ) -> None:
+        self.lifetimes = lifetimes
         self.random = random.Random(seed)
         self.seed = seed
         self.now = 1000.0
@@ -231,3 +247,42 @@ class Wire:
             side = self.sides.get(target)
             if side is not None and train:
                 side.endpoint.receive(self.now, memoryview(train), segment, 0, source)
+
+
+def admit(event: Event) -> None:
+    if isinstance(event, ConnectionLive):
+        event.connection.admit()
+
+
+class Chatter:
+    """A stream from one side to the other with something on it all the time."""
+
+    def __init__(self, wire: Wire, source: Side, target: Side, *, pause: float = 0.2, size: int = 1000) -> None:
+        self.wire, self.source, self.target = wire, source, target
+        self.random = random.Random(5)
+        self.pause, self.size = pause, size
+        self.sent, self.received = bytearray(), bytearray()
+        self.stream: Stream = source.connection(target).open("chatter")
+        self.running = True
+        before = target.on_event
+
+        def on_event(event: Event) -> None:
+            if before is not None:
+                before(event)
+            if isinstance(event, StreamReadable) and event.stream.id == self.stream.id:
+                self.received.extend(event.stream.read())
+
+        target.on_event = on_event
+        self._tick()
+
+    def _tick(self) -> None:
+        if self.running:
+            data = self.random.randbytes(self.size)
+            self.sent += data
+            self.stream.write(data)
+            self.wire.after(self.pause, self._tick)
+
+    def stop(self) -> None:
+        self.running = False
+        assert self.wire.run(15, until=lambda: len(self.received) == len(self.sent)), len(self.received)
+        assert self.received == self.sent

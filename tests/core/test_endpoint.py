@@ -369,7 +369,7 @@ def test_streams_survive_a_dead_network_in_spite_of_new_keys(seconds: float) -> 
     assert collect(wire, offered(b)[0]) == data
     assert a.connection(b) is connection
     assert not a.of(ConnectionClosed) + b.of(ConnectionClosed)
-    if seconds > limits.HARD_SECONDS:
+    if seconds > limits.LIFETIMES.hard_seconds:
         assert connection.session is not session
 
 

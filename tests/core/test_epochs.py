@@ -128,12 +128,12 @@ def test_wire_epoch_wraps() -> None:
 
 def test_due_is_a_matter_of_time_packets_and_bytes() -> None:
     initiator, _ = both(now=10.0)
-    assert not initiator.due(10.0 + limits.REKEY_SECONDS - 0.001)
-    assert initiator.due(10.0 + limits.REKEY_SECONDS)
-    initiator.packets = limits.REKEY_PACKETS
+    assert not initiator.due(10.0 + limits.LIFETIMES.rekey_seconds - 0.001)
+    assert initiator.due(10.0 + limits.LIFETIMES.rekey_seconds)
+    initiator.packets = limits.LIFETIMES.rekey_packets
     assert initiator.worn
     assert initiator.due(10.0)
-    initiator.packets, initiator.bytes = 0, limits.REKEY_BYTES
+    initiator.packets, initiator.bytes = 0, limits.LIFETIMES.rekey_bytes
     assert initiator.due(10.0)
     initiator.offer()
     assert not initiator.due(10.0)
@@ -148,9 +148,9 @@ def test_counters_begin_anew_with_a_new_key() -> None:
 
 def test_exhausted_is_a_matter_of_packets_and_time() -> None:
     initiator, _ = both(now=10.0)
-    assert not initiator.exhausted(10.0 + limits.HARD_SECONDS - 0.001)
-    assert initiator.exhausted(10.0 + limits.HARD_SECONDS)
-    initiator.packets = limits.HARD_PACKETS
+    assert not initiator.exhausted(10.0 + limits.LIFETIMES.hard_seconds - 0.001)
+    assert initiator.exhausted(10.0 + limits.LIFETIMES.hard_seconds)
+    initiator.packets = limits.LIFETIMES.hard_packets
     assert initiator.exhausted(10.0)
 
 

@@ -33,15 +33,17 @@ from covey.core.events import (
 )
 from covey.core.halves import Halves
 from covey.core.handshake import Accepted, Established, Target
-from covey.core.handshakes import Handshakes
+from covey.core.handshakes import NO_ANSWER, Handshakes
 from covey.core.introduction import Introduction
 from covey.core.keyring import Keyring
 from covey.core.path import Route
 from covey.core.relay import RelayTable
+from covey.core.renewals import Renewals
 from covey.core.schedule import Schedule
 from covey.core.sender import Train
 from covey.core.session import CloseCode, Session
 from covey.core.stream import StreamCode
+from covey.crypto.certificates import Delegation, TransportCertificate
 from covey.crypto.credentials import Credentials
 from covey.crypto.events import KeyLog
 from covey.crypto.ratchet import Encapsulate, encapsulate
@@ -68,6 +70,7 @@ class Endpoint:
         wall: Callable[[], int],
         random: Callable[[int], bytes],
         encapsulate: Encapsulate = encapsulate,
+        lifetimes: limits.Lifetimes = limits.LIFETIMES,
     ) -> None:
         self.credentials = credentials
         self.scratch = bytearray(65_536)
@@ -85,6 +88,8 @@ class Endpoint:
         """Microseconds since the epoch, now."""
         self._random = random
         self._encapsulate = encapsulate
+        self._lifetimes = lifetimes
+        self._renewals = Renewals(random, lifetimes)
         self._halves = Halves(random(32))
         self._sessions: dict[int, Session] = {}
         self._unverified: OrderedDict[int, Session] = OrderedDict()
@@ -137,7 +142,12 @@ class Endpoint:
     def deadline(self) -> float | None:
         """When `expire` is due, seconds; None for never."""
         due = self._housekeeping_at
-        for at in (self.handshakes.deadline(), self.introduction.deadline(), self._schedule.next()):
+        for at in (
+            self.handshakes.deadline(),
+            self.introduction.deadline(),
+            self._renewals.deadline(),
+            self._schedule.next(),
+        ):
             if at is not None and (due is None or at < due):
                 due = at
         return due
@@ -148,6 +158,7 @@ class Endpoint:
             session.expire(now)
         self.handshakes.expire(now)
         self.introduction.expire(now)
+        self._renew(now)
         if self._housekeeping_at is None or now >= self._housekeeping_at:
             self._housekeep(now)
         self._settle(now)
@@ -179,6 +190,21 @@ class Endpoint:
         chosen = self.keyring.add(log)
         if chosen.forked and not (known is not None and known.forked):
             self.emit(LogLearnt(chosen))
+        self._reconsider(log.identity)
+
+    def saw_delegation(self, identity: Identity, sequence: int, counter: int) -> None:
+        """A verified record names this delegation: no lower one is accepted any more (PROTOCOL 2, 3)."""
+        self.keyring.saw_delegation(identity, sequence, counter)
+        self._reconsider(identity)
+
+    def adopt(self, now: float, credentials: Credentials) -> None:
+        """We speak with other keys or certificates from now on; the peers we are connected with get to know them."""
+        self.credentials = credentials
+        current = credentials.current.certificate.raw
+        sessions = [connection.session for connection in self.connections.values()]
+        self._renewals.want_all(
+            now, [session for session in sessions if session is not None and session.own_certificate != current]
+        )
 
     def log_of(self, identity: Identity) -> KeyLog | None:
         return self.keyring.log_of(identity)
@@ -275,6 +301,8 @@ class Endpoint:
         connection = self.connections.get(identity)
         if connection is not None and not connection.live:
             self._lose(connection, StreamCode.CANCELLED, CloseCode.IDLE, code)
+        elif connection is not None and connection.session is not None and code != NO_ANSWER:
+            self._renewals.refused(connection.session)
         self.emit(HandshakeFailed(identity, code))
 
     # --- SessionOwner --------------------------------------------------------------------------------------------
@@ -316,6 +344,7 @@ class Endpoint:
         self.emit(LogLearnt(log))
         if not session.verified:
             self._verified(now, session)
+        self._reconsider(log.identity)
 
     def session_stalled(self, session: Session, now: float) -> None:
         connection = session.connection
@@ -331,6 +360,9 @@ class Endpoint:
                 return
         connection.stalled_at = now
         self.emit(ConnectionStalled(connection))
+
+    def session_worn(self, session: Session) -> None:
+        self._renewals.want(session)
 
     def relay_suspected(self, relay: Address) -> None:
         # A relay forwards only what comes from where it last heard of us: a packet of our own session with it tells it.
@@ -367,7 +399,8 @@ class Endpoint:
         session.abandon()
         if connection.session is not None or code in (CloseCode.IDLE, CloseCode.SUPERSEDED):
             return
-        self._lose(connection, StreamCode.LOST_STATE, code, reason)
+        not_verified = code == CloseCode.NOT_VERIFIED
+        self._lose(connection, StreamCode.NOT_VERIFIED if not_verified else StreamCode.LOST_STATE, code, reason)
 
     # --- receiving -----------------------------------------------------------------------------------------------
 
@@ -443,6 +476,7 @@ class Endpoint:
             random=self._random,
             encapsulate=self._encapsulate,
             now=now,
+            lifetimes=self._lifetimes,
         )
         session = Session(
             self,
@@ -453,6 +487,7 @@ class Endpoint:
             payload=established.payload,
             local_half=local_half,
             certified_key=established.certified_key,
+            own_certificate=established.own_certificate,
             claims_verified=verified,
             route=route,
             now=now,
@@ -492,6 +527,7 @@ class Endpoint:
                     self._forget(old_session)
                     old_session.abandon()
                 else:
+                    session.paths.inherit(now, [path.route for path in old_session.paths])
                     old_session.retire(now)
                     self._schedule.touch(old_session)
         else:
@@ -522,10 +558,37 @@ class Endpoint:
         connection = session.connection
         if connection is None:
             return
+        payload = session.payload
+        until_us = min(
+            TransportCertificate.parse(payload.certificate).until_us, Delegation.parse(payload.delegation).until_us
+        )
+        self._renewals.watch(now, session, (until_us - self.wall()) / 1e6)
+        if session.own_certificate != self.credentials.current.certificate.raw:
+            self._renewals.want_all(now, [session])
         resumed, connection.live = connection.live, True
         self.emit(ConnectionLive(connection, resumed))
         session.set_verified()
         self.emit(PathsChanged(connection))
+
+    def _reconsider(self, identity: Identity) -> None:
+        """Something new is known of the keys of an identity: does what its present session was built on still hold?"""
+        connection = self.connections.get(identity)
+        session = connection.session if connection is not None else None
+        if session is not None:
+            standing = self.keyring.standing(session.payload)
+            if standing != "holds":
+                self._renewals.doubt(session, revoked=standing == "revoked")
+
+    def _renew(self, now: float) -> None:
+        """New handshakes beside the sessions that need one, over all of their paths; ends what is not renewed."""
+        for session, what in self._renewals.due(now):
+            connection = session.connection
+            if what == "end":
+                self.session_ended(session, now, CloseCode.NOT_VERIFIED, "not-verified", by_peer=False)
+            elif connection is not None and connection.session is session and connection.stalled_at is None:
+                routes = [path.route for path in session.paths]
+                target = Target(session.peer, session.certified_key)
+                self.handshakes.connect(now, target, connection.local_half, routes)
 
     def _new_connection(self, now: float, identity: Identity, half: bytes) -> Connection:
         strangers = [
@@ -547,6 +610,7 @@ class Endpoint:
         session.ended = True
         self._sessions.pop(session.local_index, None)
         self._unverified.pop(session.local_index, None)
+        self._renewals.forget(session)
 
     def _lose(
         self,

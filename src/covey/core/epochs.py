@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Final
 
 from covey.base.errors import ParseError
 from covey.core import limits
@@ -20,6 +21,9 @@ from covey.crypto.ratchet import (
 )
 
 __all__ = ["Epochs"]
+
+_LAST_PACKETS: Final = limits.TRAIN_DATAGRAMS + 1
+"""A train, which is never cut short for the limit, and the CLOSE after it."""
 
 
 class Epochs:
@@ -43,7 +47,9 @@ class Epochs:
         random: Callable[[int], bytes],
         encapsulate: Encapsulate,
         now: float,
+        lifetimes: limits.Lifetimes = limits.LIFETIMES,
     ) -> None:
+        self.lifetimes = lifetimes
         self._initiator = initiator
         self._random = random
         self._encapsulate = encapsulate
@@ -74,18 +80,28 @@ class Epochs:
     def receive_key(self, wire_epoch: int) -> PacketKey | None:
         return self._receive.get(wire_epoch)
 
+    @property
+    def rekey_at(self) -> float:
+        """When the next ratchet is due at the latest, seconds."""
+        return self.since + self.lifetimes.rekey_seconds
+
+    @property
+    def hard_at(self) -> float:
+        """When the key may seal no more, seconds."""
+        return self.since + self.lifetimes.hard_seconds
+
     def due(self, now: float) -> bool:
         """Whether it is time for the next ratchet."""
-        return self._secret is None and self.unproven < 0 and (now >= self.since + limits.REKEY_SECONDS or self.worn)
+        return self._secret is None and self.unproven < 0 and (now >= self.rekey_at or self.worn)
 
     @property
     def worn(self) -> bool:
         """The key has sealed as much as one key should."""
-        return self.packets >= limits.REKEY_PACKETS or self.bytes >= limits.REKEY_BYTES
+        return self.packets >= self.lifetimes.rekey_packets or self.bytes >= self.lifetimes.rekey_bytes
 
     def exhausted(self, now: float) -> bool:
-        """The key may seal no more packets: the AES-GCM limit, or the hard stop in time (DESIGN 4)."""
-        return self.packets >= limits.HARD_PACKETS or now >= self.since + limits.HARD_SECONDS
+        """The key may seal no more trains: the AES-GCM limit, or the hard stop in time (DESIGN 4)."""
+        return self.packets + _LAST_PACKETS > self.lifetimes.hard_packets or now >= self.hard_at
 
     def offer(self) -> bytes:
         """Starts the ratchet to the next epoch: the body of an OFFER."""

@@ -64,6 +64,8 @@ class Established(NamedTuple):
     handshake_hash: bytes
     payload: HandshakePayload
     certified_key: bytes
+    own_certificate: bytes
+    """Of the transport key of ours that was used, as signed."""
     local_index: int
     peer_index: int
 
@@ -94,6 +96,7 @@ def own_payload(credentials: Credentials, pair: TransportPair, timestamp: int, h
 class _Try(NamedTuple):
     receiver: int
     state: HandshakeState
+    certificate: bytes
 
 
 @dataclass(slots=True)
@@ -132,7 +135,7 @@ class Attempt:
         )
         payload = own_payload(credentials, pair, timestamp, self.half).encode(PADDED_PAYLOAD)
         prefix = Initiation.prefix(index, NO_PSK_TAG, state.write_message(payload))
-        self.tries = [*self.tries[-_TRIES_KEPT + 1 :], _Try(index, state)]
+        self.tries = [*self.tries[-_TRIES_KEPT + 1 :], _Try(index, state, pair.certificate.raw)]
         self.retry_at = now + self.delay
         self.delay = min(2 * self.delay, limits.HANDSHAKE_RETRY_LIMIT)
         self.datagram = Initiation.complete(prefix, mac1(mac1_key(self.target.transport_key), prefix))
@@ -161,6 +164,7 @@ class Attempt:
             state.handshake_hash,
             payload,
             self.target.transport_key,
+            tried.certificate,
             tried.receiver,
             response.sender_index,
         )
@@ -209,7 +213,14 @@ class HalfOpenTable:
         noise = state.write_message(own_payload(credentials, pair, 0, half).encode())
         response = Response(index, message.sender_index, noise).encode()
         established = Established(
-            state.split(), state.chaining_key, state.handshake_hash, payload, static, index, message.sender_index
+            state.split(),
+            state.chaining_key,
+            state.handshake_hash,
+            payload,
+            static,
+            pair.certificate.raw,
+            index,
+            message.sender_index,
         )
         return Accepted(response, established, half, verified)
 

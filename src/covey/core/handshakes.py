@@ -40,7 +40,10 @@ from covey.wire.datagram import (
 if TYPE_CHECKING:
     from covey.core.session import Session
 
-__all__ = ["Handshakes", "HandshakesOwner"]
+__all__ = ["NO_ANSWER", "Handshakes", "HandshakesOwner"]
+
+NO_ANSWER: Final = "no-answer"
+"""Code of an attempt that nobody answered in time."""
 
 _REQUESTS_LIMIT: Final = 256
 """Our own requests for records that may be answered."""
@@ -219,7 +222,7 @@ class Handshakes:
 
     def _on_response(self, now: float, response: Response, route: Route) -> None:
         for attempt in self._attempts.values():
-            if any(index == response.receiver_index for index, _ in attempt.tries):
+            if any(each.receiver == response.receiver_index for each in attempt.tries):
                 break
         else:
             return
@@ -247,7 +250,7 @@ class Handshakes:
 
     def _retry(self, now: float, attempt: Attempt) -> None:
         if now - attempt.started >= limits.HANDSHAKE_GIVE_UP:
-            self._fail(attempt.target.identity, "no-answer")
+            self._fail(attempt.target.identity, NO_ANSWER)
             return
         owner = self._owner
         self.last_timestamp = max(owner.wall(), self.last_timestamp + 1)

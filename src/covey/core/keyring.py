@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Container
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 from covey.base.errors import VerifyError
 from covey.base.types import Identity
@@ -13,7 +13,9 @@ from covey.crypto.certificates import Delegation, TransportCertificate, verify_c
 from covey.crypto.events import KeyLog, merge
 from covey.wire.handshake import HandshakePayload
 
-__all__ = ["Keyring"]
+__all__ = ["Keyring", "Standing"]
+
+Standing = Literal["holds", "superseded", "revoked"]
 
 _Rank = tuple[int, int]
 """(log sequence, delegation counter): of two delegations the higher is newer (PROTOCOL 2, 3)."""
@@ -68,6 +70,18 @@ class Keyring:
         """A verified record or handshake used this delegation: no lower one is accepted any more."""
         if identity in self._logs:
             self._ranks[identity] = max(self._ranks.get(identity, _NONE), (sequence, counter))
+
+    def standing(self, payload: HandshakePayload) -> Standing:
+        """Whether claims that were verified once still are the newest word of that identity, the clock aside."""
+        log = self._logs.get(payload.identity)
+        if log is None:
+            return "holds"
+        if log.revoked:
+            return "revoked"
+        delegation = Delegation.parse(payload.delegation)
+        newest = self._ranks.get(payload.identity, _NONE)
+        holds = delegation.head == log.head and (log.sequence, delegation.counter) >= newest
+        return "holds" if holds else "superseded"
 
     def check(self, payload: HandshakePayload, static: bytes, now_us: int) -> bool:
         """Checks a peer's claims against the key it proved to hold. True if they are fully verified.

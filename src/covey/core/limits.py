@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 # --- fixed by the protocol ------------------------------------------------------------------------------------------
@@ -55,11 +56,40 @@ rest is for somebody who gives up and tries again."""
 INTRODUCTION_LINGER: Final = 15.0
 """How long after an introduction its proof is still confirmed."""
 
-REKEY_SECONDS: Final = 120.0
-REKEY_PACKETS: Final = 1 << 22
-REKEY_BYTES: Final = 1 << 30
-HARD_SECONDS: Final = 180.0
-HARD_PACKETS: Final = 1 << 23
+
+@dataclass(frozen=True, slots=True)
+class Lifetimes:
+    """How long keys and sessions are used (DESIGN 4, PROTOCOL 16, 18, 19). Another value only shortens them."""
+
+    rekey_seconds: float = 120.0
+    rekey_packets: int = 1 << 22
+    rekey_bytes: int = 1 << 30
+    """The ratchet's initiator starts it at any of the three; the responder asks for it."""
+    hard_seconds: float = 180.0
+    hard_packets: int = 1 << 23
+    """No key seals anything beyond: the AES-GCM limit of RFC 9001, 6.6. The session ends, its connection does not."""
+    renew_seconds: float = 12 * 3600.0
+    """A new handshake beside a session of this age."""
+    epochs: int = 61_440
+    """... or of this epoch: the 16 bits of it that packets show (PROTOCOL 18) must not wrap."""
+    path_ids: int = 255
+    """Ids of a session's paths: 0 to 254, each used once (PROTOCOL 16)."""
+
+
+LIFETIMES: Final = Lifetimes()
+PATH_IDS_LEFT: Final = 16
+"""With so many path ids left a new handshake is due: some are needed until there is one."""
+RENEW_JITTER_SECONDS: Final = 3600.0
+"""How much sooner its initiator, and how much later its responder renews a session."""
+RENEW_GAP_SECONDS: Final = 30.0
+"""A session is not renewed sooner: within 15 s the two handshakes would count as crossing (PROTOCOL 12)."""
+RENEW_RETRY_SECONDS: Final = 300.0
+"""After an attempt, the next one this much later, or twice as much; certificates leave a day and more for it."""
+RENEW_SPREAD_SECONDS: Final = 10.0
+RENEW_RATE: Final = 10.0
+"""Sessions a second that a change of our own certificate renews, over at least the seconds above."""
+DOUBT_SECONDS: Final = 15.0
+"""How long a peer whose keys were superseded may take to prove the new ones: as long as an attempt."""
 REKEY_GAP_SECONDS: Final = 1.0
 """A peer may ask for a ratchet this often at most."""
 OLD_KEY_SECONDS: Final = 10.0
@@ -85,5 +115,6 @@ PATH_KEEPALIVE_SECONDS: Final = 15.0
 QUIET_SECONDS: Final = 0.5
 """A peer that sent data and then nothing for so long is asked whether it still reaches us. Chosen, not measured."""
 IDLE_SECONDS: Final = 900.0
+"""After this long without data and without a PING of the peer a session ends."""
 CONNECTION_LIFE_SECONDS: Final = 24 * 3600.0
 """How long a connection waits for new keys (PROTOCOL 19)."""

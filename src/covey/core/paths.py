@@ -8,7 +8,7 @@ an acknowledgement, which moves it to the best other path; *dead* when it stays 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from covey.base.types import Endpoint
@@ -235,14 +235,22 @@ class Paths:
                     self._changed()
         elif size < limits.INITIAL_MTU:
             self._challenge(now, route)  # the address is the peer's; now, does a full datagram pass?
-        elif self._next_id < limits.PROBE_PATH:
+        elif self._next_id < self._session.epochs.lifetimes.path_ids:
             self._add(now, route, rtt)
+
+    def inherit(self, now: float, routes: Iterable[Route]) -> None:
+        """Another session of the same connection had paths on these routes: proves them for this one, too."""
+        for route in routes:
+            if self.by_route(route) is None:
+                self._challenge(now, route)
 
     # --- choosing --------------------------------------------------------------------------------------------------
 
     def _add(self, now: float, route: Route, rtt: float) -> None:
         path = Path(self._next_id, route, now)
         self._next_id += 1
+        if self._next_id > self._session.epochs.lifetimes.path_ids - limits.PATH_IDS_LEFT:
+            self._owner.session_worn(self._session)
         path.recovery.rtt.sample(rtt, 0.0)
         self._paths.append(path)
         if self._moved_to(route):

@@ -80,6 +80,9 @@ class SessionOwner(Protocol):
 
     def session_ended(self, session: Session, now: float, code: int, reason: str, *, by_peer: bool) -> None: ...
     def session_stalled(self, session: Session, now: float) -> None: ...
+    def session_worn(self, session: Session) -> None:
+        """Its epochs or path ids run out: another session should take over soon."""
+
     def relay_suspected(self, relay: Address) -> None:
         """Data through a relay gets no answer: perhaps it no longer knows where we are."""
 
@@ -103,6 +106,7 @@ class Session:
         payload: HandshakePayload,
         local_half: bytes,
         certified_key: bytes,
+        own_certificate: bytes,
         claims_verified: bool,
         route: Route,
         now: float,
@@ -117,6 +121,8 @@ class Session:
         self.local_half = local_half
         self.certified_key = certified_key
         """The transport key that the peer proved to hold."""
+        self.own_certificate = own_certificate
+        """What we proved ourselves by: if we have another certificate by now, the peer should see that one."""
         self.claims_verified = claims_verified
         """The handshake found the peer's log at hand and its chain complete."""
         self.created = now
@@ -138,6 +144,7 @@ class Session:
         self._rekey_asked = -1
         self._answered_at = now
         """When the peer last acknowledged anything, seconds."""
+        self._kept_at = now
 
     @property
     def active(self) -> Path:
@@ -321,6 +328,7 @@ class Session:
                     eliciting = 2
                     self._on_crypto(now, offset, data)
                 case frames.PingFrame():
+                    self._kept_at = now
                     eliciting = max(eliciting, 1)
                 case frames.PathFrame(kind=kind, data=data):
                     self.paths.on_path_frame(now, route, kind, data, size)
@@ -436,6 +444,8 @@ class Session:
         """We send in the next epoch from now on. What waited for the first, post-quantum one may go."""
         if self.epochs.epoch == 1:
             self.paths.exchange()
+        if self.epochs.epoch >= self.epochs.lifetimes.epochs:
+            self._owner.session_worn(self)
         self.wake()
 
     def has_output(self, now: float) -> bool:
@@ -477,11 +487,11 @@ class Session:
                 due = at
             if connection.keepalive is None:
                 due = min(due, self._idle_at(connection))
-            if self.initiator and self.epochs.due(self.epochs.since + limits.REKEY_SECONDS):
-                wait = limits.REKEY_GAP_SECONDS if self._rekey_wanted else limits.REKEY_SECONDS
+            if self.initiator and self.epochs.due(self.epochs.rekey_at):
+                wait = limits.REKEY_GAP_SECONDS if self._rekey_wanted else self.epochs.lifetimes.rekey_seconds
                 due = min(due, self.epochs.since + wait)
         if self.confirmed:
-            due = min(due, self.epochs.since + limits.HARD_SECONDS)
+            due = min(due, self.epochs.hard_at)
             if not self.verified:
                 due = min(due, self.created + limits.VERIFY_SECONDS)
         return due if due < float("inf") else None
@@ -503,7 +513,7 @@ class Session:
             self.end_idle(now, "idle")
             return
         wanted = self._rekey_wanted and now >= self.epochs.since + limits.REKEY_GAP_SECONDS
-        if self.initiator and self.epochs.due(self.epochs.since + limits.REKEY_SECONDS if wanted else now):
+        if self.initiator and self.epochs.due(self.epochs.rekey_at if wanted else now):
             self.start_ratchet()
         self.wake()
 
@@ -519,7 +529,8 @@ class Session:
         return self.ended
 
     def _idle_at(self, connection: Connection) -> float:
-        return max(connection.last_used, self.created) + limits.IDLE_SECONDS
+        """A PING of the peer counts: it may want the session kept although we do not."""
+        return max(connection.last_used, self._kept_at) + limits.IDLE_SECONDS
 
     def _keepalive_at(self, connection: Connection) -> float | None:
         """When the active path has been silent for long enough to need a PING."""

@@ -39,6 +39,8 @@ class StreamCode(IntEnum):
     """The service waits for the post-quantum ratchet."""
     INTERNAL = 5
     LIMIT = 6
+    NOT_VERIFIED = 7
+    """The certificate that the stream was admitted under is over, and no newer one was proven."""
 
 
 class Stream:

@@ -392,7 +392,7 @@ class Agent:
         before, now_us = self.credentials, self.now_us()
         after = await self.host.blocking(lambda: renew(before, self.files.home, self.host, now_us))
         if after is not before:
-            self.transport.endpoint.credentials = after
+            self.transport.endpoint.adopt(self.host.now(), after)
             for client in self.clients:
                 client.publish_soon()
 

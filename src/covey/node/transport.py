@@ -51,6 +51,7 @@ _REASONS: Final = {
     StreamCode.NEEDS_PQ: ("needs-pq", "the service waits for post-quantum keys"),
     StreamCode.INTERNAL: ("peer-failed", "the peer's service failed"),
     StreamCode.LIMIT: ("limit", "a limit of the peer was reached"),
+    StreamCode.NOT_VERIFIED: ("not-verified", "the certificate that one side proved itself by is over"),
 }
 
 

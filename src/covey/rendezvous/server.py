@@ -251,7 +251,8 @@ class Rendezvous:
             return
         if self._save is not None:
             await self._host.blocking(partial(self._save, fresh))
-        self.credentials = self._transport.endpoint.credentials = fresh
+        self.credentials = fresh
+        self._transport.endpoint.adopt(self._host.now(), fresh)
 
     async def _sign_record(self) -> None:
         """What we answer to whoever has only our identity, from a ticket.
