@@ -74,7 +74,7 @@ class Files:
         self.lock.acquire()
         try:
             self.credentials = load_or_create(home, host.random, host.wall_us())
-            self.store = Store.open(home, host.random, durable=durable)
+            self.store = Store.open(home, host.random, host.wall_us(), durable=durable)
         except BaseException:
             self.lock.release()
             raise
@@ -250,9 +250,6 @@ class Agent:
     def _on_log(self, log: KeyLog) -> None:
         self._background(lambda: self.book.remember_log(log))
         if log.forked:
-            # The log we keep does not say so: two valid branches exist, and which one is the owner's nobody can tell.
-            settings, key = self.files.store.settings, _fork_key(log.identity)
-            self._save(lambda: settings.set(key, 1))
             self.publish(PeerForked(), log.identity)
 
     def is_forked(self, identity: Identity) -> bool:
@@ -260,9 +257,6 @@ class Agent:
         is impossible (PROTOCOL 4)."""
         log = self.transport.endpoint.log_of(identity)
         return log is not None and log.forked
-
-    def _is_marked(self, identity: Identity) -> bool:
-        return bool(self.files.store.settings.get_int(_fork_key(identity)))
 
     def _on_stalled(self, connection: Connection) -> None:
         client = self._client(connection.peer)
@@ -361,7 +355,7 @@ class Agent:
             if trusted:
                 endpoint.pin(peer.identity)
             if peer.log:
-                endpoint.add_log(replace(KeyLog.parse(peer.log), forked=self._is_marked(peer.identity)))
+                endpoint.add_log(replace(KeyLog.parse(peer.log), forked=peer.forked))
             if peer.order is not None:
                 endpoint.keyring.saw_delegation(peer.identity, *peer.order[:2])
 
@@ -402,10 +396,6 @@ class Agent:
     def _background(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         if not self._closing:
             self.transport.spawn(_only_log(work), "background")
-
-
-def _fork_key(identity: Identity) -> str:
-    return f"forked/{identity_text(identity)}"
 
 
 async def _only_log(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:

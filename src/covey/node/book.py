@@ -58,14 +58,16 @@ class PeerBook:
                 order=record.order,
                 record=record.raw,
                 log=log.raw,
+                forked=log.forked,
                 witnesses=witnesses,
             ),
         )
 
     async def remember_log(self, log: KeyLog) -> None:
+        """The log of a known peer and whether it forked, at once."""
         known = self._known.get(log.identity)
-        if known is not None and known.log != log.raw:
-            await self._change(log.identity, lambda: self._peers.set_log(log.identity, log.raw))
+        if known is not None and (known.log != log.raw or log.forked > known.forked):
+            await self._change(log.identity, lambda: self._peers.set_log(log.identity, log.raw, forked=log.forked))
 
     async def remember_candidates(self, identity: Identity, endpoints: Iterable[Endpoint]) -> None:
         known, kept = self._known.get(identity), tuple(endpoints)

@@ -1,3 +1,5 @@
+import contextlib
+import shutil
 import sqlite3
 import stat
 from collections.abc import Callable
@@ -6,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from covey.base.errors import StorageError
-from covey.node.storage.database import Database
+from covey.node.storage.database import SHRINK_PAGES, WAL_LIMIT, Database
 from covey.node.storage.migrations import MIGRATIONS
 
 SCHEMA = (("CREATE TABLE t (x INTEGER PRIMARY KEY)",),)
@@ -23,6 +25,11 @@ def values(database: Database) -> list[int]:
 
 def put(database: Database, x: int) -> None:
     database.execute("INSERT INTO t VALUES (?)", (x,))
+
+
+def put_safely(database: Database, x: int) -> None:
+    with database.transaction():
+        put(database, x)
 
 
 def put_and_fail(database: Database, x: int) -> None:
@@ -179,6 +186,182 @@ def test_open_finds_damage_in_the_middle(tmp_path: Path) -> None:
     assert caught.value.code == "store-corrupt"
 
 
+def test_open_refuses_a_database_that_belongs_to_somebody_else(tmp_path: Path) -> None:
+    foreign, unmarked = tmp_path / "foreign.db", tmp_path / "unmarked.db"
+    Database(foreign, SCHEMA, application_id=7).close()
+    with contextlib.closing(sqlite3.connect(unmarked)) as connection:
+        connection.execute("CREATE TABLE notes (x)")
+    for path in (foreign, unmarked):
+        before = path.read_bytes()
+        with pytest.raises(StorageError) as caught:
+            Database(path, SCHEMA, application_id=8)
+        assert caught.value.code == "store-foreign"
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            assert connection.execute("PRAGMA application_id").fetchone() == (7 if path == foreign else 0,)
+            assert len(connection.execute("SELECT * FROM sqlite_master").fetchall()) == 1
+        assert len(path.read_bytes()) == len(before)
+
+
+def test_open_marks_a_database_from_before_there_were_marks(tmp_path: Path) -> None:
+    Database(tmp_path / "t.db", SCHEMA).close()
+    again = Database(tmp_path / "t.db", (*SCHEMA, ("CREATE TABLE u (y)",)), application_id=8)
+    assert again.row("PRAGMA application_id") == (8,)
+    again.close()
+
+
+def test_migrate_keeps_a_copy_of_the_last_older_schema_only(tmp_path: Path) -> None:
+    path, steps = tmp_path / "t.db", (*SCHEMA, ("DROP TABLE t", "CREATE TABLE u (y)"), ("CREATE TABLE v (z)",))
+    first = Database(path, steps[:1], keep_old=True)
+    put(first, 7)
+    first.close()
+    Database(path, steps[:2], keep_old=True).close()
+    kept = tmp_path / "t.db.schema-1"
+    assert stat.S_IMODE(kept.stat().st_mode) == 0o600
+    old = Database(kept, steps[:1], must_exist=True)
+    assert values(old) == [7]
+    old.close()
+    Database(path, steps, keep_old=True).close()
+    Database(path, steps, keep_old=True).close()
+    assert sorted(found.name for found in tmp_path.iterdir() if "schema" in found.name) == ["t.db.schema-2"]
+
+
+def test_migrate_that_cannot_keep_a_copy_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    Database(path, SCHEMA).close()
+    (tmp_path / ".t.db.schema-1.new").mkdir()
+    with pytest.raises(StorageError):
+        Database(path, (*SCHEMA, ("DROP TABLE t",)), keep_old=True)
+    again = Database(path, SCHEMA)
+    assert again.schema_version == 1
+    again.close()
+
+
+def test_commit_into_a_file_that_was_removed_is_no_promise(tmp_path: Path, small: Database) -> None:
+    put_safely(small, 1)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    for x in (2, 3):
+        with pytest.raises(StorageError) as caught:
+            put_safely(small, x)
+        assert caught.value.code == "store-missing"
+        assert "BACKUP" in caught.value.next_step
+    assert small.trouble is caught.value
+    small.close()
+
+
+def test_commit_into_a_file_that_was_replaced_is_no_promise(tmp_path: Path, small: Database) -> None:
+    put_safely(small, 1)
+    shutil.copy(tmp_path / "t.db", tmp_path / "backup")
+    (tmp_path / "backup").rename(tmp_path / "t.db")
+    with pytest.raises(StorageError) as caught:
+        put_safely(small, 2)
+    assert caught.value.code == "store-missing"
+    small.close()
+
+
+def test_commit_into_a_directory_that_was_removed_is_no_promise(tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    database = Database(tmp_path / "state" / "t.db", SCHEMA)
+    shutil.rmtree(tmp_path / "state")
+    with pytest.raises(StorageError) as caught:
+        put_safely(database, 1)
+    assert caught.value.code == "store-missing"
+    database.close()
+
+
+@pytest.mark.parametrize("lost", [("-wal",), ("-shm",), ("-wal", "-shm")])
+def test_commit_survives_the_loss_of_the_files_beside_the_database(tmp_path: Path, lost: tuple[str, ...]) -> None:
+    path = tmp_path / "t.db"
+    database = Database(path, SCHEMA)
+    put_safely(database, 1)
+    for suffix in lost:
+        (tmp_path / f"t.db{suffix}").unlink()
+    put_safely(database, 2)
+    put_safely(database, 3)
+    assert database.trouble is None
+    # What another program sees now is what a start after a kill would see.
+    with contextlib.closing(sqlite3.connect(path)) as other:
+        assert other.execute("SELECT x FROM t ORDER BY x").fetchall() == [(1,), (2,), (3,)]
+    database.close()
+
+
+def test_trouble_lasts_until_a_write_succeeds(small: Database) -> None:
+    small.execute("PRAGMA query_only = 1")
+    with pytest.raises(StorageError) as caught:
+        put_safely(small, 1)
+    assert (caught.value.code, small.trouble) == ("disk-read-only", caught.value)
+    assert "findmnt" in caught.value.next_step
+    assert values(small) == []
+    small.execute("PRAGMA query_only = 0")
+    with small.transaction():
+        values(small)
+    assert small.trouble is caught.value
+    put_safely(small, 1)
+    assert small.trouble is None
+    small.close()
+
+
+def test_trouble_is_not_what_a_job_did_wrong(small: Database) -> None:
+    put_safely(small, 1)
+    with pytest.raises(StorageError):
+        put_safely(small, 1)
+    assert small.trouble is None
+    small.close()
+
+
+def test_trouble_of_a_damaged_file_lasts(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    database = Database(path, (*SCHEMA, ("CREATE TABLE u (y)",)))
+    with database.transaction():
+        database.execute_many("INSERT INTO t VALUES (?)", ((x,) for x in range(5000)))
+    database.close()
+    database = Database(path, (*SCHEMA, ("CREATE TABLE u (y)",)))
+    with path.open("r+b") as file:
+        file.seek(8 * 4096)
+        file.write(b"\xff" * 4096 * 2)
+    database.execute("PRAGMA cache_size = 0")
+    database.execute("PRAGMA shrink_memory")
+    with pytest.raises(StorageError) as caught:
+        values(database)
+    assert caught.value.code == "store-corrupt"
+    with database.transaction():
+        database.execute("INSERT INTO u VALUES (1)")
+    assert database.trouble is caught.value
+    database.close()
+
+
+def test_shrink_gives_space_back(tmp_path: Path) -> None:
+    path = tmp_path / "t.db"
+    database = Database(path, (("CREATE TABLE t (x)",),), synchronous="OFF")
+    with database.transaction():
+        database.execute_many("INSERT INTO t VALUES (?)", ((bytes(4000),) for _ in range(3000)))
+    database.execute("DELETE FROM t")
+    database.row("PRAGMA wal_checkpoint(TRUNCATE)")
+    before = path.stat().st_size
+    for _ in range(5):
+        with database.transaction():
+            database.shrink()
+    database.row("PRAGMA wal_checkpoint(TRUNCATE)")
+    after = path.stat().st_size
+    database.close()
+    assert before > 12_000_000
+    assert after <= (SHRINK_PAGES + 16) * 4096
+
+
+def test_log_that_had_to_grow_is_cut_back(tmp_path: Path) -> None:
+    database = Database(tmp_path / "t.db", (("CREATE TABLE t (x)",),), synchronous="OFF")
+    log = tmp_path / "t.db-wal"
+    with database.transaction():
+        database.execute_many("INSERT INTO t VALUES (?)", ((bytes(4000),) for _ in range(6000)))
+    assert log.stat().st_size > 2 * WAL_LIMIT
+    for x in range(3):
+        with database.transaction():
+            database.execute("INSERT INTO t VALUES (?)", (x,))
+    size = log.stat().st_size
+    database.close()
+    assert size <= WAL_LIMIT
+
+
 def test_closed_database_says_so(small: Database) -> None:
     small.close()
     small.close()
@@ -208,10 +391,11 @@ def test_migrations_make_the_same_schema_as_ever() -> None:
     connection = sqlite3.connect(":memory:")
     for step in MIGRATIONS:
         for statement in step:
-            connection.execute(statement)
+            if isinstance(statement, str):
+                connection.execute(statement)
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     connection.close()
-    assert len(MIGRATIONS) == 1
+    assert len(MIGRATIONS) == 2
     assert tables - {"sqlite_sequence"} == {
         "handshakes",
         "inbox",

@@ -282,3 +282,21 @@ def test_all_filters_by_state(database: Database) -> None:
     assert peers.forget(identity(2))
     assert not peers.forget(identity(2))
     assert peers.counts() == {"pending": 1, "unknown": 1}
+
+
+def test_fork_is_kept_with_the_log_and_for_ever(database: Database) -> None:
+    peers = Peers(database)
+    assert peers.upsert(identity(1), now_us=1, address=ADDRESS, name="", order=(0, 0, 1), record=b"r1", log=b"log")
+    assert not peers.all()[0].forked
+    peers.set_log(identity(1), b"log", forked=True)
+    peers.set_log(identity(1), b"longer log")
+    add(peers, 1, order=(0, 0, 2))
+    assert [(peer.log, peer.forked) for peer in peers.all()] == [(b"longer log", True)]
+
+
+def test_fork_that_was_known_before_the_peer_is_kept_with_its_first_record(database: Database) -> None:
+    peers = Peers(database)
+    peers.upsert(
+        identity(1), now_us=1, address=ADDRESS, name="", order=(0, 0, 1), record=b"r1", log=b"log", forked=True
+    )
+    assert peers.all()[0].forked

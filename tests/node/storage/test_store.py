@@ -1,7 +1,9 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
 import shutil
+import sqlite3
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,9 +13,11 @@ import pytest
 
 from covey.base.errors import StorageError
 from covey.base.paths import Home
+from covey.base.types import identity_text
+from covey.node.storage.aside import moved_aside
 from covey.node.storage.database import Database
 from covey.node.storage.generation import begin_generation
-from covey.node.storage.migrations import MIGRATIONS
+from covey.node.storage.migrations import APPLICATION_ID, MIGRATIONS
 from covey.node.storage.settings import WALL_CLOCK
 from covey.node.storage.store import GAP_PATIENCE_US, HANDSHAKE_LIFE_US, Store
 
@@ -51,7 +55,7 @@ def reopen(home: Home, random: Callable[[int], bytes]) -> Iterator[Open]:
     def reopen() -> Store:
         for store in opened:
             store.close()
-        opened.append(Store.open(home, random, durable=False))
+        opened.append(Store.open(home, random, 0, durable=False))
         return opened[-1]
 
     yield reopen
@@ -60,7 +64,7 @@ def reopen(home: Home, random: Callable[[int], bytes]) -> Iterator[Open]:
 
 
 def test_open_makes_private_files(home: Home, random: Callable[[int], bytes]) -> None:
-    store = Store.open(home, random)
+    store = Store.open(home, random, 0)
     modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in home.state_dir.iterdir()}
     store.close()
     assert set(modes.values()) == {0o600}
@@ -94,6 +98,123 @@ def test_open_refuses_a_database_that_was_emptied(home: Home, reopen: Open) -> N
     with pytest.raises(StorageError) as caught:
         reopen()
     assert caught.value.code == "store-corrupt"
+
+
+def test_open_moves_a_damaged_database_aside_and_begins_no_other(home: Home, reopen: Open) -> None:
+    store = reopen()
+    store.outbox.append(ADA, mid(1), "text", b"1", 1)
+    store.close()
+    home.database.write_bytes(b"noise" * 5000)
+    with pytest.raises(StorageError) as caught:
+        reopen()
+    (aside,) = moved_aside(home.database)
+    assert caught.value.code == "store-corrupt"
+    assert str(aside) in caught.value.message
+    assert aside.read_bytes() == b"noise" * 5000
+    for _ in range(2):
+        with pytest.raises(StorageError) as caught:
+            reopen()
+        assert caught.value.code == "store-missing"
+        assert str(aside) in caught.value.message
+        assert not home.database.exists()
+    assert f"rm {home.generation_file}" in caught.value.next_step
+
+
+def test_open_after_damage_and_consent_begins_a_new_incarnation(home: Home, reopen: Open) -> None:
+    store = reopen()
+    incarnation = store.outbox.incarnation
+    assert store.notes() == []
+    store.close()
+    home.database.write_bytes(b"noise" * 5000)
+    with pytest.raises(StorageError):
+        reopen()
+    home.generation_file.unlink()
+    store = reopen()
+    assert store.outbox.incarnation != incarnation
+    assert [str(aside) in note for aside in moved_aside(home.database) for note in store.notes()] == [True]
+    assert "received" in store.notes()[0]
+    moved_aside(home.database)[0].unlink()
+    assert reopen().notes() == []
+
+
+def test_open_of_a_damaged_database_without_its_marker_needs_consent_too(home: Home, reopen: Open) -> None:
+    home.database.write_bytes(b"noise" * 5000)
+    for code in ("store-corrupt", "store-missing"):
+        with pytest.raises(StorageError) as caught:
+            reopen()
+        assert caught.value.code == code
+
+
+def test_open_after_restoring_over_a_database_that_was_moved_aside(home: Home, reopen: Open, tmp_path: Path) -> None:
+    store = reopen()
+    store.outbox.append(ADA, mid(1), "text", b"1", 1)
+    incarnation = store.outbox.incarnation
+    store.close()
+    shutil.copy(home.database, tmp_path / "backup")
+    home.database.write_bytes(b"noise" * 5000)
+    with pytest.raises(StorageError):
+        reopen()
+    shutil.copy(tmp_path / "backup", home.database)
+    store = reopen()
+    assert store.restored
+    assert store.outbox.incarnation != incarnation
+    assert [message.id for message in store.outbox.next_batch(ADA, 0, 100)] == [mid(1)]
+    assert "restored" in store.notes()[0]
+
+
+def test_open_leaves_a_newer_or_foreign_database_where_it_is(home: Home, reopen: Open) -> None:
+    for owner, steps, code in (
+        (APPLICATION_ID, len(MIGRATIONS) + 1, "store-too-new"),
+        (APPLICATION_ID + 1, len(MIGRATIONS), "store-foreign"),
+    ):
+        reopen().close()
+        with contextlib.closing(sqlite3.connect(home.database)) as connection:
+            connection.execute(f"PRAGMA application_id = {owner}")
+            connection.execute(f"PRAGMA user_version = {steps}")
+        before = home.database.read_bytes()
+        with pytest.raises(StorageError) as caught:
+            reopen()
+        assert (caught.value.code, bool(caught.value.next_step)) == (code, True)
+        assert home.database.read_bytes() == before
+        assert moved_aside(home.database) == []
+        home.database.unlink()
+        home.generation_file.unlink()
+
+
+def test_open_migrates_from_every_older_schema(home: Home, reopen: Open) -> None:
+    forked = b"f" * 32
+    for version in range(1, len(MIGRATIONS)):
+        old = Database(home.database, MIGRATIONS[:version])
+        old.execute(
+            "INSERT INTO peers (identity, since_us, trust) VALUES (?, 1, 'trusted'), (?, 1, 'trusted')", (ADA, forked)
+        )
+        if version == 1:
+            for identity in (forked, b"x" * 32):
+                old.execute("INSERT INTO settings VALUES (?, x'31')", (f"forked/{identity_text(identity)}",))
+            old.execute("INSERT INTO settings VALUES ('forked/nonsense', x'31')")
+        old.execute("INSERT INTO settings VALUES ('outbox-incarnation', x'0102030405060708')")
+        old.execute("INSERT INTO outbox_recipients VALUES (?, 1, 1, 4), (x'', 0, 1, 4)", (ADA,))
+        old.execute(
+            "INSERT INTO outbox (recipient, number, id, type, size, body, created_us)"
+            " VALUES (?, 1, ?, 'text', 4, ?, 1)",
+            (ADA, mid(1), b"body"),
+        )
+        old.execute("INSERT INTO inbox_watermarks VALUES (?, x'0000000000000001', 9, 1)", (ADA,))
+        old.close()
+        store = reopen()
+        assert store.database.schema_version == len(MIGRATIONS)
+        assert {peer.identity: peer.forked for peer in store.peers.all("trusted")} == {ADA: False, forked: True}
+        assert store.settings.get_text("forked/nonsense") == ""
+        assert store.database.row("SELECT count(*) FROM settings WHERE key LIKE 'forked/%'") == (0,)
+        assert [message.body for message in store.outbox.next_batch(ADA, 0, 100)] == [b"body"]
+        assert store.outbox.incarnation == 0x0102030405060708
+        assert store.inbox.watermark(ADA, 1) == 9
+        kept = Database(home.database.with_name(f"covey.db.schema-{version}"), MIGRATIONS[:version], must_exist=True)
+        assert kept.row("SELECT body FROM outbox") == (b"body",)
+        kept.close()
+        store.close()
+        home.database.unlink()
+        home.generation_file.unlink()
 
 
 def restored_copy_of_database(home: Home, backup: Path) -> None:

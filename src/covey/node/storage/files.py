@@ -29,11 +29,20 @@ __all__ = [
     "read_private",
     "remove_file",
     "storage_error",
+    "storage_step",
     "write_private",
 ]
 
 PRIVATE_FILE: Final = 0o600
 PRIVATE_DIRECTORY: Final = 0o700
+
+_CODES: Final = {
+    errno.ENOSPC: "disk-full",
+    errno.EDQUOT: "disk-full",
+    errno.EFBIG: "disk-full",
+    errno.EROFS: "disk-read-only",
+    errno.EIO: "disk-error",
+}
 
 READ_LIMIT: Final = 1 << 20
 """Bytes. No private file is near it; one that is, is not ours."""
@@ -95,7 +104,7 @@ def write_private(path: Path, data: bytes, disk: Disk = DISK) -> None:
     fixed, so that a crash leaves at most one stray file, which the next write replaces.
     """
     temporary = path.with_name(f".{path.name}.new")
-    with storage_error(f"cannot write {path}"):
+    with storage_error("write", path):
         with contextlib.suppress(FileNotFoundError):
             disk.unlink(temporary)
         fd = disk.create(temporary)
@@ -116,7 +125,7 @@ def write_private(path: Path, data: bytes, disk: Disk = DISK) -> None:
 def read_private(path: Path) -> bytes | None:
     """The bytes of a secret file, None if there is none. `StorageError` ``bad-permissions`` if others may
     read it."""
-    with storage_error(f"cannot read {path}"):
+    with storage_error("read", path):
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
@@ -135,14 +144,14 @@ def read_private(path: Path) -> bytes | None:
 
 def move_private(source: Path, target: Path, disk: Disk = DISK) -> None:
     """Rename within one directory, durably."""
-    with storage_error(f"cannot rename {source} to {target}"):
+    with storage_error("rename", source):
         disk.rename(source, target)
         disk.sync_directory(target.parent)
 
 
 def remove_file(path: Path, disk: Disk = DISK) -> None:
     """Remove `path` durably, if it exists."""
-    with storage_error(f"cannot remove {path}"):
+    with storage_error("remove", path):
         try:
             disk.unlink(path)
         except FileNotFoundError:
@@ -152,7 +161,7 @@ def remove_file(path: Path, disk: Disk = DISK) -> None:
 
 def private_directory(path: Path) -> None:
     """Make `path` (0700) and what is missing above it; raise ``bad-permissions`` if it is not ours alone."""
-    with storage_error(f"cannot make the directory {path}"):
+    with storage_error("make the directory", path):
         path.parent.mkdir(mode=PRIVATE_DIRECTORY, parents=True, exist_ok=True)
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=PRIVATE_DIRECTORY)
@@ -163,19 +172,30 @@ def private_directory(path: Path) -> None:
 
 
 @contextlib.contextmanager
-def storage_error(what: str) -> Iterator[None]:
-    """Turn an `OSError` of the block into a `StorageError` that says `what` could not be done."""
+def storage_error(action: str, path: Path) -> Iterator[None]:
+    """Turn an `OSError` of the block into a `StorageError` that says what could not be done with `path`."""
     try:
         yield
     except StorageError:
         raise
     except OSError as error:
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        code = _CODES.get(error.errno or 0, "storage")
         raise StorageError(
-            f"{what}: {error.strerror or error}",
-            code="disk-full" if full else "storage",
-            next_step="free some space, then try again: df -h" if full else "",
+            f"cannot {action} {path}: {error.strerror or error}", code=code, next_step=storage_step(code, path)
         ) from error
+
+
+def storage_step(code: str, path: Path) -> str:
+    """The next step after an error with this code about `path`; "" where there is none."""
+    where = path.parent
+    steps = {
+        "disk-full": f"free some space; a running daemon then goes on by itself: df -h {where}",
+        "disk-read-only": f"find out why it is read-only, then make it writable again: findmnt -T {where}; dmesg",
+        "disk-error": f"look at the disk and its quota: dmesg; quota -s; ls -la {where}",
+        "store-busy": f"find the program that holds the database: fuser -v {path}",
+        "storage": f"look at its owner and permissions: ls -la {where}",
+    }
+    return steps.get(code, "")
 
 
 class Lock:
@@ -193,7 +213,7 @@ class Lock:
         """Take the lock. `StateError` ``profile-in-use`` names the process that has it."""
         if self._fd is not None:
             raise StateError(f"{self.path} is already held by this object")
-        with storage_error(f"cannot open {self.path}"):
+        with storage_error("open", self.path):
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

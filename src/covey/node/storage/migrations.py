@@ -10,9 +10,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from covey.node.storage.database import Migrations
+from covey.base.errors import ParseError
+from covey.base.types import parse_identity
+from covey.node.storage.database import Database, Migrations
 
-__all__ = ["MIGRATIONS"]
+__all__ = ["APPLICATION_ID", "MIGRATIONS"]
+
+APPLICATION_ID: Final = 0x436F7679
+"""Of a node's database, in the file's header: "Covy"."""
 
 _FIRST: Final = (
     "CREATE TABLE settings (key TEXT PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
@@ -98,4 +103,22 @@ _FIRST: Final = (
         messages INTEGER NOT NULL, bytes INTEGER NOT NULL) WITHOUT ROWID""",
 )
 
-MIGRATIONS: Final[Migrations] = (_FIRST,)
+
+def _move_fork_marks(database: Database) -> None:
+    """From settings of their own, one for every identity that ever forked, to the peer whose log they are about."""
+    for (key,) in database.rows("SELECT key FROM settings WHERE key LIKE 'forked/%'"):
+        try:
+            identity = parse_identity(key.partition("/")[2])
+        except ParseError:
+            continue
+        database.execute("UPDATE peers SET forked = 1 WHERE identity = ?", (identity,))
+    database.execute("DELETE FROM settings WHERE key LIKE 'forked/%'")
+
+
+_FORKED: Final = (
+    # Two valid branches of its log exist (PROTOCOL 4). Kept with the log, so that neither is ever without the other.
+    "ALTER TABLE peers ADD COLUMN forked INTEGER NOT NULL DEFAULT 0",
+    _move_fork_marks,
+)
+
+MIGRATIONS: Final[Migrations] = (_FIRST, _FORKED)

@@ -41,7 +41,7 @@ accidents."""
 _ORDER: Final = struct.Struct(">QQQ")
 _COLUMNS: Final = (
     "identity, address, name, pinned, trust, reason, since_us, we_asked, they_asked,"
-    " action, action_number, log, record, highest, candidates, witnesses"
+    " action, action_number, log, record, highest, candidates, witnesses, forked"
 )
 
 
@@ -74,6 +74,8 @@ class Peer:
     """Endpoints that worked last, best first."""
     witnesses: int
     """How many rendezvous answered for the name at first contact."""
+    forked: bool = False
+    """Two valid branches of its log exist; `log` is the one seen first (PROTOCOL 4)."""
 
     @property
     def name(self) -> str:
@@ -141,10 +143,11 @@ class Peers:
         order: Order,
         record: bytes,
         log: bytes | None = None,
+        forked: bool = False,
         witnesses: int | None = None,
     ) -> bool:
-        """Remember a verified record (and log, witnesses: None leaves them). Makes the peer if it is new;
-        pins the name of a trusted peer that has none yet, if it is free.
+        """Remember a verified record (and log, witnesses: None leaves them; `forked`: see `set_log`). Makes the
+        peer if it is new; pins the name of a trusted peer that has none yet, if it is free.
 
         False, and nothing changes, if `order` is lower than ever seen, or equal with another record (PROTOCOL
         3).
@@ -158,17 +161,20 @@ class Peers:
                 return False
             self._database.execute(
                 "UPDATE peers SET address = ?, name = ?, highest = ?, record = ?, log = coalesce(?, log),"
-                " witnesses = coalesce(?, witnesses), since_us = iif(trust = 'unknown', ?, since_us)"
-                " WHERE identity = ?",
-                (address, name, packed, record, log, witnesses, now_us, identity),
+                " forked = max(forked, ?), witnesses = coalesce(?, witnesses),"
+                " since_us = iif(trust = 'unknown', ?, since_us) WHERE identity = ?",
+                (address, name, packed, record, log, forked, witnesses, now_us, identity),
             )
             if peer.trust == "trusted" and peer.pinned_name is None:
                 self._pin_if_free(identity, name)
         return True
 
-    def set_log(self, identity: bytes, log: bytes) -> None:
-        """Replace the key-event log of a known peer by a verified, longer or superseding one."""
-        self._update(identity, "log = ?", log)
+    def set_log(self, identity: bytes, log: bytes, *, forked: bool = False) -> None:
+        """Replace the key-event log of a known peer by a verified, longer or superseding one.
+
+        `forked`: another valid branch of it was seen. That stays true for ever.
+        """
+        self._update(identity, "log = ?, forked = max(forked, ?)", log, forked)
 
     def set_candidates(self, identity: bytes, candidates: Iterable[Endpoint]) -> None:
         """Replace the endpoints that worked last; best first, the first eight are kept."""
@@ -361,7 +367,7 @@ def _stranger(identity: bytes, now_us: int) -> Peer:
 
 def _peer(row: tuple[Any, ...]) -> Peer:
     (identity, address, name, pinned, trust, reason, since_us, we_asked, they_asked) = row[:9]
-    (action, action_number, log, record, highest, candidates, witnesses) = row[9:]
+    (action, action_number, log, record, highest, candidates, witnesses, forked) = row[9:]
     sequence, counter, number = _ORDER.unpack(highest) if highest else (0, 0, 0)
     return Peer(
         identity=Identity(identity),
@@ -380,4 +386,5 @@ def _peer(row: tuple[Any, ...]) -> Peer:
         order=(sequence, counter, number) if highest else None,
         candidates=tuple((host, port) for host, port in json.loads(candidates)),
         witnesses=witnesses,
+        forked=bool(forked),
     )

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Final
 
+from covey.base.errors import StorageError
 from covey.base.paths import Home
+from covey.node.storage.aside import finish_move, move_aside, moved_aside
 from covey.node.storage.database import Database
-from covey.node.storage.files import DISK, Disk, VolatileDisk
+from covey.node.storage.files import DISK, Disk, VolatileDisk, write_private
 from covey.node.storage.generation import begin_generation
 from covey.node.storage.inbox import Inbox
-from covey.node.storage.migrations import MIGRATIONS
+from covey.node.storage.migrations import APPLICATION_ID, MIGRATIONS
 from covey.node.storage.outbox import Outbox
 from covey.node.storage.peers import Peers
 from covey.node.storage.settings import Settings
@@ -22,6 +25,9 @@ MAINTENANCE_SECONDS: Final = 60
 
 GAP_PATIENCE_US: Final = 3600 * 1_000_000
 """How long a message may wait, invisible, for one before it that is missing. Ours."""
+
+_BEGUN_AFTER: Final = "begun-after"
+"""The setting that holds the name of the damaged database in whose place this one was begun."""
 
 HANDSHAKE_LIFE_US: Final = 8 * 24 * 3600 * 1_000_000
 """How long a handshake timestamp is kept: a transport key lives 48 h (PROTOCOL 5); the rest is for wrong
@@ -42,30 +48,63 @@ class Store:
         self.outbox = Outbox(database, random)
         self.inbox = Inbox(database)
         self.restored = False
+        self._aside: Path | None = None
+        self._aside_note = ""
+
+    def notes(self) -> list[str]:
+        """What the user should know about how this database came to be, for `covey status`. Reads no database."""
+        return [self._aside_note] if self._aside is not None and self._aside.exists() else []
 
     @classmethod
-    def open(cls, home: Home, random: Callable[[int], bytes], *, durable: bool = True) -> Store:
+    def open(cls, home: Home, random: Callable[[int], bytes], now_us: int, *, durable: bool = True) -> Store:
         """Open, or make, the database of `home`, whose directories exist (`paths.prepare`).
 
-        The generation file is the marker that a database was made. `durable=False`: no fsync, for the
-        simulator.
-        `StorageError`: ``store-missing``, ``store-corrupt``, ``store-too-new``, ``bad-permissions``,
-        ``storage``.
+        The generation file is the marker that a database was made. A damaged database is moved aside, and nothing
+        takes its place until somebody restores one or removes the marker. `now_us`: wall time, microseconds.
+        `durable=False`: no fsync, for the simulator.
+        `StorageError`: ``store-missing``, ``store-corrupt``, ``store-foreign``, ``store-too-new``,
+        ``bad-permissions``, and those of the disk.
         """
         disk: Disk = DISK if durable else VolatileDisk()
-        database = Database(
-            home.database,
-            MIGRATIONS,
-            must_exist=home.generation_file.exists(),
-            synchronous="FULL" if durable else "OFF",
-        )
+        finish_move(home.database, disk)
+        try:
+            database = Database(
+                home.database,
+                MIGRATIONS,
+                must_exist=home.generation_file.exists(),
+                application_id=APPLICATION_ID,
+                keep_old=True,
+                synchronous="FULL" if durable else "OFF",
+            )
+        except StorageError as error:
+            if error.code == "store-missing":
+                raise _missing(home) from error
+            if error.code == "store-corrupt":
+                raise _damaged(home, error, random, now_us, disk) from error
+            raise
         try:
             store = cls(database, random)
             store.restored = begin_generation(database, home.generation_file, random, store.outbox.renumber, disk)
+            store._note(moved_aside(home.database))
         except BaseException:
             database.close()
             raise
         return store
+
+    def _note(self, moved: Sequence[Path]) -> None:
+        if not moved:
+            return
+        self._aside = aside = moved[-1]
+        if self.database.created:
+            self.settings.set(_BEGUN_AFTER, aside.name)
+        if self.settings.get_text(_BEGUN_AFTER) == aside.name:
+            then = "a new one was begun: earlier trust and messages are in the old one only, and so is the memory of "
+            then += "what was received, so that a message may come a second time"
+        else:
+            then = "another one was restored"
+        self._aside_note = (
+            f"the database was damaged and is now {aside}; {then}. When you are done with it: rm {aside}*"
+        )
 
     def maintain(self, now_us: int) -> list[bytes]:
         """What time alone brings: persist the clock, expire, forget, let waiting messages in.
@@ -82,3 +121,31 @@ class Store:
     def close(self) -> None:
         """Close the database; an open transaction is lost, as in a crash. Calling it twice is fine."""
         self.database.close()
+
+
+def _damaged(home: Home, error: StorageError, random: Callable[[int], bytes], now_us: int, disk: Disk) -> StorageError:
+    """Move the database aside. That there was one is remembered, whatever else is missing."""
+    if not home.generation_file.exists():
+        write_private(home.generation_file, random(16).hex().encode() + b"\n", disk)
+    aside = move_aside(home.database, now_us, disk)
+    return StorageError(
+        f"{error.message}; it was moved aside to {aside}", code="store-corrupt", next_step=_restore(home, aside)
+    )
+
+
+def _missing(home: Home) -> StorageError:
+    moved = moved_aside(home.database)
+    what = f"was damaged and is now {moved[-1]}" if moved else "is missing, although it was created before"
+    return StorageError(
+        f"the database {home.database} {what}",
+        code="store-missing",
+        next_step=_restore(home, moved[-1] if moved else None),
+    )
+
+
+def _restore(home: Home, aside: Path | None) -> str:
+    salvage = f", or save what can be saved: sqlite3 {aside} .recover | sqlite3 {home.database}" if aside else ""
+    return (
+        f"restore a backup: cp BACKUP {home.database}{salvage}; to begin with an empty one, without messages, trust "
+        f"and the memory of what was received (it may come again): rm {home.generation_file}"
+    )
