@@ -162,20 +162,20 @@ def test_its_files_are_private_and_a_lost_identity_is_an_error(tmp_path: Path) -
     assert not (home / "identity").exists()
 
 
-def test_a_damaged_cache_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
+def test_a_damaged_cache_is_moved_aside_and_filled_again(tmp_path: Path) -> None:
     home = tmp_path / "home"
     with running(home, *LOOPBACK) as process:
+        ticket = process.line
         process.stop()
-    (home / "rendezvous.db").write_bytes(b"not a database" * 1000)
-    code, _, err = attempt(home, *LOOPBACK)
-    assert code == 9
-    assert "(store-corrupt)" in err
-    assert f"rm {home}/rendezvous.db*" in err
-    (home / "listen.json").write_bytes(b"{")  # only a convenience: unreadable is as good as absent
-    (home / "rendezvous.db").unlink()
+    (home / "rendezvous.db").write_bytes(b"not a database at all" * 100)
+    (home / "listen.json").write_bytes(b"{")
     with running(home, *LOOPBACK) as process:
-        assert process.ticket
-        process.stop()
+        assert process.ticket.entries[0].identity == Ticket.parse(ticket).entries[0].identity
+        _, _, err = process.stop()
+    (aside,) = (found for found in home.iterdir() if "damaged" in found.name)
+    assert aside.read_bytes() == b"not a database at all" * 100
+    assert str(aside) in err
+    assert "listen.json is damaged" in err
 
 
 @pytest.mark.parametrize(

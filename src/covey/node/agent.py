@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
-from covey.base.errors import CoveyError, StateError
+from covey.base.errors import CoveyError, StateError, StorageError
 from covey.base.events import (
     PeerConnected,
     PeerDisconnected,
@@ -112,6 +112,7 @@ class Agent:
         self._closing = False
         self._reached = 0
         """Rendezvous that were connected at their last change."""
+        self._upkeep_trouble: StorageError | None = None
         self._wall_floor = store.settings.clock(host.wall_us())
         store.maintain(self._wall_floor)  # what expired while we were down is not sent now
         self._trust_waits: dict[Identity, list[asyncio.Future[None]]] = {}
@@ -366,9 +367,16 @@ class Agent:
                 await self._await_upkeep()
                 await self.mail.maintain(self.now_us())
                 await self._renew_keys()
+                self._upkeep_trouble = None
             except CoveyError as error:
+                self._upkeep_trouble = error if isinstance(error, StorageError) else None
                 _log.error("upkeep failed: %s (%s)", error.message, error.code)
                 await asyncio.sleep(_UPKEEP_PAUSE)
+
+    @property
+    def storage_trouble(self) -> StorageError | None:
+        """Why the last write failed that did, if none succeeded since: of the database, or of the keys' file."""
+        return self.files.store.database.trouble or self._upkeep_trouble
 
     async def _await_upkeep(self) -> None:
         until = self.host.now() + MAINTENANCE_SECONDS

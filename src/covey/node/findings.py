@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from covey.base.schema import SEVERITIES, FindingView
+from covey.node.storage.database import TROUBLES
 from covey.wire import rendezvous as wire
 
 if TYPE_CHECKING:
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CODES", "SOURCES", "findings"]
 
-CODES: Final = frozenset({"name-taken", "no-network", "rendezvous-away", "single-rendezvous"})
+CODES: Final = (
+    frozenset({"database-damaged", "name-taken", "no-network", "rendezvous-away", "single-rendezvous"}) | TROUBLES
+)
 """Every code that a source may give."""
 
 _TICKET_ONCE: Final = "covey daemon stop && covey up --network covey1..."
@@ -69,4 +72,27 @@ def _witnesses(agent: Agent) -> Iterator[FindingView]:
         )
 
 
-SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (_network, _name, _witnesses)
+def _storage(agent: Agent) -> Iterator[FindingView]:
+    """Can it keep what it promises?"""
+    store, trouble = agent.files.store, agent.storage_trouble
+    if trouble is not None:
+        yield FindingView(
+            trouble.code,
+            "error",
+            f"nothing new is accepted, neither to be sent nor from peers, who keep it: {trouble.message}",
+            trouble.next_step,
+        )
+    if store.damaged is not None:
+        lost = (
+            "a new one was begun: earlier trust and messages are in the old one only, and so is the memory of what was "
+            "received, so that a message may come a second time"
+        )
+        yield FindingView(
+            "database-damaged",
+            "warning" if store.begun_anew else "note",
+            f"a damaged database was moved to {store.damaged}; {lost if store.begun_anew else 'another was restored'}",
+            f"when you are done with it: rm {store.damaged}*",
+        )
+
+
+SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (_storage, _network, _name, _witnesses)

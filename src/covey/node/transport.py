@@ -12,7 +12,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from typing import Any, Final
 
-from covey.base.errors import CoveyError, LimitError, RefusedError, StateError, UnreachableError
+from covey.base.errors import CoveyError, LimitError, RefusedError, StateError, StorageError, UnreachableError
 from covey.base.types import Endpoint as Address
 from covey.base.types import Identity, identity_text
 from covey.core import events
@@ -410,7 +410,7 @@ class Transport:
         except CoveyError as error:
             who = identity_text(stream.peer)[:8]
             _log.info("service %s for %s ended: %s (%s)", stream.service, who, error.message, error.code)
-            stream.abort(StreamCode.LIMIT if isinstance(error, LimitError) else StreamCode.PROTOCOL)
+            stream.abort(_reset_code(error))
         except BaseException:
             stream.abort(StreamCode.INTERNAL)
             raise
@@ -427,6 +427,12 @@ class Transport:
             self._loop.call_exception_handler(
                 {"message": f"task {task.get_name()} failed", "exception": task.exception(), "task": task}
             )
+
+
+def _reset_code(error: CoveyError) -> StreamCode:
+    if isinstance(error, StorageError):
+        return StreamCode.INTERNAL  # ours, and it passes: the peer keeps what it has and tries again
+    return StreamCode.LIMIT if isinstance(error, LimitError) else StreamCode.PROTOCOL
 
 
 def _unreachable(identity: Identity, code: str) -> UnreachableError:

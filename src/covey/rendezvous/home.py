@@ -7,15 +7,17 @@ out.
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from covey.base.errors import StateError, StorageError
 from covey.base.paths import Home
 from covey.crypto.credentials import Credentials
+from covey.node.storage.aside import finish_move, move_aside
 from covey.node.storage.files import Lock, read_private, write_private
 from covey.node.storage.identity import load_or_create, save
 from covey.node.storage.paths import locate, prepare
@@ -23,6 +25,10 @@ from covey.rendezvous.mailboxes import MailboxStore
 from covey.rendezvous.store import RendezvousStore
 
 __all__ = ["Place", "Remembered", "place"]
+
+T = TypeVar("T")
+
+_log = logging.getLogger(__name__)
 
 PROFILE: Final = "rendezvous"
 
@@ -77,39 +83,35 @@ class Place:
     def save(self, credentials: Credentials) -> None:
         save(self.home, credentials)
 
-    def open_store(self) -> RendezvousStore:
-        """The cache. `StorageError`; a damaged one may be thrown away."""
-        try:
-            return RendezvousStore(self.database)
-        except StorageError as error:
-            if error.code != "store-corrupt":
-                raise
-            raise StorageError(
-                error.message,
-                code=error.code,
-                next_step=f"it is only a cache, agents publish again; names may change hands: rm {self.database}*",
-            ) from error
+    def open_store(self, now_us: int) -> RendezvousStore:
+        """The cache. A damaged one is moved aside and begun anew: agents publish again. `StorageError`.
 
-    def open_mailboxes(self) -> MailboxStore:
-        """The sealed letters. `StorageError`."""
+        `now_us`: wall time, microseconds.
+        """
+        return self._open(RendezvousStore, self.database, now_us, "names may change hands")
+
+    def open_mailboxes(self, now_us: int) -> MailboxStore:
+        """The sealed letters; likewise: whoever wrote them still has them in its outbox. `StorageError`."""
+        return self._open(MailboxStore, self.mail_database, now_us, "its letters wait for their senders to come back")
+
+    def _open(self, make: Callable[[Path], T], path: Path, now_us: int, consequence: str) -> T:
+        finish_move(path)
         try:
-            return MailboxStore(self.mail_database)
+            return make(path)
         except StorageError as error:
             if error.code != "store-corrupt":
                 raise
-            raise StorageError(
-                error.message,
-                code=error.code,
-                next_step=f"letters in it are lost unless a backup is restored: mv {self.mail_database} "
-                f"{self.mail_database}.damaged",
-            ) from error
+            aside = move_aside(path, now_us)
+            _log.error("%s; it was moved to %s and an empty one takes its place: %s", error, aside, consequence)
+        return make(path)
 
     def remembered(self) -> Remembered | None:
         """Of the last run; None if there was none, or nobody can read what it wrote."""
         raw = read_private(self._listen_file)
         try:
             return None if raw is None else msgspec.json.decode(raw, type=Remembered)
-        except msgspec.DecodeError:
+        except msgspec.DecodeError as error:
+            _log.error("%s is damaged (%s): what it said of the last run is forgotten", self._listen_file, error)
             return None
 
     def remember(self, what: Remembered) -> None:

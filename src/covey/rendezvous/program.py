@@ -84,7 +84,11 @@ async def run(options: Options, where: Place) -> int:
         loop.add_signal_handler(number, stop)
     with where.held(), contextlib.closing(RealHost()) as host:
         credentials = where.credentials(host.random, host.wall_us())
-        with contextlib.closing(where.open_store()) as store, contextlib.closing(where.open_mailboxes()) as mailboxes:
+        opened_us = host.wall_us()
+        with (
+            contextlib.closing(where.open_store(opened_us)) as store,
+            contextlib.closing(where.open_mailboxes(opened_us)) as mailboxes,
+        ):
             listens, advertise = await _places(options, where.remembered(), host)
             make = partial(Rendezvous, host, store=store, mailboxes=mailboxes, advertise=advertise, save=where.save)
             server, ticket = await _start(make, credentials, listens)

@@ -58,6 +58,9 @@ CLAIMS_LIMIT: Final = 16
 
 NameOutcome = Literal["none", "held", "taken"]
 
+APPLICATION_ID: Final = 0x436F7672
+"""Of a rendezvous' database, in the file's header: "Covr"."""
+
 MIGRATIONS: Final[Migrations] = (
     (
         """CREATE TABLE records (
@@ -131,7 +134,7 @@ class RendezvousStore:
     """
 
     def __init__(self, path: Path, *, synchronous: Synchronous = "NORMAL", records_limit: int = RECORDS_LIMIT) -> None:
-        self.database = Database(path, MIGRATIONS, synchronous=synchronous)
+        self.database = Database(path, MIGRATIONS, application_id=APPLICATION_ID, synchronous=synchronous)
         self._records_limit = records_limit
 
     def put(

@@ -204,7 +204,7 @@ def test_open_refuses_a_database_that_belongs_to_somebody_else(tmp_path: Path) -
 
 def test_open_marks_a_database_from_before_there_were_marks(tmp_path: Path) -> None:
     Database(tmp_path / "t.db", SCHEMA).close()
-    again = Database(tmp_path / "t.db", (*SCHEMA, ("CREATE TABLE u (y)",)), application_id=8)
+    again = Database(tmp_path / "t.db", SCHEMA, application_id=8)
     assert again.row("PRAGMA application_id") == (8,)
     again.close()
 

@@ -33,7 +33,7 @@ from typing import Any, Final, Literal, TypeVar
 from covey.base.errors import StorageError
 from covey.node.storage.files import PRIVATE_FILE, storage_error, storage_step
 
-__all__ = ["Database", "Migrations", "Step", "Synchronous"]
+__all__ = ["TROUBLES", "Database", "Migrations", "Step", "Synchronous"]
 
 _log = logging.getLogger(__name__)
 
@@ -56,6 +56,9 @@ WAL_LIMIT: Final = 8 << 20
 """Bytes. A write-ahead log that had to grow beyond is cut back to this when it begins anew; it does so about every
 4 MiB, SQLite's default, so it is larger only while one transaction, or a foreign reader, needs it. Ours."""
 
+ROOM: Final = 1 << 20
+"""Bytes. With less the disk counts as full still, once it was. Ours: one large message."""
+
 SHRINK_PAGES: Final = 1024
 """Free pages (of 4096 bytes) that `shrink` leaves in the file, and those it gives back at a time. Ours: 4 MiB in about
 20 ms."""
@@ -75,7 +78,8 @@ _CODES: Final = {
 }
 """A quota that is used up is ``disk-error`` here: SQLite tells ENOSPC apart, but not EDQUOT."""
 
-_TROUBLES: Final = frozenset(_CODES.values()) | {"store-missing"}
+TROUBLES: Final = frozenset(_CODES.values()) | {"store-missing"}
+"""The codes that `Database.trouble` may have."""
 
 
 class Database:
@@ -182,7 +186,8 @@ class Database:
                     else:
                         step(self)
                 self.execute(f"PRAGMA user_version = {number + 1}")
-                self.execute(f"PRAGMA application_id = {application_id}")
+        if owner != application_id != 0:
+            self.execute(f"PRAGMA application_id = {application_id}")
 
     def _keep(self, version: int) -> None:
         """A copy as of before the migration, whole and on the disk before anything is changed. Older ones go."""
@@ -222,6 +227,8 @@ class Database:
         ends."""
         depth = self._depth
         begin, commit = ("BEGIN IMMEDIATE", "COMMIT") if depth == 0 else (f"SAVEPOINT s{depth}", f"RELEASE s{depth}")
+        if depth == 0:
+            self._confirm()
         trouble, changes = self.trouble, self._connection.total_changes
         self.execute(begin)
         self._depth += 1
@@ -235,11 +242,22 @@ class Database:
             self._depth = depth
         if depth == 0 and self._connection.total_changes != changes:
             self._confirm()
-            if self.trouble is trouble and (trouble is None or trouble.code != "store-corrupt"):
+            if trouble is not None and self.trouble is trouble and self._is_over(trouble):
                 self.trouble = None
 
+    def _is_over(self, trouble: StorageError) -> bool:
+        """Something was written since. On a full disk that alone proves little: the log has room of its own."""
+        if trouble.code != "disk-full":
+            return trouble.code != "store-corrupt"
+        room = os.statvfs(self.path)
+        return room.f_bavail * room.f_frsize >= ROOM
+
     def _confirm(self) -> None:
-        """What was committed just now is in files that the next start will find, or it is an error."""
+        """What is committed goes into files that the next start will find, or it is an error.
+
+        Asked after a commit, before anybody hears of it, and before the next transaction: what was committed, but
+        not confirmed, must not be read and told either.
+        """
         found = self._look()
         if found == self._found:
             return
@@ -354,7 +372,7 @@ class Database:
             if code == "store-corrupt":
                 raise self._corrupt(str(error)) from error
             translated = StorageError(f"{self.path}: {error}", code=code, next_step=storage_step(code, self.path))
-            if code in _TROUBLES:
+            if code in TROUBLES:
                 self.trouble = translated
             raise translated from error
 

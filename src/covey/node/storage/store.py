@@ -48,12 +48,14 @@ class Store:
         self.outbox = Outbox(database, random)
         self.inbox = Inbox(database)
         self.restored = False
-        self._aside: Path | None = None
-        self._aside_note = ""
+        self.begun_anew = False
+        """The database took the place of the one in `damaged`; False: that of one which was restored since."""
+        self._damaged: Path | None = None
 
-    def notes(self) -> list[str]:
-        """What the user should know about how this database came to be, for `covey status`. Reads no database."""
-        return [self._aside_note] if self._aside is not None and self._aside.exists() else []
+    @property
+    def damaged(self) -> Path | None:
+        """The database that was damaged and moved aside last, as long as it is kept. Reads no database."""
+        return self._damaged if self._damaged is not None and self._damaged.exists() else None
 
     @classmethod
     def open(cls, home: Home, random: Callable[[int], bytes], now_us: int, *, durable: bool = True) -> Store:
@@ -85,26 +87,18 @@ class Store:
         try:
             store = cls(database, random)
             store.restored = begin_generation(database, home.generation_file, random, store.outbox.renumber, disk)
-            store._note(moved_aside(home.database))
+            store._remember_damaged(moved_aside(home.database))
         except BaseException:
             database.close()
             raise
         return store
 
-    def _note(self, moved: Sequence[Path]) -> None:
-        if not moved:
-            return
-        self._aside = aside = moved[-1]
-        if self.database.created:
-            self.settings.set(_BEGUN_AFTER, aside.name)
-        if self.settings.get_text(_BEGUN_AFTER) == aside.name:
-            then = "a new one was begun: earlier trust and messages are in the old one only, and so is the memory of "
-            then += "what was received, so that a message may come a second time"
-        else:
-            then = "another one was restored"
-        self._aside_note = (
-            f"the database was damaged and is now {aside}; {then}. When you are done with it: rm {aside}*"
-        )
+    def _remember_damaged(self, moved: Sequence[Path]) -> None:
+        if moved:
+            self._damaged = moved[-1]
+            if self.database.created:
+                self.settings.set(_BEGUN_AFTER, self._damaged.name)
+            self.begun_anew = self.settings.get_text(_BEGUN_AFTER) == self._damaged.name
 
     def maintain(self, now_us: int) -> list[bytes]:
         """What time alone brings: persist the clock, expire, forget, let waiting messages in.
