@@ -72,12 +72,14 @@ async def start_odd(world: World, profile: str, *, name: str = "", ticket: str =
 
 def together(*tickets: str) -> str:
     """One network of several rendezvous."""
-    return str(Ticket(tuple(entry for text in tickets for entry in Ticket.parse(text).entries)))
+    first, *others = map(Ticket.parse, tickets)
+    for other in others:
+        first = first.joined(other)
+    return str(first)
 
 
 async def two_rendezvous(world: World) -> tuple[SimRendezvous, SimRendezvous]:
-    first, second = await world.start_rendezvous("first"), await world.start_rendezvous("second")
-    world.ticket = together(first.ticket, second.ticket)
+    first, second = await world.start_several("first", "second")
     return first, second
 
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from covey.base.errors import ParseError
+from covey.base.errors import ParseError, UsageError
 from covey.base.types import Identity
 from covey.wire.ticket import Ticket, TicketEntry
 
@@ -29,10 +29,26 @@ def sealed(body: bytes) -> str:
     return "covey1" + base64.b32encode(raw).decode().rstrip("=").lower()
 
 
-@given(st.lists(ENTRIES, min_size=1, max_size=16).map(tuple))
+@given(st.lists(ENTRIES, min_size=1, max_size=16, unique_by=lambda entry: entry.identity).map(tuple))
 def test_ticket_round_trips(entries: tuple[TicketEntry, ...]) -> None:
     ticket = Ticket(entries)
     assert Ticket.parse(f"  {ticket}\n") == ticket
+
+
+def test_ticket_that_names_a_rendezvous_twice_is_refused() -> None:
+    """It would count as two witnesses."""
+    with pytest.raises(ParseError, match="twice"):
+        Ticket.parse(str(Ticket(EXAMPLE.entries * 2)))
+
+
+def test_tickets_are_joined_each_rendezvous_once_and_the_newer_endpoints_count() -> None:
+    moved = TicketEntry(EXAMPLE.entries[0].identity, ("192.0.2.9:1",))
+    second = TicketEntry(Identity(b"\x01" * 32), ("192.0.2.2:4040",))
+    assert EXAMPLE.joined(Ticket((second, moved))) == Ticket((moved, second))
+    many = Ticket(tuple(TicketEntry(Identity(bytes([number]) * 32), ("a:1",)) for number in range(1, 17)))
+    with pytest.raises(UsageError) as full:
+        EXAMPLE.joined(many)
+    assert full.value.code == "too-many-rendezvous"
 
 
 def test_ticket_has_its_documented_layout() -> None:

@@ -242,6 +242,11 @@ class Endpoint:
         session = connection.session
         return session is None or session.paths.avoid(relay)
 
+    def forget_relay(self, relay: Address) -> None:
+        """This relay has closed its circuits."""
+        for session in self._sessions.values():
+            session.paths.forget(relay)
+
     def relayed_by(self, relay: Address) -> list[Connection]:
         """The live connections whose data goes over this relay."""
         return [

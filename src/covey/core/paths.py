@@ -152,6 +152,12 @@ class Paths:
         self._changed()
         return True
 
+    def forget(self, relay: Endpoint) -> None:
+        """This relay has closed its circuits: what is in reserve there is worth nothing."""
+        for path in self._paths[:]:
+            if path is not self.active and _is_by(path, relay):
+                self._remove(path)
+
     # --- looking for direct paths ----------------------------------------------------------------------------------
 
     def exchange(self) -> None:

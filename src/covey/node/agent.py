@@ -228,6 +228,9 @@ class Agent:
             case events.ConnectionStalled(connection):
                 self._on_stalled(connection)
             case events.ConnectionClosed(connection, _, reason):
+                client = self._client(connection.peer)
+                if client is not None and client.endpoint is not None:
+                    self.transport.endpoint.forget_relay(client.endpoint)
                 self.publish(PeerDisconnected(reason=reason), connection.peer)
             case events.HandshakeConfirmed(identity, key, timestamp):
                 settings = self.files.store.settings
@@ -244,6 +247,7 @@ class Agent:
     def _on_live(self, connection: Connection) -> None:
         if self.book.trusts(connection.peer):
             connection.admit()
+            self.connector.keep_reserve(connection)
         self.mail.hope(connection.peer)
         timestamp, settings = self.transport.endpoint.handshakes.last_timestamp, self.files.store.settings
         self._save(lambda: settings.set(_LAST_TIMESTAMP, timestamp))
@@ -283,6 +287,7 @@ class Agent:
         connection = self.transport.endpoint.connections.get(peer.identity)
         if trusted and connection is not None:
             connection.admit()
+            self.connector.keep_reserve(connection)
             self.transport.wake()
         if applied.changed:
             self.publish(TrustChanged(state=peer.trust, reason=peer.reason), peer.identity)
@@ -312,6 +317,8 @@ class Agent:
             before, self._reached = self._reached, sum(client.connected for client in self.clients)
             if self._reached > before:
                 self.mail.hope()
+                for connection in self.transport.endpoint.connections.values():
+                    self.connector.keep_reserve(connection)
             self.bus.publish(RendezvousChanged(), self.host.wall_us() / 1e6)
 
     async def _on_draining(self, client: RendezvousClient) -> bool:

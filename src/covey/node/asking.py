@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
+from math import inf
 from typing import Any, Final, NamedTuple, TypeVar
 
 from covey.base.errors import CoveyError
 from covey.node.rendezvous_client import RendezvousClient
 
-__all__ = ["READ_FROM", "STAGGER_SECONDS", "Answers", "ask"]
+__all__ = ["LINGER_SECONDS", "READ_FROM", "STAGGER_SECONDS", "Answers", "ask"]
+
+LINGER_SECONDS: Final = 0.2
+"""Where an answer cannot be wrong, only old, the others get so long to give a newer one."""
 
 READ_FROM: Final = 2
 """Rendezvous whose answers are compared where not all are asked (PROTOCOL 3); fewer if there are fewer."""
@@ -40,19 +44,21 @@ async def ask(
     *,
     now: Callable[[], float],
     enough: int | None = None,
+    linger: float | None = None,
     on_answer: Callable[[RendezvousClient, T], None] | None = None,
 ) -> Answers[T]:
     """The answers of those that are connected and not silent: of `enough` of them, or (None) of all.
 
-    With `enough` they are asked one after the other, otherwise at the same time. Where all are silent or fail it is
-    waited until each has. `on_answer` hears of each answer as it comes. What a client raises counts as no answer,
-    unless it is no CoveyError.
+    With `enough` they are asked one after the other, otherwise at the same time. `linger` bounds the seconds that
+    further answers are waited for after the first. Where all are silent or fail it is waited until each has.
+    `on_answer` hears of each answer as it comes. A CoveyError of a question counts as no answer.
     """
     waiting = sorted((each for each in clients if each.connected), key=lambda each: (each.silent, each.rtt))
     asked: dict[asyncio.Task[T], _Asked] = {}
     answers: Answers[T] = Answers()
     begun = now()
     number = 0
+    last = inf
     try:
         while True:
             at = now()
@@ -64,9 +70,9 @@ async def ask(
                 asked[asyncio.ensure_future(question(client))] = _Asked(client, until)
                 number += 1
                 continue
-            if not asked or (answers and not patient):
+            if not asked or (answers and not patient) or at >= last:
                 return answers
-            wakes = [each.patient_until for each in patient] + ([due] if waiting else [])
+            wakes = [last] * bool(answers) + [each.patient_until for each in patient] + [due] * bool(waiting)
             timeout = max(min(wakes) - at, 0.0) if wakes else None
             done, _ = await asyncio.wait(asked, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -74,6 +80,8 @@ async def ask(
                 if _failed(task):
                     continue
                 answers.append((client, task.result()))
+                if linger is not None:
+                    last = min(last, now() + linger)
                 if on_answer is not None:
                     on_answer(client, task.result())
             if enough is not None and len(answers) >= enough:

@@ -89,24 +89,29 @@ class Connector:
         if retry is not None:
             retry.hope()
 
+    def keep_reserve(self, connection: Connection) -> None:
+        """While the data is relayed, another rendezvous' circuit is proven, too: it takes over when the first dies."""
+        session = connection.session
+        if session is None or not session.active.route.relayed or not self._book.trusts(connection.peer):
+            return
+        relays = {path.route.remote for path in session.paths if path.route.relayed}
+        others = [each for each in self._clients if each.endpoint not in relays and not each.silent]
+        if others:
+            self._transport.spawn(self._offer_relays(connection, others), "reserve")
+
     async def move_away(self, leaving: RendezvousClient) -> bool:
         """What this rendezvous relays for us goes another way. False if something is left that knows no other."""
-        endpoint, now = self._transport.endpoint, self._transport.host.now
-        connection = self._transport.live(leaving.identity)
-        if connection is None or connection.session is None:
+        endpoint, now, relay = self._transport.endpoint, self._transport.host.now, leaving.endpoint
+        if relay is None or not endpoint.relayed_by(relay):
             return True
-        relay = connection.session.active.route.remote
         until = now() + _MOVE_SECONDS
-        moved = False
         while left := [each for each in endpoint.relayed_by(relay) if not endpoint.avoid_relay(each, relay)]:
             others = [client for client in self._clients if client is not leaving and not client.draining]
             if now() >= until or not any(client.connected for client in others):
                 return False
             await asyncio.gather(*(self._offer_relays(each, others) for each in left))
-            moved = True
             await asyncio.sleep(_MOVE_PAUSE)
-        if moved:
-            await asyncio.sleep(_OVERLAP_SECONDS)
+        await asyncio.sleep(_OVERLAP_SECONDS)
         return True
 
     async def _offer_relays(self, connection: Connection, clients: Sequence[RendezvousClient]) -> None:
@@ -146,9 +151,7 @@ class Connector:
                 await asyncio.wait((live, seeking), return_when=asyncio.FIRST_COMPLETED)
                 if not live.done():
                     await seeking  # it only ends by an error
-                connection = await live
-                self._keep_in_reserve(connection)
-                return connection
+                return await live
         except TimeoutError:
             if identity in self._watched:
                 raise _offline() from None
@@ -159,14 +162,6 @@ class Connector:
             for task in (live, seeking):
                 task.cancel()
             await asyncio.gather(live, seeking, return_exceptions=True)
-
-    def _keep_in_reserve(self, connection: Connection) -> None:
-        """While the data is relayed, another rendezvous' circuit is proven, too: it takes over when the first dies."""
-        session = connection.session
-        if session is not None and session.active.route.relayed and self._book.trusts(connection.peer):
-            used = session.active.route.remote
-            others = [each for each in self._clients if each.endpoint != used and not each.silent and not each.draining]
-            self._transport.spawn(self._offer_relays(connection, others), "reserve")
 
     async def _keep_seeking(self, identity: Identity) -> NoReturn:
         """Seeks again while nothing answers: a rendezvous may have introduced us to where the peer was until now."""
@@ -221,7 +216,7 @@ class Connector:
 
     async def _fresh_record(self, identity: Identity, ways: _Ways) -> None:
         try:
-            record = await self._directory.refresh(identity)
+            record = await self._directory.refresh(identity, confirm_name=False)
         except UnreachableError:
             peer = self._book.get(identity)
             record = Record.parse(peer.record) if peer is not None and peer.record else None

@@ -12,7 +12,7 @@ from covey.core.endpoint import Endpoint
 from covey.crypto.events import KeyLog
 from covey.crypto.record import Record
 from covey.net.host import Host
-from covey.node.asking import READ_FROM, ask
+from covey.node.asking import LINGER_SECONDS, READ_FROM, ask
 from covey.node.book import PeerBook
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import Peer
@@ -85,10 +85,14 @@ class Directory:
         await self._remember(identity, answers, witnesses)
         return await self._book.find(identity_text(identity))
 
-    async def refresh(self, identity: Identity) -> Record | None:
-        """The newest record of an agent that any rendezvous has, remembered; None if nobody has one."""
+    async def refresh(self, identity: Identity, *, confirm_name: bool = True) -> Record | None:
+        """The newest record of an agent that two rendezvous have, remembered; None if they have none.
+
+        A name that we did not know it by is remembered only if every rendezvous confirms it, which may take a second
+        longer; without `confirm_name` it is not.
+        """
         answers = await self._ask(wire.BY_IDENTITY, identity, READ_FROM)
-        return await self._remember(identity, answers, None)
+        return await self._remember(identity, answers, None, confirm_name=confirm_name)
 
     async def holders(self, name: str) -> set[Identity]:
         """The other agents that a connected rendezvous says have this name; none without a rendezvous."""
@@ -121,7 +125,8 @@ class Directory:
         async def look_up(client: RendezvousClient) -> _Answer:
             return _Answer(self._verified(by, key, await client.lookup(by, key)))
 
-        answers = await ask(self._clients, look_up, now=self._host.now, enough=enough)
+        linger = LINGER_SECONDS if by == wire.BY_IDENTITY else None
+        answers = await ask(self._clients, look_up, now=self._host.now, enough=enough, linger=linger)
         if not answers:
             problems = "; ".join(sorted({client.problem for client in self._clients if client.problem}))
             raise UnreachableError(
@@ -159,7 +164,9 @@ class Directory:
                 found[record.identity] = (record, log)
         return found
 
-    async def _remember(self, identity: Identity, answers: Sequence[_Answer], witnesses: int | None) -> Record | None:
+    async def _remember(
+        self, identity: Identity, answers: Sequence[_Answer], witnesses: int | None, *, confirm_name: bool = True
+    ) -> Record | None:
         newest: tuple[Record, KeyLog] | None = None
         for answer in answers:
             claim = answer.claims.get(identity)
@@ -172,7 +179,8 @@ class Directory:
         name = record.name
         if name and witnesses is None:
             known = self._book.get(identity)
-            if (known is None or known.name != name) and not await self.names(identity, name):
+            unknown = known is None or known.claimed_name != name
+            if unknown and not (confirm_name and await self.names(identity, name)):
                 # It calls itself by a name that the network gave to somebody else: the user must not see it.
                 name = ""
         if not await self._book.remember(record, log, name=name, witnesses=witnesses):

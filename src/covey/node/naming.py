@@ -66,7 +66,7 @@ class Naming:
         await self._committer.run(lambda: self._settings.set(NAME, name))
         self._announcement.name = name
         for client in self._clients:
-            client.publish_soon()
+            client.rename()
         told = [asyncio.ensure_future(client.wait_published()) for client in self._clients if client.connected]
         if told:
             _, late = await asyncio.wait(told, timeout=wait)

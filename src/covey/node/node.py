@@ -290,7 +290,7 @@ class Node:
             agent.credentials.identity,
             agent.transport.endpoint.connections.get(peer.identity),
             queued=agent.mail.queued.get(peer.identity, 0),
-            single_witness=len(agent.clients) < 2,
+            rendezvous=len(agent.clients),
         )
 
     async def _known(self, text: str) -> Peer:

@@ -38,6 +38,8 @@ _PUBLISH_PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
 _PATIENCE_SECONDS: Final = 1.0
 """A request unanswered for this long, or three PTOs, makes a rendezvous silent: the other one is relied upon. The same
 as what makes a path dead (PROTOCOL 29), and far below the keepalive."""
+_PATIENCE_LIMIT: Final = 2.0
+"""One that is farther away than this is asked, but the others' answers must do."""
 _OBSERVED_SECONDS: Final = 5.0
 """Least time between two changes of what it says our address is: each is told to every peer."""
 _UNASKED_LIMIT: Final = 256
@@ -79,6 +81,7 @@ class RendezvousClient:
         """It said that it is about to stop."""
         self.problem = "not reached yet"
         self.endpoint: Address | None = None
+        """Where its sessions begin, and as far as we know where it relays from."""
         self._entry = entry
         self._transport = transport
         self._signed = signed
@@ -89,6 +92,8 @@ class RendezvousClient:
         self._target: Target | None = None
         self._calls: dict[int, asyncio.Future[wire.Message]] = {}
         self._number = 0
+        self._messages = 0
+        """How many it has sent, ever."""
         self._records: asyncio.Queue[RecordReceived] = asyncio.Queue(16)
         self._publish = asyncio.Event()
         self._published = asyncio.Event()
@@ -118,7 +123,7 @@ class RendezvousClient:
         connection = self._transport.live(self.identity)
         if connection is None or connection.session is None:
             return _PATIENCE_SECONDS
-        return max(_PATIENCE_SECONDS, 3 * connection.session.active.recovery.rtt.pto())
+        return min(max(_PATIENCE_SECONDS, 3 * connection.session.active.recovery.rtt.pto()), _PATIENCE_LIMIT)
 
     async def wait_connected(self) -> None:
         await self._connected.wait()
@@ -151,6 +156,11 @@ class RendezvousClient:
         self._published.clear()
         self._publish.set()
 
+    def rename(self) -> None:
+        """Our record changed, and with it our name: what became of the old one counts no more."""
+        self.name_outcome = wire.NAME_NONE
+        self.publish_soon()
+
     def on_record(self, event: RecordReceived) -> None:
         if event.identity == self.identity and not self._records.full():
             self._records.put_nowait(event)
@@ -174,6 +184,7 @@ class RendezvousClient:
         if connection is None or connection.session is None:
             return None
         route = connection.session.active.route
+        self.endpoint = route.remote
         return Route(route.local, route.remote, answer.circuit)
 
     async def watch(self, identity: Identity) -> None:
@@ -187,15 +198,19 @@ class RendezvousClient:
             raise UnreachableError("the rendezvous is not connected", code="no-rendezvous", next_step="covey status")
         future: asyncio.Future[wire.Message] = asyncio.get_running_loop().create_future()
         self._calls[message.number] = future
-        impatient = asyncio.get_running_loop().call_later(self.patience, self._fell_silent)
+        # Also when whoever asks stops waiting: it was asked.
+        impatient = asyncio.get_running_loop().call_later(self.patience, self._fell_silent, stream, self._messages)
+        answered = False
         try:
             async with asyncio.timeout(_CALL_SECONDS):
                 await stream.write(wire.encode(message))
                 answer = await future
+                answered = True
         except TimeoutError:
             raise UnreachableError("the rendezvous does not answer", code="no-rendezvous") from None
         finally:
-            impatient.cancel()
+            if answered:
+                impatient.cancel()
             self._calls.pop(message.number, None)
         if isinstance(answer, wire.Failed):
             raise UnreachableError(f"the rendezvous refuses: {answer.message}", code=answer.code)
@@ -207,13 +222,15 @@ class RendezvousClient:
         self._number = self._number % 0xFFFFFFFF + 1
         return self._number
 
-    def _fell_silent(self) -> None:
-        if not self.silent:
+    def _fell_silent(self, stream: Stream, messages: int) -> None:
+        """It has said nothing since the request, when there had been so many `messages`."""
+        if stream is self._stream and messages == self._messages and not self.silent:
             self.silent = True
             self.problem = "it does not answer"
             self._on_change()
 
     def _heard(self) -> None:
+        self._messages += 1
         if self.silent:
             self.silent = False
             self.problem = ""
@@ -432,6 +449,7 @@ class RendezvousClient:
         self.problem = self.problem or "the connection was lost"
         self.silent = self.draining = False
         self._tried.set()
+        self.name_outcome = wire.NAME_NONE
         self._connected.clear()
         self._published.clear()
         self._watched.clear()

@@ -83,13 +83,17 @@ def _reason(connection: Connection, path: Path) -> str:
     return session.paths.relay_reason()
 
 
-def peer_view(
-    peer: Peer, own: Identity, connection: Connection | None, *, queued: int, single_witness: bool
-) -> PeerView:
-    """`single_witness`: at most one rendezvous could have answered for its name."""
+def peer_view(peer: Peer, own: Identity, connection: Connection | None, *, queued: int, rendezvous: int) -> PeerView:
+    """`rendezvous`: how many could have answered for its name at first contact."""
     warning = ""
-    if single_witness and peer.trust in ("pending", "requested"):
-        warning = "first contact: compare the safety number with the other side before you rely on it"
+    if peer.trust in ("pending", "requested"):
+        if rendezvous < 2:
+            warning = "first contact: compare the safety number with the other side before you rely on it"
+        elif peer.trust == "requested" and peer.witnesses == 1:
+            warning = (
+                f"only one of {rendezvous} rendezvous answered for this name: compare the safety number with the other "
+                "side before you rely on it"
+            )
     session = connection.session if connection is not None else None
     return PeerView(
         identity=identity_text(peer.identity),

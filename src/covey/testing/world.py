@@ -40,6 +40,7 @@ from covey.testing.link import Link
 from covey.testing.loop import OWNER, SimLoop
 from covey.testing.nat import Nat, NatKind
 from covey.testing.network import SimNetwork
+from covey.wire.ticket import Ticket
 
 __all__ = ["SimNode", "SimRendezvous", "World"]
 
@@ -190,6 +191,19 @@ class World:
 
     def nodes(self) -> list[SimNode]:
         return [machine for machine in self.machines.values() if isinstance(machine, SimNode)]
+
+    async def start_several(self, *names: str) -> list[SimRendezvous]:
+        """Several rendezvous, all of which the world's ticket names."""
+        machines = [await self.start_rendezvous(name) for name in names]
+        ticket = Ticket.parse(machines[0].ticket)
+        for machine in machines[1:]:
+            ticket = ticket.joined(Ticket.parse(machine.ticket))
+        self.ticket = str(ticket)
+        return machines
+
+    def apart(self, first: str, second: str) -> None:
+        """Nothing passes between these two machines directly, for good."""
+        self.network.set_link(self.machines[first].host.ip, self.machines[second].host.ip, Link(loss=1.0))
 
     async def start_rendezvous(self, name: str = "rendezvous") -> SimRendezvous:
         machine = SimRendezvous(self, name, f"10.0.1.{len(self.machines) + 1}")

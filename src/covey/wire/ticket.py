@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from covey.base.codec import Reader, Writer
-from covey.base.errors import ParseError
+from covey.base.errors import ParseError, UsageError
 from covey.base.types import IDENTITY_SIZE, Identity, parse_endpoint
 
 __all__ = ["Ticket", "TicketEntry"]
@@ -49,6 +49,16 @@ class Ticket:
         body = writer.bytes()
         raw = body + hashlib.sha256(body).digest()[:_CHECKSUM]
         return _PREFIX + base64.b32encode(raw).decode().rstrip("=").lower()
+
+    def joined(self, other: Ticket) -> Ticket:
+        """The rendezvous of both, each once; of one that both name, the endpoints of `other` count.
+
+        UsageError (`too-many-rendezvous`) for more than a ticket holds.
+        """
+        entries = {entry.identity: entry for entry in (*self.entries, *other.entries)}
+        if len(entries) > _ENTRIES_LIMIT:
+            raise UsageError(f"a ticket holds at most {_ENTRIES_LIMIT} rendezvous", code="too-many-rendezvous")
+        return Ticket(tuple(entries.values()))
 
     @classmethod
     def parse(cls, text: str) -> Ticket:
@@ -86,6 +96,8 @@ class Ticket:
                     raise ValueError("an endpoint with port 0")
             entries.append(TicketEntry(identity, endpoints))
         reader.done()
+        if len({entry.identity for entry in entries}) != count:
+            raise ValueError("it names a rendezvous twice")
         ticket = cls(tuple(entries))
         if str(ticket) != text:
             raise ValueError("it is not in its one spelling")
