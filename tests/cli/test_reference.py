@@ -10,7 +10,7 @@ from tests.cli.conftest import Covey
 
 PROMISED = [
     *("up", "daemon start", "daemon stop", "daemon status", "daemon logs", "status", "id", "find", "peers"),
-    *("handshake", "pending", "approve", "reject", "trust", "untrust", "ping", "send-message"),
+    *("handshake", "pending", "approve", "reject", "trust", "untrust", "introduce", "ping", "send-message"),
     *("inbox", "inbox list", "inbox show", "inbox ack", "inbox clear", "events", "rendezvous", "version"),
 ]
 

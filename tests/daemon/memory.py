@@ -20,6 +20,8 @@ from covey.base.errors import CoveyError, NotFoundError, RefusedError, StateErro
 from covey.base.events import RecentEvents
 from covey.base.paths import Home
 from covey.base.schema import (
+    ErrorView,
+    IntroductionView,
     MessageType,
     MessageView,
     NameView,
@@ -36,6 +38,7 @@ from covey.node.bus import Bus, Follower
 OWN_IDENTITY = "a" * 52
 PEER_IDENTITY = "b" * 52
 PEER_NAME = "azure-processor"
+CODE = "4567-89ab-cdem"
 SAFETY_NUMBER = "12345 67890 12345 67890"
 
 
@@ -107,6 +110,8 @@ class MemoryNode:
         self.trust: Any = "unknown"
         self.reason = ""
         self.answer: Any = "trusted"
+        self.introduction: Any = "introduced"
+        self.entered_codes: list[tuple[str, float, bool]] = []
         self.result: SendResult = "delivered"
         self.sent: list[tuple[str, bytes, str, str | None, float | None, float]] = []
         self.batches: list[tuple[int, float]] = []
@@ -182,6 +187,32 @@ class MemoryNode:
     async def untrust(self, peer: str) -> PeerView:
         self._known(peer)
         self.trust = "unknown"
+        return self._peer()
+
+    async def open_introduction(self, seconds: float = 600.0, *, ask: bool = False) -> IntroductionView:
+        self._fail("open_introduction")
+        self.window = (seconds, ask)
+        return IntroductionView("open", CODE, f"{CODE}@192.0.2.1:4040", ["192.0.2.1:4040"], 1_700_000_000.0)
+
+    async def await_introduction(self, seconds: float) -> IntroductionView:
+        await self._pass("await_introduction")
+        if self.introduction == "introduced":
+            self.trust = "trusted"
+            return IntroductionView("introduced", peer=self._peer())
+        problems = {
+            "expired": ErrorView("window-expired", "nobody came", "covey introduce"),
+            "failed": ErrorView("too-many-tries", "too many tries", "covey introduce"),
+        }
+        return IntroductionView(self.introduction, problem=problems.get(self.introduction))
+
+    async def close_introduction(self) -> IntroductionView:
+        self.introduction = "closed"
+        return IntroductionView("closed", problem=ErrorView("window-closed", "closed"))
+
+    async def introduce(self, invitation: str, seconds: float = 20.0, *, ask: bool = False) -> PeerView:
+        self._fail("introduce")
+        self.entered_codes.append((invitation, seconds, ask))
+        self.trust = "pending" if ask else "trusted"
         return self._peer()
 
     async def ping(self, peer: str) -> PingView:
@@ -372,6 +403,7 @@ def running_daemon(base: Path, node_name: str = "aws-orchestrator") -> Iterator[
 
 
 __all__ = [
+    "CODE",
     "OWN_IDENTITY",
     "PEER_IDENTITY",
     "PEER_NAME",

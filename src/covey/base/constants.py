@@ -39,3 +39,9 @@ MAILBOX_KEY_LIMIT: Final = 1500
 
 SEALED_LIMIT: Final = 64 * 1024
 """Largest sealed mail, bytes. Ours: one request to a rendezvous."""
+
+INTRODUCTION_SECONDS: Final = 600.0
+"""How long a one-time code is good for unless told otherwise: time to read it out twice. Ours."""
+
+INTRODUCTION_LIMIT_SECONDS: Final = 3600.0
+"""... and at most: what an offline guess may take grows with it (ADR 0011). Ours."""

@@ -20,6 +20,7 @@ __all__ = [
     "AnyEvent",
     "Event",
     "Gap",
+    "IntroductionFailed",
     "MessageDelivered",
     "MessageReceived",
     "MessageRefused",
@@ -28,6 +29,7 @@ __all__ = [
     "PeerDisconnected",
     "PeerEvent",
     "PeerForked",
+    "PeerIntroduced",
     "PeerPath",
     "RecentEvents",
     "RendezvousChanged",
@@ -79,6 +81,17 @@ class PeerPath(PeerEvent, frozen=True, kw_only=True, tag="peer.path"):
 
 class PeerForked(PeerEvent, frozen=True, kw_only=True, tag="peer.forked"):
     """Two different key rotations of the peer's identity exist: one of its keys is in foreign hands."""
+
+
+class PeerIntroduced(PeerEvent, frozen=True, kw_only=True, tag="peer.introduced"):
+    """The peer and this agent met by a one-time code. Trust is told apart."""
+
+
+class IntroductionFailed(Event, frozen=True, kw_only=True, tag="introduction.failed"):
+    """A one-time code that this agent gave out, or entered, came to nothing."""
+
+    reason: str
+    """`window-expired`, `too-many-tries`, or the code of the check that somebody failed who had it."""
 
 
 class TrustChanged(PeerEvent, frozen=True, kw_only=True, tag="trust.changed"):
@@ -136,6 +149,8 @@ AnyEvent = (
     | PeerDisconnected
     | PeerPath
     | PeerForked
+    | PeerIntroduced
+    | IntroductionFailed
     | TrustChanged
     | MessageReceived
     | MessageDelivered

@@ -16,6 +16,8 @@ __all__ = [
     "CountView",
     "ErrorView",
     "FindingView",
+    "IntroductionState",
+    "IntroductionView",
     "Items",
     "MessageType",
     "MessageView",
@@ -41,6 +43,9 @@ MessageType = Literal["text", "json", "binary"]
 SendResult = Literal["delivered", "queued", "expired", "refused", "cancelled"]
 """`delivered`: the recipient has it on disk and said so. `queued`: it is on our disk and will be retried."""
 
+IntroductionState = Literal["open", "introduced", "expired", "closed", "failed"]
+"""`introduced`: somebody entered the code and is a peer now. `failed`: somebody had the code, and `problem` says why it
+came to nothing."""
 
 Item = TypeVar("Item")
 
@@ -120,6 +125,23 @@ class PeerView(msgspec.Struct, frozen=True):
     witnesses: int = 0
     """How many rendezvous answered for the name at first contact; 1 means only the safety number protects it."""
     warning: str = ""
+
+
+class IntroductionView(msgspec.Struct, frozen=True):
+    """A one-time code that this agent gave out, and what came of it."""
+
+    state: IntroductionState
+    code: str = ""
+    """Only in the answer to the request that opened the window."""
+    invitation: str = ""
+    """What the other side enters: `CODE@PLACE,PLACE...`. Only there, too."""
+    places: list[str] = []
+    """Where the other side may find this agent: its address on the network, and IP:PORT."""
+    expires: float | None = None
+    peer: PeerView | None = None
+    """Who came."""
+    problem: ErrorView | None = None
+    """Why nobody did."""
 
 
 class RendezvousView(msgspec.Struct, frozen=True):

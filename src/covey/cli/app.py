@@ -12,14 +12,14 @@ from typer.main import get_command
 
 from covey.base.errors import CoveyError, UsageError
 from covey.base.exit_codes import INTERRUPTED
-from covey.cli import daemon, events, inbox, messages, node, peers, rendezvous, trust
+from covey.cli import daemon, events, inbox, introduction, messages, node, peers, rendezvous, trust
 from covey.cli.command import Call, Outcome, OutputGone, group, report_error
 
 __all__ = ["app", "execute"]
 
 HELP_ORDER = (
     *("up", "daemon", "status", "id", "find", "peers", "handshake", "pending", "approve", "reject", "trust"),
-    *("untrust", "ping", "send-message", "inbox", "events", "rendezvous", "version"),
+    *("untrust", "introduce", "ping", "send-message", "inbox", "events", "rendezvous", "version"),
 )
 """Commands in the order in which a newcomer needs them."""
 
@@ -51,7 +51,7 @@ def covey(
     return node.version(call)
 
 
-for noun in (daemon, node, peers, trust, messages, inbox, events, rendezvous):
+for noun in (daemon, node, peers, trust, introduction, messages, inbox, events, rendezvous):
     noun.register(app)
 
 

@@ -19,7 +19,17 @@ import msgspec
 from covey.base.constants import MESSAGE_LIMIT
 from covey.base.errors import LimitError, NotFoundError, UsageError
 from covey.base.events import AnyEvent, RecentEvents, kind
-from covey.base.schema import CountView, Items, MessageView, NameView, NodeView, PeerView, PingView, SendView
+from covey.base.schema import (
+    CountView,
+    IntroductionView,
+    Items,
+    MessageView,
+    NameView,
+    NodeView,
+    PeerView,
+    PingView,
+    SendView,
+)
 from covey.daemon import openapi, requests
 from covey.daemon.sse import Push
 from covey.node import Node, Stream
@@ -131,6 +141,22 @@ async def untrust(service: Service, request: requests.PeerRequest) -> PeerView:
     return await service.node.untrust(request.peer)
 
 
+async def open_introduction(service: Service, request: requests.IntroductionRequest) -> IntroductionView:
+    return await service.node.open_introduction(request.seconds, ask=request.ask)
+
+
+async def await_introduction(service: Service, request: requests.WaitRequest) -> IntroductionView:
+    return await service.node.await_introduction(request.wait)
+
+
+async def close_introduction(service: Service, request: requests.Nothing) -> IntroductionView:
+    return await service.node.close_introduction()
+
+
+async def introduce(service: Service, request: requests.IntroduceRequest) -> PeerView:
+    return await service.node.introduce(request.invitation, request.wait, ask=request.ask)
+
+
 async def ping(service: Service, request: requests.PeerRequest) -> PingView:
     return await service.node.ping(request.peer)
 
@@ -233,6 +259,31 @@ ROUTES: tuple[Route, ...] = (
     Route("POST", "/v1/approve", approve, requests.PeerRequest, PeerView, "Accept a trust request."),
     Route("POST", "/v1/reject", reject, requests.RejectRequest, PeerView, "Decline a trust request."),
     Route("POST", "/v1/untrust", untrust, requests.PeerRequest, PeerView, "End the trust in a peer."),
+    Route(
+        "POST",
+        "/v1/introduction",
+        open_introduction,
+        requests.IntroductionRequest,
+        IntroductionView,
+        "Give out a one-time code to meet somebody by.",
+    ),
+    Route(
+        "POST",
+        "/v1/introduction/wait",
+        await_introduction,
+        requests.WaitRequest,
+        IntroductionView,
+        "What came of the code that was given out last.",
+    ),
+    Route(
+        "POST",
+        "/v1/introduction/close",
+        close_introduction,
+        requests.Nothing,
+        IntroductionView,
+        "Make the code worthless.",
+    ),
+    Route("POST", "/v1/introduce", introduce, requests.IntroduceRequest, PeerView, "Enter somebody else's code."),
     Route("POST", "/v1/ping", ping, requests.PeerRequest, PingView, "One round trip to a trusted peer."),
     Route("POST", "/v1/messages", send, requests.SendRequest, SendView, "Send one message."),
     Route(

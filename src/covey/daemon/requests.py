@@ -12,6 +12,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from covey.base.constants import INTRODUCTION_LIMIT_SECONDS, INTRODUCTION_SECONDS
 from covey.base.schema import MessageType
 
 __all__ = [
@@ -24,6 +25,8 @@ __all__ = [
     "FollowRequest",
     "HandshakeRequest",
     "InboxRequest",
+    "IntroduceRequest",
+    "IntroductionRequest",
     "MessageRequest",
     "NameRequest",
     "Nothing",
@@ -35,6 +38,7 @@ __all__ = [
     "StopView",
     "StreamRequest",
     "StreamView",
+    "WaitRequest",
 ]
 
 BATCH_LIMIT = 256
@@ -78,6 +82,32 @@ class HandshakeRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     reason: ReasonText = ""
     wait: Seconds = 0.0
     """Seconds to wait for the peer's answer."""
+
+
+class IntroductionRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Opens a window for one introduction."""
+
+    seconds: Annotated[float, Meta(ge=1, le=INTRODUCTION_LIMIT_SECONDS)] = INTRODUCTION_SECONDS
+    """How long the code is good for."""
+    ask: bool = False
+    """Leave trust to `approve`."""
+
+
+class IntroduceRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Enters the code of somebody else's window."""
+
+    invitation: Annotated[str, Meta(max_length=1000, description="CODE@PLACE,PLACE...")]
+    wait: Annotated[float, Meta(gt=0, le=INTRODUCTION_LIMIT_SECONDS)] = 20.0
+    """Seconds to try."""
+    ask: bool = False
+    """Leave trust to `approve`."""
+
+
+class WaitRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Waits for something to happen."""
+
+    wait: Seconds = 0.0
+    """At most so many seconds."""
 
 
 class RejectRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

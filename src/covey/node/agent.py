@@ -14,12 +14,14 @@ from typing import Any, Final
 
 import msgspec
 
-from covey.base.errors import CoveyError, StateError, StorageError
+from covey.base.errors import CoveyError, RefusedError, StateError, StorageError
 from covey.base.events import (
+    IntroductionFailed,
     PeerConnected,
     PeerDisconnected,
     PeerEvent,
     PeerForked,
+    PeerIntroduced,
     PeerPath,
     RendezvousChanged,
     TrustChanged,
@@ -38,6 +40,7 @@ from covey.node.bus import Bus
 from covey.node.committer import Committer
 from covey.node.connector import Connector
 from covey.node.directory import Directory
+from covey.node.introducer import Introducer
 from covey.node.mail import Mail
 from covey.node.naming import Naming, made_up_name
 from covey.node.rendezvous_client import RendezvousClient
@@ -136,6 +139,17 @@ class Agent:
         self.directory = Directory(host, self.transport.endpoint, self.book, self.clients, self.now_us)
         self.naming = Naming(self.announcement, self.directory, self.clients, self.committer, store.settings)
         self.connector = Connector(self.transport, self.book, self.directory, self.clients)
+        self.introducer = Introducer(
+            transport=self.transport,
+            book=self.book,
+            directory=self.directory,
+            clients=self.clients,
+            announcement=self.announcement,
+            now_us=self.now_us,
+            may_trust=self.refuse_fork,
+            on_met=lambda identity: self.publish(PeerIntroduced(), identity),
+            on_failed=lambda reason: self.bus.publish(IntroductionFailed(reason=reason), self.host.wall_us() / 1e6),
+        )
         self.mail = Mail(
             own_name=lambda: self.name,
             transport=self.transport,
@@ -173,6 +187,7 @@ class Agent:
         """Says goodbye and commits what is under way."""
         self._closing = True
         try:
+            self.introducer.stop()
             await self.connector.close()
             self.mail.close()
             await self.transport.close()
@@ -241,6 +256,8 @@ class Agent:
                 client = self._client(identity)
                 if client is not None:
                     client.on_record(event)
+            case events.Introduced() | events.IntroductionFailed():
+                self.introducer.on_event(event)
             case events.PathsChanged(connection):
                 self._on_paths(connection)
 
@@ -262,6 +279,15 @@ class Agent:
         is impossible (PROTOCOL 4)."""
         log = self.transport.endpoint.log_of(identity)
         return log is not None and log.forked
+
+    def refuse_fork(self, identity: Identity) -> None:
+        """RefusedError (`forked-identity`) if this identity may not be trusted anew."""
+        if self.is_forked(identity):
+            raise RefusedError(
+                "two different key rotations of this identity exist, so one of its keys is in foreign hands",
+                code="forked-identity",
+                next_step="ask its owner for a new identity",
+            )
 
     def _on_stalled(self, connection: Connection) -> None:
         client = self._client(connection.peer)

@@ -68,11 +68,7 @@ class Directory:
             # We have only just started; whoever is looked for may have, too, and be about to publish.
             await asyncio.sleep(_SETTLING_PAUSE)
         if not identities:
-            raise NotFoundError(
-                f"nobody on this network is known as {text!r}",
-                code="unknown-peer",
-                next_step="check the spelling, and that the other side is up: covey status",
-            )
+            raise _unknown(text)
         if len(identities) > 1:
             listed = ", ".join(identity_text(identity) for identity in sorted(identities))
             raise NotFoundError(
@@ -103,6 +99,18 @@ class Directory:
         except UnreachableError:
             return set()
         return {identity for answer in answers for identity in answer.claims}
+
+    async def claimants(self, text: str) -> list[Identity]:
+        """Everybody of whom any rendezvous says that `text` means them, remembered by nobody: hints where to knock.
+
+        Raises as `find`, but for disputes.
+        """
+        by, key = _kind(text)
+        answers = await self._ask(by, key)
+        found = sorted({identity for answer in answers for identity in answer.claims})
+        if not found:
+            raise _unknown(text)
+        return found
 
     async def names(self, identity: Identity, name: str) -> bool:
         """Whether every rendezvous that answers says that `name` is this agent's."""
@@ -197,6 +205,14 @@ async def _wait(waits: Sequence[Coroutine[Any, Any, None]], seconds: float, unti
     finally:
         for task in tasks:
             task.cancel()
+
+
+def _unknown(text: str) -> NotFoundError:
+    return NotFoundError(
+        f"nobody on this network is known as {text!r}",
+        code="unknown-peer",
+        next_step="check the spelling, and that the other side is up: covey status",
+    )
 
 
 def _kind(text: str) -> tuple[int, bytes]:

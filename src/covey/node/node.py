@@ -6,10 +6,20 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, Literal
 
-from covey.base.errors import NotFoundError, RefusedError, StateError, UsageError
+from covey.base.constants import INTRODUCTION_LIMIT_SECONDS, INTRODUCTION_SECONDS
+from covey.base.errors import CoveyError, NotFoundError, RefusedError, StateError, UsageError
 from covey.base.events import NameChanged, RecentEvents
 from covey.base.paths import Home
-from covey.base.schema import MessageType, MessageView, NameView, NodeView, PeerView, PingView, SendView
+from covey.base.schema import (
+    IntroductionView,
+    MessageType,
+    MessageView,
+    NameView,
+    NodeView,
+    PeerView,
+    PingView,
+    SendView,
+)
 from covey.base.types import Endpoint, address_text, check_name, endpoint_text, identity_text, parse_endpoint
 from covey.core.limits import SERVICE_LIMIT
 from covey.crypto.address import address
@@ -19,6 +29,7 @@ from covey.node import views
 from covey.node.agent import RESERVED_SERVICES, Agent, Files
 from covey.node.bus import RING, Bus, Follower
 from covey.node.findings import findings
+from covey.node.introducer import Window
 from covey.node.mail import encode_body
 from covey.node.naming import made_up_name
 from covey.node.services import SINK, serve_sink
@@ -30,6 +41,9 @@ from covey.wire.ticket import Ticket
 __all__ = ["Node"]
 
 _ANY_ADDRESS: Final = ("0.0.0.0", 0)  # noqa: S104 - an agent must be reachable on every interface to meet others
+
+_CROSSING_SECONDS: Final = 5.0
+"""How long the two requests for trust that follow an introduction may take to cross."""
 
 
 class Node:
@@ -236,7 +250,7 @@ class Node:
             raise UsageError(f"a reason has at most {trust.REASON_LIMIT} characters", code="reason-too-long")
         found = await self._resolve(peer)
         if found.trust != "trusted":
-            self._refuse_fork(found)
+            agent.refuse_fork(found.identity)
             await agent.book.apply(found.identity, "local-request", reason)
         if wait > 0:
             await agent.await_trust(found.identity, wait)
@@ -253,6 +267,63 @@ class Node:
     async def untrust(self, peer: str) -> PeerView:
         """Takes trust back: what is open is cut, what is queued for the peer is refused."""
         return await self._answer(peer, "local-untrust")
+
+    async def open_introduction(self, seconds: float = INTRODUCTION_SECONDS, *, ask: bool = False) -> IntroductionView:
+        """Opens a window for somebody whom no network has told us of; the code in the answer is for them alone.
+
+        Whoever enters it within `seconds` becomes a peer: trusted, because both sides meant each other, or with `ask`
+        only once `approve` says so. One window at a time, one use; a restart forgets it.
+        """
+        if not 1.0 <= seconds <= INTRODUCTION_LIMIT_SECONDS:
+            raise UsageError(f"a window is open for 1 to {INTRODUCTION_LIMIT_SECONDS:g} seconds", code="bad-window")
+        return self._introduction_view(await self._running.introducer.open(seconds, ask=ask), with_code=True)
+
+    async def await_introduction(self, seconds: float) -> IntroductionView:
+        """What came of the newest window, waiting for it at most so long. StateError (`no-introduction`)."""
+        window = self._newest_window()
+        agent = self._running
+        before = agent.host.now()
+        await agent.introducer.wait(window, seconds)
+        if window.outcome.done() and window.outcome.exception() is None and not window.ask:
+            left = seconds - (agent.host.now() - before)
+            await agent.await_trust(window.outcome.result().identity, min(left, _CROSSING_SECONDS))
+        return self._introduction_view(window)
+
+    async def close_introduction(self) -> IntroductionView:
+        """Closes the window, if one is open. StateError (`no-introduction`)."""
+        window = self._newest_window()
+        self._running.introducer.close()
+        return self._introduction_view(window)
+
+    async def introduce(self, invitation: str, seconds: float = 20.0, *, ask: bool = False) -> PeerView:
+        """Meets whoever opened the window of this invitation (`CODE@PLACE,PLACE...`).
+
+        UsageError (`bad-code`, `bad-invitation`), UnreachableError (`no-answer`: wrong, used, too old or elsewhere).
+        """
+        agent = self._running
+        peer = await agent.introducer.enter(invitation, seconds, ask=ask)
+        if not ask:
+            await agent.await_trust(peer.identity, _CROSSING_SECONDS)
+        return self._peer_view(agent.book.get(peer.identity) or peer)
+
+    def _newest_window(self) -> Window:
+        window = self._running.introducer.window
+        if window is None:
+            raise StateError("no code was given out", code="no-introduction", next_step="covey introduce")
+        return window
+
+    def _introduction_view(self, window: Window, *, with_code: bool = False) -> IntroductionView:
+        agent = self._running
+        outcome = window.outcome
+        error = outcome.exception() if outcome.done() else None
+        peer = agent.book.get(outcome.result().identity) if outcome.done() and error is None else None
+        return views.introduction_view(
+            window,
+            expires=(agent.host.wall_us() / 1e6) + window.until - agent.host.now(),
+            peer=self._peer_view(peer) if peer is not None else None,
+            error=error if isinstance(error, CoveyError) else None,
+            with_code=with_code,
+        )
 
     async def ping(self, peer: str) -> PingView:
         """One round trip over the session with a trusted peer."""
@@ -272,16 +343,8 @@ class Node:
     ) -> PeerView:
         found = await self._known(peer)
         if event == "local-approve":
-            self._refuse_fork(found)
+            self._running.refuse_fork(found.identity)
         return self._peer_view((await self._running.book.apply(found.identity, event, reason)).peer)
-
-    def _refuse_fork(self, peer: Peer) -> None:
-        if self._running.is_forked(peer.identity):
-            raise RefusedError(
-                "two different key rotations of this identity exist, so one of its keys is in foreign hands",
-                code="forked-identity",
-                next_step="ask its owner for a new identity",
-            )
 
     def _peer_view(self, peer: Peer) -> PeerView:
         agent = self._running

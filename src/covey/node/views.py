@@ -6,16 +6,28 @@ import base64
 import os
 from functools import cache
 from importlib import metadata
-from typing import cast
+from typing import Final, cast
 
-from covey.base.schema import MessageView, PathView, PeerView, SendResult, SendView
+from covey.base.errors import CoveyError
+from covey.base.schema import (
+    ErrorView,
+    IntroductionState,
+    IntroductionView,
+    MessageView,
+    PathView,
+    PeerView,
+    SendResult,
+    SendView,
+)
 from covey.base.types import Identity, address_text, endpoint_text, identity_text
 from covey.core.connection import Connection
 from covey.core.path import Path
 from covey.crypto.safety import safety_number
+from covey.node.introducer import Window
 from covey.node.storage import InboxMessage, Peer
 
 __all__ = [
+    "introduction_view",
     "message_view",
     "paths",
     "peer_view",
@@ -24,6 +36,8 @@ __all__ = [
     "send_view",
     "version",
 ]
+
+_INTRODUCTION_ENDS: Final[dict[str, IntroductionState]] = {"window-expired": "expired", "window-closed": "closed"}
 
 
 @cache
@@ -108,6 +122,26 @@ def peer_view(peer: Peer, own: Identity, connection: Connection | None, *, queue
         queued=queued,
         witnesses=peer.witnesses,
         warning=warning,
+    )
+
+
+def introduction_view(
+    window: Window, *, expires: float, peer: PeerView | None, error: CoveyError | None, with_code: bool
+) -> IntroductionView:
+    """The code is told once, to whoever opened the window."""
+    state: IntroductionState = "open"
+    if peer is not None:
+        state = "introduced"
+    elif error is not None:
+        state = _INTRODUCTION_ENDS.get(error.code, "failed")
+    return IntroductionView(
+        state=state,
+        code=window.code if with_code else "",
+        invitation=window.invitation if with_code else "",
+        places=list(window.places),
+        expires=expires,
+        peer=peer,
+        problem=ErrorView(error.code, error.message, error.next_step) if error is not None else None,
     )
 
 
