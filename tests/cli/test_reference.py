@@ -9,9 +9,11 @@ from tests.cli import reference
 from tests.cli.conftest import Covey
 
 PROMISED = [
-    *("up", "daemon start", "daemon stop", "daemon status", "daemon logs", "status", "id", "find", "peers"),
-    *("handshake", "pending", "approve", "reject", "trust", "untrust", "introduce", "ping", "send-message"),
-    *("inbox", "inbox list", "inbox show", "inbox ack", "inbox clear", "events", "rendezvous", "version"),
+    *("up", "daemon start", "daemon stop", "daemon status", "daemon logs", "status"),
+    *("id", "name", "find", "peers", "handshake", "pending"),
+    *("approve", "reject", "trust", "untrust", "introduce", "ping"),
+    *("send-message", "inbox", "inbox list", "inbox show", "inbox ack", "inbox clear"),
+    *("events", "rendezvous", "version"),
 ]
 
 

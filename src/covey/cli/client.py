@@ -78,16 +78,15 @@ class Client:
 
     def post(self, path: str, answer: type[T], **body: object) -> T:
         """POST a JSON object; fields that are None are left out."""
-        fields = {name: value for name, value in body.items() if value is not None}
-        return self._request("POST", path, msgspec.json.encode(fields), answer)
+        return self._request("POST", path, _object(body), answer)
 
     def put(self, path: str, answer: type[T], **body: object) -> T:
         """PUT a JSON object; fields that are None are left out."""
-        fields = {name: value for name, value in body.items() if value is not None}
-        return self._request("PUT", path, msgspec.json.encode(fields), answer)
+        return self._request("PUT", path, _object(body), answer)
 
-    def delete(self, path: str, answer: type[T]) -> T:
-        return self._request("DELETE", path, b"{}", answer)
+    def delete(self, path: str, answer: type[T], **body: object) -> T:
+        """DELETE with a JSON object; fields that are None are left out."""
+        return self._request("DELETE", path, _object(body), answer)
 
     def stream(self, path: str, last: str | None) -> Iterator[bytes]:
         """The lines of a stream of server-sent events, until it ends; `last` is its `Last-Event-ID`.
@@ -180,6 +179,10 @@ def error_from(status: int, content: bytes) -> CoveyError:
         return CoveyError(f"the daemon answered with status {status}", code="internal", next_step="covey daemon logs")
     cls = STATUS.get(status, CoveyError)
     return cls(view.message, code=view.code, next_step=view.next_step)
+
+
+def _object(fields: dict[str, object]) -> bytes:
+    return msgspec.json.encode({name: value for name, value in fields.items() if value is not None})
 
 
 def _gone(error: Exception) -> errors.UnreachableError:
