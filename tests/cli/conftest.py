@@ -32,7 +32,15 @@ Covey = Callable[..., Result]
 @pytest.fixture
 def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A home of its own, and nothing of the developer's settings."""
-    for name in ("COVEY_PROFILE", "COVEY_NETWORK", "COVEY_HOSTNAME", "COVEY_DEBUG", "NO_COLOR"):
+    for name in (
+        "COVEY_PROFILE",
+        "COVEY_NETWORK",
+        "COVEY_HOSTNAME",
+        "COVEY_LISTEN",
+        "COVEY_LOG_LEVEL",
+        "COVEY_DEBUG",
+        "NO_COLOR",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("COVEY_HOME", str(tmp_path))
     return tmp_path

@@ -13,12 +13,12 @@ PROMISED = [
     *("id", "name", "find", "peers", "handshake", "pending"),
     *("approve", "reject", "trust", "untrust", "introduce", "ping"),
     *("send-message", "inbox", "inbox list", "inbox show", "inbox ack", "inbox clear"),
-    *("events", "rendezvous", "version"),
+    *("events", "config show", "rendezvous", "version"),
 ]
 
 
 def test_every_promised_command_exists_and_no_other() -> None:
-    assert sorted(reference.command_names()) == sorted([f"covey {name}" for name in [*PROMISED, "daemon"]])
+    assert sorted(reference.command_names()) == sorted([f"covey {name}" for name in [*PROMISED, "daemon", "config"]])
 
 
 def test_help_order_names_every_command() -> None:

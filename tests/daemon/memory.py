@@ -16,6 +16,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 
+from covey.base.config import ConfigFile
 from covey.base.errors import CoveyError, NotFoundError, RefusedError, StateError
 from covey.base.events import RecentEvents
 from covey.base.paths import Home
@@ -32,6 +33,7 @@ from covey.base.schema import (
     SendResult,
     SendView,
 )
+from covey.daemon.options import Options, settings
 from covey.daemon.program import Daemon
 from covey.node.bus import Bus, Follower
 
@@ -379,7 +381,7 @@ def running_daemon(base: Path, node_name: str = "aws-orchestrator") -> Iterator[
 
     async def serve() -> None:
         node = MemoryNode(node_name)
-        daemon = Daemon(home, node)
+        daemon = Daemon(home, node, settings(Options(), ConfigFile(), os.environ))
         box.set_result(RunningDaemon(home, node, daemon, asyncio.get_running_loop()))
         await daemon.serve(starter)
 

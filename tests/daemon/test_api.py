@@ -12,10 +12,12 @@ from typing import Any, get_type_hints
 import msgspec
 import pytest
 
+from covey.base.config import ConfigFile
 from covey.base.constants import MESSAGE_LIMIT
 from covey.base.errors import CoveyError, LimitError, NotFoundError, UsageError
 from covey.daemon import api, requests
 from covey.daemon.api import ROUTES
+from covey.daemon.options import Options, settings
 from tests.daemon.memory import PEER_IDENTITY, PEER_NAME, SAFETY_NUMBER, MemoryNode, MemoryStream
 
 
@@ -24,6 +26,7 @@ class FakeService:
         self.node = MemoryNode()
         self.offered: list[MemoryStream] = []
         self.stopped = False
+        self.chosen = settings(Options(listen="127.0.0.1:1"), ConfigFile(), {})
 
     def offer_stream(self, stream: MemoryStream) -> requests.StreamView:
         self.offered.append(stream)

@@ -5,8 +5,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from covey.base.config import ConfigFile
 from covey.base.errors import UsageError
-from covey.daemon.options import ConfigFile, Options, parse_options, read_config, settings
+from covey.daemon.options import Options, parse_options, read_config, settings
 
 
 def test_options_of_no_argument_are_the_defaults() -> None:
@@ -26,7 +27,9 @@ def test_options_refuse(arguments: list[str]) -> None:
 
 FLAG = Options(hostname="flag", network="covey1flag", listen="127.0.0.1:1")
 ENVIRONMENT = {"COVEY_HOSTNAME": "environment", "COVEY_NETWORK": "covey1environment"}
-FILE = ConfigFile(hostname="file", network="covey1file", listen="127.0.0.1:3")
+FILE = ConfigFile(
+    {"hostname": "file", "network": "covey1file", "listen": "127.0.0.1:3"}, {"hostname": 1, "network": 2, "listen": 3}
+)
 
 
 @pytest.mark.parametrize(
@@ -69,13 +72,13 @@ def test_config_that_is_absent_is_empty(tmp_path: Path) -> None:
 def test_config_is_read(tmp_path: Path) -> None:
     path = tmp_path / "config.toml"
     path.write_text('hostname = "aws"\nlog_level = "debug"\n')
-    assert read_config(path) == ConfigFile(hostname="aws", log_level="debug")
+    assert read_config(path) == ConfigFile({"hostname": "aws", "log_level": "debug"}, {"hostname": 1, "log_level": 2})
 
 
 @pytest.mark.parametrize(
     "text",
-    [b"hostname =", b"hostnam = 'x'", b"hostname = 3", b"log_level = 'loud'", b"hostname = '\xff'"],
-    ids=["not-toml", "unknown-key", "wrong-type", "unknown-level", "not-utf8"],
+    [b"hostname =", b"hostnam = 'x'", b"hostname = 3", b"log_level = 'loud'", b"hostname = '\xff'", b"#" * 70_000],
+    ids=["not-toml", "unknown-key", "wrong-type", "unknown-level", "not-utf8", "too-large"],
 )
 def test_config_error_names_the_file(tmp_path: Path, text: bytes) -> None:
     path = tmp_path / "config.toml"
@@ -84,3 +87,19 @@ def test_config_error_names_the_file(tmp_path: Path, text: bytes) -> None:
         read_config(path)
     assert caught.value.code == "bad-config"
     assert str(path) in caught.value.message
+
+
+def test_config_that_cannot_be_read_is_an_error_too(tmp_path: Path) -> None:
+    with pytest.raises(UsageError) as caught:
+        read_config(tmp_path)
+    assert caught.value.code == "bad-config"
+
+
+def test_settings_know_where_each_value_comes_from() -> None:
+    chosen = settings(Options(listen="127.0.0.1:1"), FILE, {"COVEY_NETWORK": "covey1x"}, "/c.toml")
+    assert {key: (value.origin, value.where) for key, value in chosen.values.items()} == {
+        "hostname": ("file", "/c.toml:1"),
+        "network": ("environment", "COVEY_NETWORK"),
+        "listen": ("flag", "--listen"),
+        "log_level": ("default", ""),
+    }

@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from covey.base.config import ConfigFile
 from covey.base.errors import StateError, StorageError
 from covey.base.paths import Home
 from covey.daemon import sockets
+from covey.daemon.options import Options, settings
 from covey.daemon.program import Daemon
 from tests.daemon.memory import MemoryNode, QuietStarter, RunningDaemon, running_daemon
 from tests.daemon.test_http import UnixConnection, request
@@ -94,7 +96,9 @@ def test_stop_ends_a_start_that_hangs(tmp_path: Path, monkeypatch: pytest.Monkey
 
     async def run() -> None:
         node = MemoryNode()
-        daemon = Daemon(Home.locate(None, {"COVEY_HOME": str(tmp_path)}, uid=0), node)
+        daemon = Daemon(
+            Home.locate(None, {"COVEY_HOME": str(tmp_path)}, uid=0), node, settings(Options(), ConfigFile(), {})
+        )
         serving = asyncio.ensure_future(daemon.serve(QuietStarter()))
         await node.entered.wait()
         daemon.stop()

@@ -29,6 +29,7 @@ __all__ = [
     "RendezvousView",
     "SendResult",
     "SendView",
+    "SettingView",
     "Severity",
     "TrustState",
 ]
@@ -229,6 +230,17 @@ class SendView(msgspec.Struct, frozen=True):
     result: SendResult
     reason: str = ""
     elapsed_ms: float = 0.0
+
+
+class SettingView(msgspec.Struct, frozen=True):
+    """One setting in force."""
+
+    key: str
+    value: str
+    """"" if there is none."""
+    origin: Literal["flag", "environment", "file", "remembered", "default"]
+    where: str = ""
+    """The option, the variable, or `PATH:LINE`."""
 
 
 class PingView(msgspec.Struct, frozen=True):

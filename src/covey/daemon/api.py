@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from covey.base.config import Value
 from covey.base.constants import MESSAGE_LIMIT
 from covey.base.errors import LimitError, NotFoundError, UsageError
 from covey.base.events import AnyEvent, RecentEvents, kind
@@ -29,8 +30,10 @@ from covey.base.schema import (
     PeerView,
     PingView,
     SendView,
+    SettingView,
 )
 from covey.daemon import openapi, requests
+from covey.daemon.options import Settings
 from covey.daemon.sse import Push
 from covey.node import Node, Stream
 from covey.node.bus import Follower
@@ -51,6 +54,7 @@ class Service(Protocol):
     """What the handlers may use of the running daemon."""
 
     node: Node
+    chosen: Settings
 
     def offer_stream(self, stream: Stream) -> requests.StreamView:
         """Keep an open stream until somebody attaches to it on `stream.sock`."""
@@ -91,6 +95,10 @@ async def set_name(service: Service, request: requests.NameRequest) -> NameView:
 
 async def release_name(service: Service, request: requests.ReleaseRequest) -> NameView:
     return await service.node.release_name(wait=request.wait)
+
+
+async def config(service: Service, request: requests.Nothing) -> Items[SettingView]:
+    return Items([_setting_view(key, value, service.node.view()) for key, value in service.chosen.values.items()])
 
 
 async def list_peers(service: Service, request: requests.Nothing) -> Items[PeerView]:
@@ -237,6 +245,9 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/v1/name", show_name, requests.Nothing, NameView, "This agent's name, and who holds it for us."),
     Route("PUT", "/v1/name", set_name, requests.NameRequest, NameView, "Take another name, give up the old one."),
     Route("DELETE", "/v1/name", release_name, requests.ReleaseRequest, NameView, "Give the name up."),
+    Route(
+        "GET", "/v1/config", config, requests.Nothing, Items[SettingView], "The settings in force, and their origins."
+    ),
     Route("GET", "/v1/peers", list_peers, requests.Nothing, _Peers, "Known peers."),
     Route("GET", "/v1/peers/{peer}", show_peer, requests.PeerRequest, PeerView, "One known peer."),
     Route(
@@ -368,6 +379,15 @@ async def _event_pushes(follower: Follower) -> AsyncIterator[Push]:
 async def _message_pushes(source: AsyncIterator[tuple[str, MessageView | None]]) -> AsyncIterator[Push]:
     async for position, message in source:
         yield Push(position, "message" if message else "", message)
+
+
+def _setting_view(key: str, value: Value, node: NodeView) -> SettingView:
+    """A setting as it is now: names and networks may have been remembered, or changed since the start."""
+    text, origin, where = value
+    now = {"hostname": node.name, "network": node.network}.get(key, text)
+    if now != text:
+        text, origin, where = now, "remembered", ""
+    return SettingView(key, text or "", origin, where)
 
 
 def _is_named(peer: PeerView, text: str) -> bool:

@@ -8,16 +8,15 @@ result. What is None in `Settings` is what the node remembers from its last run.
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
 import msgspec
 
-from covey.base.errors import ParseError, UsageError
-from covey.base.types import check_name, endpoint_text, parse_endpoint
+from covey.base.config import CONFIG_LIMIT, ConfigFile, Value, bad_config, parse_config, resolve
+from covey.base.errors import UsageError
 
-__all__ = ["ConfigFile", "Options", "Settings", "parse_options", "read_config", "settings"]
+__all__ = ["Options", "Settings", "parse_options", "read_config", "settings"]
 
 
 class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -37,15 +36,6 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """An inherited pipe that gets one JSON line: `ready` or the error that prevented it."""
 
 
-class ConfigFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """`config.toml`. Every field may be absent."""
-
-    hostname: str | None = None
-    network: str | None = None
-    listen: str | None = None
-    log_level: str = "info"
-
-
 class Settings(msgspec.Struct, frozen=True):
     """What the daemon runs with."""
 
@@ -53,6 +43,8 @@ class Settings(msgspec.Struct, frozen=True):
     network: str | None
     listen: str | None
     log_level: str
+    values: dict[str, Value] = {}
+    """Each of them with its origin."""
 
 
 def parse_options(arguments: list[str]) -> Options:
@@ -71,40 +63,28 @@ def read_config(path: Path) -> ConfigFile:
     """The configuration file; an absent one is empty. Raises `UsageError` `bad-config` that names file and
     place."""
     try:
-        text = path.read_text(encoding="utf-8")
+        with path.open("rb") as file:
+            config = parse_config(file.read(CONFIG_LIMIT + 1), str(path))
     except FileNotFoundError:
         return ConfigFile()
-    except (OSError, UnicodeDecodeError) as error:
-        raise _bad_config(path, str(error)) from error
-    try:
-        config = msgspec.convert(tomllib.loads(text), ConfigFile)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
-        raise _bad_config(path, str(error)) from error
-    if config.log_level not in ("debug", "info", "warning", "error"):
-        raise _bad_config(path, "`log_level` is debug, info, warning or error")
+    except OSError as error:
+        raise UsageError(
+            f"{path} cannot be read: {error.strerror or error}", code="bad-config", next_step=f"ls -ld {path}"
+        ) from error
+    problem = bad_config(config)
+    if problem is not None:
+        raise problem
     return config
 
 
-def settings(options: Options, config: ConfigFile, environment: Mapping[str, str]) -> Settings:
-    """Flags before environment before file. Raises `UsageError` for a value that cannot be."""
-    hostname = options.hostname or environment.get("COVEY_HOSTNAME") or config.hostname
-    listen = options.listen or config.listen
-    if hostname is not None:
-        check_name(hostname)
-    if listen is not None:
-        try:
-            listen = endpoint_text(parse_endpoint(listen))
-        except ParseError as error:
-            raise UsageError(
-                f"listen: {error}", code="bad-listen", next_step="for example: covey up --listen 0.0.0.0:0"
-            ) from error
+def settings(options: Options, config: ConfigFile, environment: Mapping[str, str], path: str = "") -> Settings:
+    """Flags before environment before file, which is at `path`. Raises `UsageError` for a value that cannot be."""
+    flags = {"hostname": options.hostname, "network": options.network, "listen": options.listen}
+    values = resolve(flags, environment, config, path)
     return Settings(
-        hostname=hostname,
-        network=options.network or environment.get("COVEY_NETWORK") or config.network,
-        listen=listen,
-        log_level=config.log_level,
+        hostname=values["hostname"].text,
+        network=values["network"].text,
+        listen=values["listen"].text if values["listen"].origin != "default" else None,
+        log_level=values["log_level"].text or "info",
+        values=values,
     )
-
-
-def _bad_config(path: Path, problem: str) -> UsageError:
-    return UsageError(f"{path}: {problem}", code="bad-config", next_step=f"edit {path}")

@@ -65,11 +65,11 @@ def main(arguments: list[str]) -> int:
 async def run(options: Options, environment: Any, starter: Starter, make_node: MakeNode | None = None) -> int:
     """Start, serve until a signal or `POST /v1/stop`, and drain. Raises what prevented the start."""
     home = Home.locate(options.profile, environment, uid=os.getuid())
-    chosen = settings(options, read_config(home.config_file), environment)
+    chosen = settings(options, read_config(home.config_file), environment, os.fspath(home.config_file))
     prepare(home)
     logs.configure(None if options.foreground else home.log_file, chosen.log_level)
     node = (make_node or _real_node)(home, chosen)
-    daemon = Daemon(home, node)
+    daemon = Daemon(home, node, chosen)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, daemon.stop)
@@ -85,8 +85,9 @@ class Daemon:
     """One node and its two sockets. `serve` may be called once; `stop` at any time, from the loop's
     thread."""
 
-    def __init__(self, home: Home, node: Node) -> None:
+    def __init__(self, home: Home, node: Node, chosen: Settings) -> None:
         self.node = node
+        self.chosen = chosen
         self._home = home
         self._stopping = asyncio.Event()
         self._offers = StreamOffers(os.fspath(home.stream_socket))

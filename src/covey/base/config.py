@@ -1,0 +1,193 @@
+"""The settings of an agent's daemon: their names, where each may be set, and the file in which users keep them.
+
+Flags come before the environment, that before `config.toml`, that before what the daemon remembers and the defaults.
+Both the daemon, which obeys, and `covey config show`, which explains, use this one table; reading the file is theirs.
+"""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Final, Literal, NamedTuple
+
+from covey.base.errors import CoveyError, UsageError
+from covey.base.schema import FindingView
+from covey.base.types import check_name, endpoint_text, parse_endpoint
+
+__all__ = [
+    "CONFIG_LIMIT",
+    "LOG_LEVELS",
+    "SETTINGS",
+    "VARIABLES",
+    "ConfigFile",
+    "Origin",
+    "Setting",
+    "Value",
+    "bad_config",
+    "check_value",
+    "parse_config",
+    "resolve",
+    "unknown_variables",
+]
+
+CONFIG_LIMIT: Final = 64 * 1024
+"""Bytes of `config.toml`. Ours: a hundred times what it can sensibly hold."""
+
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+
+Origin = Literal["flag", "environment", "file", "remembered", "default"]
+
+
+class Setting(NamedTuple):
+    """One setting: its key in `config.toml`, and its other names."""
+
+    key: str
+    variable: str
+    option: str
+    """"" if no option sets it."""
+    default: str | None
+    """None: what the daemon remembers from its last start."""
+
+
+SETTINGS: Final = (
+    Setting("hostname", "COVEY_HOSTNAME", "--hostname", None),
+    Setting("network", "COVEY_NETWORK", "--network", None),
+    Setting("listen", "COVEY_LISTEN", "--listen", "0.0.0.0:0"),
+    Setting("log_level", "COVEY_LOG_LEVEL", "", "info"),
+)
+
+VARIABLES: Final = frozenset(
+    {"COVEY_HOME", "COVEY_PROFILE", "COVEY_DEBUG", "COVEY_COMPLETE", *(setting.variable for setting in SETTINGS)}
+)
+"""The variables of the environment that mean something to Covey."""
+
+_KEYS: Final = {setting.key: setting for setting in SETTINGS}
+
+
+class ConfigFile(NamedTuple):
+    """What `config.toml` says: the good values, the line of each, and what is wrong with the rest."""
+
+    values: Mapping[str, str] = {}
+    lines: Mapping[str, int] = {}
+    findings: tuple[FindingView, ...] = ()
+
+
+class Value(NamedTuple):
+    """What a setting is, and why."""
+
+    text: str | None
+    """None: what the daemon remembers, or makes up."""
+    origin: Origin
+    where: str = ""
+    """The option, the variable, or `PATH:LINE`."""
+
+
+def parse_config(raw: bytes, path: str) -> ConfigFile:
+    """The file's content, judged. Nothing that is in it is repeated, but the names of its settings: people put
+    secrets into wrong files."""
+    if len(raw) > CONFIG_LIMIT:
+        return _refused(f"{path} is larger than {CONFIG_LIMIT} bytes", path)
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError as error:
+        line = raw[: error.start].count(b"\n") + 1
+        return _refused(f"{path}:{line}: this is not UTF-8 text", path)
+    try:
+        found = tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        match = re.search(r"at line (\d+)", str(error))
+        place = f"{path}:{match[1]}" if match else path
+        return _refused(f"{place}: this is not TOML: {error}", path)
+    lines = {key: _line_of(key, text) for key in found}
+    values: dict[str, str] = {}
+    findings: list[FindingView] = []
+    for key, value in found.items():
+        problem = _problem(key, value)
+        if problem is None:
+            values[key] = value
+        else:
+            code, what = problem
+            findings.append(FindingView(code, "error", f"{path}:{lines[key]}: {what}", f"edit {path}"))
+    return ConfigFile(values, lines, tuple(findings))
+
+
+def bad_config(config: ConfigFile) -> UsageError | None:
+    """The error that keeps a daemon with this file from starting, if there is one."""
+    if not config.findings:
+        return None
+    first, *others = config.findings
+    more = f" (and {len(others)} more: covey config show)" if others else ""
+    return UsageError(first.what + more, code="bad-config", next_step=first.hint)
+
+
+def check_value(key: str, text: str) -> str:
+    """The value in its usual form. UsageError (`bad-name`, `bad-listen`, `bad-log-level`)."""
+    if key == "hostname":
+        return check_name(text)
+    if key == "listen":
+        try:
+            return endpoint_text(parse_endpoint(text))
+        except CoveyError as error:
+            raise UsageError(
+                f"listen: {error}", code="bad-listen", next_step="for example: covey up --listen 0.0.0.0:0"
+            ) from error
+    if key == "log_level" and text not in LOG_LEVELS:
+        raise UsageError(
+            f"log_level is one of {', '.join(LOG_LEVELS)}", code="bad-log-level", next_step="covey config show"
+        )
+    return text
+
+
+def resolve(
+    flags: Mapping[str, str | None], environment: Mapping[str, str], config: ConfigFile, path: str
+) -> dict[str, Value]:
+    """What each setting is. An empty variable is one that is not set. UsageError for a value that cannot be."""
+    found: dict[str, Value] = {}
+    for key, variable, option, default in SETTINGS:
+        flag, given, written = flags.get(key), environment.get(variable), config.values.get(key)
+        if flag:
+            value = Value(check_value(key, flag), "flag", option)
+        elif given:
+            value = Value(check_value(key, given), "environment", variable)
+        elif written:
+            value = Value(check_value(key, written), "file", f"{path}:{config.lines[key]}")
+        elif default is None:
+            value = Value(None, "remembered")
+        else:
+            value = Value(default, "default")
+        found[key] = value
+    return found
+
+
+def unknown_variables(environment: Mapping[str, str]) -> list[str]:
+    """Names of variables that look like ours and mean nothing: probably misspelt."""
+    return sorted(name for name in environment if name.startswith("COVEY_") and name not in VARIABLES)
+
+
+def _problem(key: str, value: Any) -> tuple[str, str] | None:
+    """A code and what is wrong with one entry of the file, if anything is."""
+    if key not in _KEYS:
+        from difflib import get_close_matches
+
+        near = get_close_matches(key, _KEYS, 1)
+        meant = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(_KEYS)}"
+        return "unknown-setting", f"there is no setting {key!r}{meant}"
+    if not isinstance(value, str):
+        return "bad-value", f"{key} is a text in quotes, not {type(value).__name__}"
+    try:
+        check_value(key, value)
+    except CoveyError as error:
+        return "bad-value", f"{key}: {error.message}"
+    return None
+
+
+def _line_of(key: str, text: str) -> int:
+    """The line where a top-level key is set, from 1: the first that looks so."""
+    pattern = re.compile(rf"^\s*\[*\s*[\"']?{re.escape(key)}[\"']?\s*[=.\]]")
+    lines = text.splitlines()
+    return next((number for number, line in enumerate(lines, 1) if pattern.match(line)), 1)
+
+
+def _refused(what: str, path: str) -> ConfigFile:
+    return ConfigFile(findings=(FindingView("not-toml", "error", what, f"edit {path}"),))

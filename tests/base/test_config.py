@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import pytest
+
+from covey.base.config import (
+    CONFIG_LIMIT,
+    SETTINGS,
+    ConfigFile,
+    Value,
+    bad_config,
+    parse_config,
+    resolve,
+    unknown_variables,
+)
+from covey.base.errors import UsageError
+
+
+def test_config_values_and_their_lines() -> None:
+    raw = b'# mine\n\nlog_level = "debug"\n  "hostname"="aws"\n'
+    assert parse_config(raw, "c.toml") == ConfigFile(
+        {"log_level": "debug", "hostname": "aws"}, {"log_level": 3, "hostname": 4}
+    )
+
+
+@pytest.mark.parametrize(
+    ("raw", "code", "what"),
+    [
+        (b"\nhostname = =", "not-toml", "c.toml:2: this is not TOML"),
+        (b"hostname =", "not-toml", "c.toml: this is not TOML"),
+        (b"\n\nhostname = '\xff'", "not-toml", "c.toml:3: this is not UTF-8"),
+        (b"#" * (CONFIG_LIMIT + 1), "not-toml", "larger than"),
+        (b"[" * 20_000, "not-toml", "this is not TOML"),
+        (
+            b"\nhostnam = 'hunter2'",
+            "unknown-setting",
+            "c.toml:2: there is no setting 'hostnam'; did you mean 'hostname'?",
+        ),
+        (b"psk = 'hunter2'", "unknown-setting", "c.toml:1: there is no setting 'psk'; there are hostname, network"),
+        (b"a.b.c = 'hunter2'", "unknown-setting", "c.toml:1: there is no setting 'a'"),
+        (b"\n[hostname]\nx = 'hunter2'", "bad-value", "c.toml:2: hostname is a text in quotes, not dict"),
+        (b"hostname = 3", "bad-value", "c.toml:1: hostname is a text in quotes, not int"),
+        (b"hostname = ''", "bad-value", "c.toml:1: hostname: "),
+        (b"listen = 'everywhere'", "bad-value", "c.toml:1: listen: "),
+        (b"log_level = 'loud'", "bad-value", "c.toml:1: log_level: log_level is one of debug"),
+    ],
+)
+def test_config_that_is_wrong_is_told_with_its_place(raw: bytes, code: str, what: str) -> None:
+    config = parse_config(raw, "c.toml")
+    (finding,) = config.findings
+    assert (finding.code, finding.severity, finding.hint) == (code, "error", "edit c.toml")
+    assert what in finding.what
+    assert "hunter2" not in finding.what, "what users put into a wrong place is not repeated"
+    problem = bad_config(config)
+    assert problem is not None
+    assert problem.code == "bad-config"
+
+
+def test_config_tells_everything_at_once_and_keeps_what_is_good() -> None:
+    config = parse_config(b"hostname = 'aws'\nx = 1\ny = 2\n", "c.toml")
+    assert config.values == {"hostname": "aws"}
+    assert [finding.code for finding in config.findings] == ["unknown-setting", "unknown-setting"]
+    problem = bad_config(config)
+    assert problem is not None
+    assert problem.message.endswith("(and 1 more: covey config show)")
+
+
+def test_empty_config_is_fine() -> None:
+    assert parse_config(b"", "c.toml") == ConfigFile()
+    assert bad_config(ConfigFile()) is None
+
+
+def test_every_setting_resolves_from_each_of_its_places() -> None:
+    good = {"hostname": "aws", "network": "covey1x", "listen": "127.0.0.1:1", "log_level": "error"}
+    config = parse_config("".join(f"{key} = '{text}'\n" for key, text in good.items()).encode(), "c.toml")
+    for number, (key, variable, option, default) in enumerate(SETTINGS, 1):
+        text = good[key]
+        assert resolve({}, {}, ConfigFile(), "c.toml")[key] == Value(default, "default" if default else "remembered")
+        assert resolve({}, {variable: ""}, config, "c.toml")[key] == Value(text, "file", f"c.toml:{number}")
+        assert resolve({}, {variable: text}, config, "c.toml")[key] == Value(text, "environment", variable)
+        if option:
+            assert resolve({key: text}, {variable: "x y"}, config, "c.toml")[key] == Value(text, "flag", option)
+
+
+@pytest.mark.parametrize(
+    ("variable", "code"),
+    [("COVEY_HOSTNAME", "bad-name"), ("COVEY_LISTEN", "bad-listen"), ("COVEY_LOG_LEVEL", "bad-log-level")],
+)
+def test_variable_that_cannot_be_is_refused(variable: str, code: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        resolve({}, {variable: "No Way"}, ConfigFile(), "c.toml")
+    assert caught.value.code == code
+
+
+def test_misspelt_variables_are_found() -> None:
+    assert unknown_variables({"COVEY_HOSTNAM": "x", "COVEY_HOME": "/x", "HOME": "/x"}) == ["COVEY_HOSTNAM"]
