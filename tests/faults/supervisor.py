@@ -34,10 +34,11 @@ _NUMBERS: Final = {
     "x86_64": {
         "write": 1, "pwrite": 18, "fsync": 74, "fdatasync": 75, "ftruncate": 77, "fallocate": 285, "open": 2,
         "openat": 257, "rename": 82, "renameat": 264, "renameat2": 316, "unlink": 87, "unlinkat": 263,
+        "mkdir": 83, "mkdirat": 258,
     },
     "aarch64": {
         "write": 64, "pwrite": 68, "fsync": 82, "fdatasync": 83, "ftruncate": 46, "fallocate": 47,
-        "openat": 56, "renameat": 38, "renameat2": 276, "unlinkat": 35,
+        "openat": 56, "renameat": 38, "renameat2": 276, "unlinkat": 35, "mkdirat": 34,
     },
 }[platform.machine()]  # fmt: skip
 _NAMES: Final = {number: name for name, number in _NUMBERS.items()}
@@ -62,7 +63,7 @@ class Call:
     index: int
     """1, 2, 3... of those below the watched directory."""
     name: str
-    """write, sync, truncate, open, rename or unlink."""
+    """write, sync, truncate, open, rename, unlink or mkdir."""
     path: Path
     """What it is about."""
     target: Path | None = None
@@ -226,7 +227,11 @@ class _Supervisor:
             if name in ("ftruncate", "fallocate"):
                 return Call(at, "truncate", path, size=arguments[1] + (arguments[2] if name == "fallocate" else 0))
             return Call(at, "sync", path)
-        names = [arguments[0], arguments[1]] if name in ("open", "rename", "unlink") else [arguments[1], arguments[3]]
+        names = (
+            [arguments[0], arguments[1]]
+            if name in ("open", "rename", "unlink", "mkdir")
+            else [arguments[1], arguments[3]]
+        )
         path = self._named(pid, names[0])
         if path is None:
             return None
@@ -235,7 +240,7 @@ class _Supervisor:
             return Call(at, "open", path, size=flags) if flags & _CHANGES else None
         if name.startswith("rename"):
             return Call(at, "rename", path, self._named(pid, names[1]))
-        return Call(at, "unlink", path)
+        return Call(at, name.removesuffix("at"), path)
 
     def _path_of(self, pid: int, number: int) -> Path | None:
         try:

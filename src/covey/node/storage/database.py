@@ -178,14 +178,14 @@ class Database:
             raise self._corrupt("it is empty")
         if keep_old and 0 < version < len(migrations):
             self._keep(version)
-        for number in range(version, len(migrations)):
+        if version < len(migrations):
             with self.transaction():
-                for step in migrations[number]:
+                for step in (step for steps in migrations[version:] for step in steps):
                     if isinstance(step, str):
                         self.execute(step)
                     else:
                         step(self)
-                self.execute(f"PRAGMA user_version = {number + 1}")
+                self.execute(f"PRAGMA user_version = {len(migrations)}")
         if owner != application_id != 0:
             self.execute(f"PRAGMA application_id = {application_id}")
 

@@ -216,21 +216,23 @@ class Lock:
         with storage_error("open", self.path):
             fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE)
         try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.ftruncate(fd, 0)
-            os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-        except BlockingIOError as error:
+            with storage_error("lock", self.path):
+                if not _try_lock(fd):
+                    raise self._in_use()
+                os.ftruncate(fd, 0)
+                os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        except BaseException:
             os.close(fd)
-            holder = self.holder()
-            raise StateError(
-                f"this profile is already in use by {f'process {holder}' if holder else 'another process'}",
-                code="profile-in-use",
-                next_step="covey status, or use another profile: covey --profile NAME ...",
-            ) from error
-        except OSError as error:
-            os.close(fd)
-            raise StorageError(f"cannot lock {self.path}: {error.strerror}") from error
+            raise
         self._fd = fd
+
+    def _in_use(self) -> StateError:
+        holder = self.holder()
+        return StateError(
+            f"this profile is already in use by {f'process {holder}' if holder else 'another process'}",
+            code="profile-in-use",
+            next_step="covey status, or use another profile: covey --profile NAME ...",
+        )
 
     def release(self) -> None:
         """Let go. Calling it twice is fine."""
@@ -254,3 +256,11 @@ class Lock:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def _try_lock(fd: int) -> bool:
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
