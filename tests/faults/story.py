@@ -148,7 +148,7 @@ class Story:
     def expire(self) -> None:
         outbox = self.store.outbox
         self.commit(lambda: outbox.append(BOB, message(4), "text", body(4), START_US, START_US + 1))
-        self.commit(lambda: self.store.maintain(START_US + 2))
+        self.commit(lambda: self.store.maintain(START_US + 2, START_US + 2))
         self.say(["expired", 4])
 
     def clear(self) -> None:

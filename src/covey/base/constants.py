@@ -10,6 +10,9 @@ PROTOCOL_VERSION: Final = 1
 DEFAULT_PORT: Final = 4040
 """UDP port of a rendezvous when none is given. Ours; unassigned at IANA for UDP."""
 
+RELEASE_US: Final = 1_767_225_600_000_000
+"""1 January 2026: no copy of this version ran before (PROTOCOL 9). Moved with every release; microseconds."""
+
 CLOCK_SKEW_SECONDS: Final = 600
 """A not-before, or a record's sequence, may lie this far in the future (PROTOCOL 3, 9)."""
 

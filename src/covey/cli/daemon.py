@@ -84,6 +84,9 @@ def start(
         str | None, typer.Option("--listen", metavar="HOST:PORT", help="Its UDP socket.", show_default=False)
     ] = None,
     foreground: Annotated[bool, typer.Option("--foreground", help="Stay here; log to standard error.")] = False,
+    trust_clock: Annotated[
+        bool, typer.Option("--trust-clock", help="Forget that it was ever later than this machine's clock says.")
+    ] = False,
 ) -> Outcome:
     """Start this agent's daemon and leave it running.
 
@@ -95,6 +98,7 @@ def start(
         "network": network,
         "listen": listen,
         "json": call.json,
+        "trust_clock": trust_clock,
     }
     running = _running(call)
     if running is not None:

@@ -28,6 +28,8 @@ class Options(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """A ticket."""
     listen: str | None = None
     """HOST:PORT of the UDP socket; port 0 picks one."""
+    trust_clock: bool = False
+    """The machine's clock is right, whatever an earlier run was certain of."""
     foreground: bool = False
     """Log to standard error and say on standard output when it is ready."""
     json: bool = False
@@ -45,6 +47,7 @@ class Settings(msgspec.Struct, frozen=True):
     log_level: str
     values: dict[str, Value] = {}
     """Each of them with its origin."""
+    trust_clock: bool = False
 
 
 def parse_options(arguments: list[str]) -> Options:
@@ -87,4 +90,5 @@ def settings(options: Options, config: ConfigFile, environment: Mapping[str, str
         listen=values["listen"].text if values["listen"].origin != "default" else None,
         log_level=values["log_level"].text or "info",
         values=values,
+        trust_clock=options.trust_clock,
     )

@@ -78,7 +78,13 @@ async def run(options: Options, environment: Any, starter: Starter, make_node: M
 
 
 def _real_node(home: Home, chosen: Settings) -> Node:
-    return Node(chosen.hostname, network=chosen.network, listen=chosen.listen, home=home)
+    return Node(
+        chosen.hostname,
+        network=chosen.network,
+        listen=chosen.listen,
+        home=home,
+        trust_clock=chosen.trust_clock,
+    )
 
 
 class Daemon:

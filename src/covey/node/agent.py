@@ -37,6 +37,7 @@ from covey.net.host import Host
 from covey.node.announcement import Announcement, renew
 from covey.node.book import PeerBook
 from covey.node.bus import Bus
+from covey.node.clock import Clock
 from covey.node.committer import Committer
 from covey.node.connector import Connector
 from covey.node.directory import Directory
@@ -46,7 +47,7 @@ from covey.node.naming import Naming, made_up_name
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.services import MessageService, TrustService
 from covey.node.storage import Applied, Lock, Peer, Store, load_or_create, prepare
-from covey.node.storage.settings import NAME, NETWORK
+from covey.node.storage.settings import NAME, NETWORK, WALL_CLOCK
 from covey.node.storage.store import MAINTENANCE_SECONDS
 from covey.node.transport import Handler, Transport
 from covey.wire import messages, rendezvous, trust
@@ -105,7 +106,15 @@ class Agent:
     """All parts of a running node. Make it inside the running loop; then `start`, in the end `close`."""
 
     def __init__(
-        self, host: Host, files: Files, *, name: str, ticket: Ticket | None, listen: Endpoint, bus: Bus
+        self,
+        host: Host,
+        files: Files,
+        *,
+        name: str,
+        ticket: Ticket | None,
+        listen: Endpoint,
+        bus: Bus,
+        trust_clock: bool = False,
     ) -> None:
         store = files.store
         self.host = host
@@ -116,8 +125,11 @@ class Agent:
         self._reached = 0
         """Rendezvous that were connected at their last change."""
         self._upkeep_trouble: StorageError | None = None
-        self._wall_floor = store.settings.clock(host.wall_us())
-        store.maintain(self._wall_floor)  # what expired while we were down is not sent now
+        self.clock = Clock(host, store.settings.get_int(WALL_CLOCK), trust_wall=trust_clock)
+        self.now_us = self.clock.now_us
+        if trust_clock:
+            store.settings.set(WALL_CLOCK, self.clock.certain_us)
+        store.maintain(self.now_us(), self.clock.certain_us)  # what expired while we were down is not sent now
         self._trust_waits: dict[Identity, list[asyncio.Future[None]]] = {}
         credentials = renew(files.credentials, files.home, host, self.now_us())
         self.committer = Committer(host, store.database)
@@ -201,11 +213,6 @@ class Agent:
         self._closing = True
         self.transport.driver.close()
         self.files.close()
-
-    def now_us(self) -> int:
-        """Wall time in microseconds that never goes back, whatever the clock does (PROTOCOL 9)."""
-        self._wall_floor = max(self.host.wall_us(), self._wall_floor)
-        return self._wall_floor
 
     def publish(self, event: PeerEvent, peer: Identity) -> None:
         """Tells followers; sessions with the rendezvous are no news about peers."""
@@ -398,7 +405,7 @@ class Agent:
         while True:
             try:
                 await self._await_upkeep()
-                await self.mail.maintain(self.now_us())
+                await self.mail.maintain(self.now_us(), self.clock.settle())
                 await self._renew_keys()
                 self._upkeep_trouble = None
             except CoveyError as error:

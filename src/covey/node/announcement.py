@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from covey.base.paths import Home
+from covey.crypto.certificates import CLOCK_SKEW_US
 from covey.crypto.credentials import Credentials
 from covey.crypto.record import RECORD_LIFE_US, Record
 from covey.crypto.record import Home as RecordHome
@@ -39,7 +40,9 @@ class Announcement:
         """Our record as of now, with a higher sequence than any before, and our log."""
         credentials = self._transport.endpoint.credentials
         now_us = self._now_us()
-        self._sequence = max(now_us, self._sequence + 1)
+        # After a clock that was ahead: what it numbered, others refused as from the future.
+        ahead = self._sequence > now_us + CLOCK_SKEW_US
+        self._sequence = now_us if ahead else max(now_us, self._sequence + 1)
         certificate = credentials.current.certificate
         record = Record.make(
             credentials.operational,

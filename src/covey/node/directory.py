@@ -161,6 +161,7 @@ class Directory:
                 self._endpoint.add_log(log)
                 known = self._endpoint.log_of(log.identity)
                 record.verify(known if known is not None else log, self._now_us())
+                self._endpoint.saw_delegation(record.identity, record.head_sequence, record.delegation.counter)
             except CoveyError:
                 continue
             answers = {

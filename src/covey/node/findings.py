@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from covey.base.schema import SEVERITIES, FindingView
+from covey.node.clock import date_text
 from covey.node.storage.database import TROUBLES
 from covey.wire import rendezvous as wire
 
@@ -20,7 +21,18 @@ if TYPE_CHECKING:
 __all__ = ["CODES", "SOURCES", "findings"]
 
 CODES: Final = (
-    frozenset({"database-damaged", "name-taken", "no-network", "rendezvous-away", "single-rendezvous"}) | TROUBLES
+    frozenset(
+        {
+            "clock-ahead",
+            "clock-behind",
+            "database-damaged",
+            "name-taken",
+            "no-network",
+            "rendezvous-away",
+            "single-rendezvous",
+        }
+    )
+    | TROUBLES
 )
 """Every code that a source may give."""
 
@@ -95,4 +107,25 @@ def _storage(agent: Agent) -> Iterator[FindingView]:
         )
 
 
-SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (_storage, _network, _name, _witnesses)
+def _clock(agent: Agent) -> Iterator[FindingView]:
+    """Is the time that we work with the one that the machine shows, and has it gone steadily?"""
+    clock, wall_us = agent.clock, agent.host.wall_us()
+    if clock.behind_us:
+        yield FindingView(
+            "clock-behind",
+            "error",
+            f"this machine's clock shows {date_text(wall_us)}, but it has been {date_text(clock.certain_us)} already, "
+            "so that is what is used; what is signed now may be refused elsewhere",
+            "set the clock; if it is right: covey daemon stop && covey daemon start --trust-clock",
+        )
+    elif clock.jumped_us:
+        yield FindingView(
+            "clock-ahead",
+            "warning",
+            f"this machine's clock jumped ahead, from about {date_text(clock.certain_us)} to {date_text(wall_us)}; it "
+            "is used, and believed for good within a day",
+            "set the clock, if that is wrong: others refuse what it signs",
+        )
+
+
+SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (_storage, _network, _name, _witnesses, _clock)

@@ -219,9 +219,9 @@ class Mail:
         self._next_expiry = await self.committer.run(self.outbox.next_expiry)
         return self._next_expiry
 
-    async def maintain(self, now_us: int) -> None:
+    async def maintain(self, now_us: int, certain_us: int) -> None:
         """Ends what has expired, and what else only time brings (`Store.maintain`)."""
-        expired = set(await self.committer.run(lambda: self._store.maintain(now_us)))
+        expired = set(await self.committer.run(lambda: self._store.maintain(now_us, certain_us)))
         if not expired:
             return
         for identity in [identity for identity, count in self.queued.items() if count]:

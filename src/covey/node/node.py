@@ -59,7 +59,8 @@ class Node:
 
     `name` and `network` are remembered after the first start. `home` (or `profile`) says where its files are; one
     process per profile. `listen` is `IP:PORT`, by default any address and a free port. Wherever a peer is an argument
-    it may be a name, an address, an identity, or eight or more characters of one.
+    it may be a name, an address, an identity, or eight or more characters of one. `trust_clock` takes this machine's
+    clock as right although an earlier run was certain of a later time (`node.clock`).
 
     Every method raises CoveyError (`base.errors`) with a code and the next step; before `start` and after `close`
     that is StateError (`not-running`).
@@ -75,6 +76,7 @@ class Node:
         home: Home | None = None,
         host: Host | None = None,
         durable: bool = True,
+        trust_clock: bool = False,
     ) -> None:
         self._wanted_name = check_name(name) if name else None
         self._wanted_ticket = Ticket.parse(network) if network else None
@@ -82,6 +84,7 @@ class Node:
         self.home = home or locate(profile)
         self._given_host = host
         self._durable = durable
+        self._trust_clock = trust_clock
         self._handlers: dict[str, Handler] = {SINK: serve_sink}
         self._agent: Agent | None = None
         self._own_host: RealHost | None = None
@@ -113,7 +116,15 @@ class Node:
             files = Files(self.home, host, durable=self._durable)
             name, ticket = files.remember(self._wanted_name, self._wanted_ticket)
             self._bus.begin(host.wall_us())
-            agent = Agent(host, files, name=name, ticket=ticket, listen=self._listen, bus=self._bus)
+            agent = Agent(
+                host,
+                files,
+                name=name,
+                ticket=ticket,
+                listen=self._listen,
+                bus=self._bus,
+                trust_clock=self._trust_clock,
+            )
         except BaseException:
             if files is not None:
                 files.close()

@@ -21,11 +21,12 @@ from covey.core import events
 from covey.core.connection import Connection
 from covey.core.relay import RelayTable
 from covey.core.session import CloseCode
-from covey.crypto.certificates import SECOND_US
+from covey.crypto.certificates import CLOCK_SKEW_US, SECOND_US
 from covey.crypto.credentials import Credentials
 from covey.crypto.record import Record
 from covey.crypto.renewal import renewed
 from covey.net.host import Host
+from covey.node.clock import Clock
 from covey.node.transport import Transport
 from covey.rendezvous.cache import Cache
 from covey.rendezvous.clients import Client, Clients
@@ -42,10 +43,10 @@ __all__ = ["Counts", "Rendezvous"]
 _log = logging.getLogger(__name__)
 
 RECORD_SECONDS: Final = 300.0
-"""Our own record is signed anew this often, as agents do (PROTOCOL 3)."""
+"""Our own record is signed anew this often, as agents do (PROTOCOL 3), with keys that are not due yet."""
 
 HOUSEKEEPING_SECONDS: Final = 3600.0
-"""How often keys and the cache are looked after."""
+"""How often the cache is looked after."""
 
 CLOSE_BATCH: Final = 32
 """Connections closed between two turns of the driver, which sends at most 64 trains in one."""
@@ -110,7 +111,10 @@ class Rendezvous:
         self._cache = Cache(host, store)
         self._custodian = Custodian(host, mailboxes, limits)
         # Creating it opens nothing.
-        self._transport = Transport(host, credentials, allow=self._allow, on_event=self._on_event)
+        self._clock = Clock(host)
+        self._transport = Transport(
+            host, credentials, allow=self._allow, on_event=self._on_event, wall=self._clock.now_us
+        )
         self._clients = Clients(self._transport, limits)
         self._service = Service(self._transport, self._clients, self._cache, self._custodian, self.relay, limits)
         self._last_record = 0
@@ -129,7 +133,7 @@ class Rendezvous:
         transport.serve(wire.SERVICE, self._service.serve)
         await self._sign_record()
         for seconds, work in (
-            (RECORD_SECONDS, self._sign_record),
+            (RECORD_SECONDS, self._stay_current),
             (HOUSEKEEPING_SECONDS, self._keep_house),
             (self._limits.sweep_seconds, self._sweep),
         ):
@@ -238,15 +242,20 @@ class Rendezvous:
     async def _sweep(self) -> None:
         self._clients.sweep()
 
-    async def _keep_house(self) -> None:
+    async def _stay_current(self) -> None:
+        self._clock.settle()
         await self._renew()
         await self._sign_record()
+
+    async def _keep_house(self) -> None:
+        if self._clock.jumped_us:
+            return  # what a clock that is ahead calls expired need not be; it is settled within a day
         await self._cache.expire()
         await self._custodian.expire()
 
     async def _renew(self) -> None:
         """Keys that are due, durable before they are used."""
-        fresh = renewed(self.credentials, self._host.random, self._host.wall_us())
+        fresh = renewed(self.credentials, self._host.random, self._clock.now_us())
         if fresh is self.credentials:
             return
         if self._save is not None:
@@ -259,8 +268,9 @@ class Rendezvous:
 
         It names no homes: the ticket has our endpoints, and record and log must fit one datagram together.
         """
-        now_us = self._host.wall_us()
-        self._last_record = max(now_us, self._last_record + 1)
+        now_us = self._clock.now_us()
+        ahead = self._last_record > now_us + CLOCK_SKEW_US  # the clock was, and others refused it
+        self._last_record = now_us if ahead else max(now_us, self._last_record + 1)
         credentials = self.credentials
         self._transport.endpoint.record = Record.make(
             credentials.operational,

@@ -334,13 +334,15 @@ def test_maintain_does_what_time_brings(reopen: Open) -> None:
     store.outbox.append(ADA, mid(1), "text", b"", 0, expires_us=100)
     store.inbox.store(ADA, 1, 2, 1, mid(2), "text", b"late", 50)
     store.settings.set_handshake_timestamp(ADA, b"k", 60)
-    assert store.maintain(100) == [mid(1)]
-    assert store.settings.get_int(WALL_CLOCK) == 100
+    assert store.maintain(100, 90) == [mid(1)]
+    assert store.settings.get_int(WALL_CLOCK) == 90
     assert store.inbox.counts().waiting == 1
-    assert store.maintain(GAP_PATIENCE_US + 51) == []
+    assert store.maintain(GAP_PATIENCE_US + 51, 100) == []
     assert store.inbox.counts()[:3] == (1, 1, 0)
     assert store.settings.handshake_timestamp(ADA, b"k") == 60
-    store.maintain(HANDSHAKE_LIFE_US + 61)
+    store.maintain(HANDSHAKE_LIFE_US + 61, 100)
+    assert store.settings.handshake_timestamp(ADA, b"k") == 60, "a clock that is ahead makes us forget no replay"
+    store.maintain(HANDSHAKE_LIFE_US + 61, HANDSHAKE_LIFE_US + 61)
     assert store.settings.handshake_timestamp(ADA, b"k") == 0
 
 

@@ -13,7 +13,7 @@ NETWORK: Final = "network"
 NAME: Final = "name"
 """This agent's own name."""
 WALL_CLOCK: Final = "wall-clock"
-"""The latest wall time this node has seen, microseconds (PROTOCOL 9)."""
+"""The latest time that this node was certain of, microseconds (PROTOCOL 9)."""
 INCARNATION: Final = "outbox-incarnation"
 """Eight bytes (PROTOCOL 22)."""
 
@@ -47,13 +47,10 @@ class Settings:
             (key, raw),
         )
 
-    def clock(self, now_us: int) -> int:
-        """max(`now_us`, the last persisted), persisted: a clock that was set back does not revive what
-        expired."""
-        last = self.get_int(WALL_CLOCK)
-        if now_us > last:
-            self.set(WALL_CLOCK, now_us)
-        return max(now_us, last)
+    def raise_clock(self, certain_us: int) -> None:
+        """It is at least so late, microseconds (`node.clock`): a clock set back does not revive what expired."""
+        if certain_us > self.get_int(WALL_CLOCK):
+            self.set(WALL_CLOCK, certain_us)
 
     def handshake_timestamp(self, identity: bytes, transport_key: bytes) -> int:
         """The newest timestamp seen of this key of this peer, microseconds; 0 if none (PROTOCOL 11)."""

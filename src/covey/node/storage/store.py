@@ -100,16 +100,16 @@ class Store:
                 self.settings.set(_BEGUN_AFTER, self._damaged.name)
             self.begun_anew = self.settings.get_text(_BEGUN_AFTER) == self._damaged.name
 
-    def maintain(self, now_us: int) -> list[bytes]:
-        """What time alone brings: persist the clock, expire, forget, let waiting messages in.
+    def maintain(self, now_us: int, certain_us: int) -> list[bytes]:
+        """What time alone brings: persist what is certain of the clock, expire, forget, let waiting messages in.
 
         Returns the ids of the messages that expired. Call it about once a minute, and at
         `outbox.next_expiry()`.
         """
         with self.database.transaction():
-            now_us = self.settings.clock(now_us)
+            self.settings.raise_clock(certain_us)
             self.inbox.release(now_us - GAP_PATIENCE_US)
-            self.settings.forget_handshakes(now_us - HANDSHAKE_LIFE_US)
+            self.settings.forget_handshakes(certain_us - HANDSHAKE_LIFE_US)
             return self.outbox.expire(now_us)
 
     def close(self) -> None:
