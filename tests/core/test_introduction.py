@@ -536,3 +536,18 @@ def test_nothing_is_due_without_window_and_entry() -> None:
     assert machine.deadline() is None
     machine.expire(1e9)
     assert not machine.is_open
+
+
+def test_invitation_with_many_places_is_tried_at_few() -> None:
+    wire_, _, b = pair()
+    places = [Route(0, ("10.0.9.9", port)) for port in range(1, 101)]
+    b.endpoint.introduction.enter(wire_.now, KEYS, places, 30.0)
+    for route in places:
+        b.endpoint.introduction.add_routes([route])
+    wire_.run(0.0)
+    assert wire_.recorded is not None
+    wire_.recorded.clear()
+    wire_.run(0.3)
+    assert {target for _, target, _ in wire_.recorded} == {
+        route.remote for route in places[-limits.INTRODUCTION_ROUTES :]
+    }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -18,15 +19,20 @@ def lonely(stage: Stage, *profiles: str) -> list[Agent]:
     return agents
 
 
-def test_two_daemons_without_a_network_meet_by_a_code(stage: Stage) -> None:
-    aws, azure = lonely(stage, "aws", "azure")
-    waiting = subprocess.Popen(
-        [sys.executable, "-m", "covey.cli", "introduce", "--json"],
+def begin(agent: Agent, *words: str) -> subprocess.Popen[str]:
+    """A command of this agent's user that goes on."""
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", "covey.cli", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=aws.environment,
+        env=agent.environment,
     )
+
+
+def test_two_daemons_without_a_network_meet_by_a_code(stage: Stage) -> None:
+    aws, azure = lonely(stage, "aws", "azure")
+    waiting = begin(aws, "introduce", "--json")
     assert waiting.stdout is not None
     opened = json.loads(waiting.stdout.readline())["data"]
     assert opened["state"] == "open"
@@ -69,3 +75,14 @@ def test_slip_of_the_tongue_is_told_before_anything_is_sent(stage: Stage) -> Non
     (azure,) = lonely(stage, "azure")
     code, error = refused(azure, "introduce", "4567-89ab-cden@127.0.0.1:9")
     assert (code, error.code) == (2, "bad-code")
+
+
+def test_interrupt_makes_the_code_worthless(stage: Stage) -> None:
+    (aws,) = lonely(stage, "aws")
+    waiting = begin(aws, "introduce", "--json")
+    assert waiting.stdout is not None
+    assert json.loads(waiting.stdout.readline())["data"]["state"] == "open"
+    waiting.send_signal(signal.SIGINT)
+    waiting.communicate(timeout=30)
+    assert waiting.returncode == 130
+    assert aws.api.post("/v1/introduction/wait", wait=0).data["state"] == "closed"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from functools import partial
 from typing import Annotated
@@ -10,10 +11,9 @@ import typer
 
 from covey.base import errors
 from covey.base.constants import INTRODUCTION_LIMIT_SECONDS, INTRODUCTION_SECONDS
-from covey.base.errors import RefusedError, UsageError
+from covey.base.errors import RefusedError, StateError, UsageError
 from covey.base.schema import SCHEMA_VERSION, IntroductionView, PeerView
 from covey.cli import render
-from covey.cli.client import Client
 from covey.cli.command import Call, Outcome, command
 from covey.cli.peers import show_peer
 
@@ -54,27 +54,30 @@ def introduce(
     """
     if invitation:
         return _enter(call, _read() if invitation == STDIN else invitation, ask=ask)
-    with call.client(at_least=window) as client:
-        view = client.post("/v1/introduction", IntroductionView, seconds=window, ask=ask)
-        if no_wait:
-            return Outcome(view, partial(_show_code, view, window))
-        if call.json:
-            render.document({"schema": SCHEMA_VERSION, "ok": True, "data": view})
-        else:
-            _show_code(view, window)
-            render.note("waiting; Ctrl-C makes the code worthless")
-        render.flush()
-        return _wait(call, client, window)
+    if no_wait:
+        with call.client() as client:
+            view = client.post("/v1/introduction", IntroductionView, seconds=window, ask=ask)
+        return Outcome(view, partial(_show_code, view, window))
+    return _give(call, window, ask=ask)
 
 
-def _wait(call: Call, client: Client, window: float) -> Outcome:
+def _give(call: Call, window: float, *, ask: bool) -> Outcome:
     ended: IntroductionView | None = None
     try:
-        ended = client.post("/v1/introduction/wait", IntroductionView, wait=call.within(window + 1.0))
+        with call.client(at_least=window) as client:
+            view = client.post("/v1/introduction", IntroductionView, seconds=window, ask=ask)
+            if call.json:
+                render.document({"schema": SCHEMA_VERSION, "ok": True, "data": view})
+            else:
+                _show_code(view, window)
+                render.note("waiting; Ctrl-C makes the code worthless")
+            render.flush()
+            ended = client.post("/v1/introduction/wait", IntroductionView, wait=call.within(window + 1.0))
     finally:
+        # Also after Ctrl-C, at whatever moment: a code that nobody waits for must not stay good.
         if ended is None or ended.state == "open":
-            with call.client() as closing:
-                closing.post("/v1/introduction/close", IntroductionView)
+            with call.client() as client, contextlib.suppress(StateError):
+                client.post("/v1/introduction/close", IntroductionView)
     if ended.peer is not None:
         return _introduced(ended, ended.peer)
     if ended.problem is None:

@@ -49,6 +49,7 @@ __all__ = ["Introduction", "IntroductionOwner"]
 _PATTERN: Final = "XXpsk0"
 _PROLOGUE: Final = b"covey introduction 1\0"
 _NO_HALF: Final = bytes(8)
+_ROUTES: Final = limits.INTRODUCTION_ROUTES
 
 
 class IntroductionOwner(Protocol):
@@ -94,7 +95,6 @@ class _Used:
 
 @dataclass(slots=True)
 class _Entry:
-    keys: CodeKeys
     until: float
     routes: list[Route]
     index: int
@@ -154,18 +154,17 @@ class Introduction:
         index = self._new_index()
         prefix = Greeting.prefix(index, state.write_message(GREETING_PAYLOAD))
         greeting = prefix + mac1(keys.mac1_key, prefix)
-        self._entry = entry = _Entry(keys, now + seconds, list(routes), index, state, greeting, now)
+        self._entry = entry = _Entry(now + seconds, list(routes)[:_ROUTES], index, state, greeting, now)
         self._repeat(now, entry)
 
     def add_routes(self, routes: Sequence[Route]) -> None:
-        """More places where the window may be, while none has answered."""
+        """More places where the window may be, while none has answered. Of too many the oldest are given up."""
         entry = self._entry
         if entry is None or entry.record:
             return
-        for route in routes:
-            if route not in entry.routes:
-                entry.routes.append(route)
-                self._owner.send(route, entry.datagram)
+        for route in [route for route in routes if route not in entry.routes][:_ROUTES]:
+            entry.routes = [*entry.routes[-_ROUTES + 1 :], route]
+            self._owner.send(route, entry.datagram)
 
     def leave(self) -> None:
         """Seek no longer."""

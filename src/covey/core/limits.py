@@ -53,6 +53,8 @@ STRANGER_CONNECTIONS: Final = 256
 INTRODUCTION_TRIES: Final = 8
 """Greetings with the right mac1 that one window answers. Who enters a code sends one, however often it is repeated: the
 rest is for somebody who gives up and tries again."""
+INTRODUCTION_ROUTES: Final = 16
+"""Routes on which a window is sought: an invitation must not make us send to everybody it names."""
 INTRODUCTION_LINGER: Final = 15.0
 """How long after an introduction its proof is still confirmed."""
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from covey.base import errors
@@ -25,6 +26,7 @@ from covey.crypto.address import address
 from covey.crypto.one_time_code import CODE_RANDOM_SIZE, CodeKeys, derive_code_keys, make_code, parse_code
 from covey.crypto.record import Record
 from covey.node.announcement import Announcement
+from covey.node.asking import ask
 from covey.node.book import PeerBook
 from covey.node.directory import Directory
 from covey.node.rendezvous_client import RendezvousClient
@@ -209,9 +211,9 @@ class Introducer:
             return [route for route in map(transport.route, endpoints) if route is not None]
         # If the rendezvous disagree about whose the name is, all of them are asked: only one knows the code.
         identities = await self._directory.claimants(place)
-        asked = [client.introduce(identity) for identity in identities for client in self._clients if client.connected]
-        answers = await asyncio.gather(*asked, return_exceptions=True)
-        return [route for route in answers if isinstance(route, Route)]
+        now = transport.host.now
+        asked = [ask(self._clients, partial(_introduce, identity), now=now) for identity in identities]
+        return [route for answers in await asyncio.gather(*asked) for _, route in answers if route is not None]
 
     # --- both --------------------------------------------------------------------------------------------------------
 
@@ -294,6 +296,10 @@ class Introducer:
             if source is not None:
                 found[endpoint_text((source, number))] = None
         return tuple(found)[:PLACES_LIMIT]
+
+
+async def _introduce(identity: Identity, client: RendezvousClient) -> Route | None:
+    return await client.introduce(identity)
 
 
 def _parse_invitation(text: str) -> tuple[str, list[str]]:
