@@ -44,7 +44,7 @@ def test_lost_bytes_are_sent_again() -> None:
     first, *rest = everything(sender)
     for packet in rest:
         assert receiver.receive(packet.offset, packet.data) == []
-    sender.outgoing.on_lost(first.offset, len(first.data))
+    sender.on_lost(first.offset, len(first.data))
     assert sender.has_data
     (again,) = frames(sender)
     assert (again.offset, bytes(again.data)) == (first.offset, bytes(first.data))
@@ -58,7 +58,7 @@ def test_sender_never_has_more_under_way_than_the_peer_must_keep() -> None:
     packets = everything(sender)
     assert sum(len(packet.data) for packet in packets) == limits.CRYPTO_BUFFER
     assert not sender.has_data
-    sender.outgoing.on_acked(0, 1000)
+    sender.on_acked(0, 1000)
     assert sum(len(packet.data) for packet in everything(sender)) == 1000
 
 

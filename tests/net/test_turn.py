@@ -36,6 +36,7 @@ class Echo:
     faults: dict[str, int] = field(default_factory=dict)
     fresh: list[Any] = field(default_factory=list)
     now: float = 0.0
+    hurried: bool = True
 
     def receive(self, now: float, view: memoryview, segment: int, local: int, remote: Remote) -> None:
         self._called("receive", now)

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from covey.core.received import ReceivedCounters
 from covey.core.rtt import MAX_ACK_DELAY
 from covey.wire import frames
 
-__all__ = ["Acks"]
+__all__ = ["ACK_ROOM", "Acks"]
 
-_ACK_ROOM = 300
+ACK_ROOM: Final = 300
 """Bytes that the largest ACK frame may need."""
 
 
@@ -45,8 +47,10 @@ class Acks:
 
     def compose(self, now: float, scratch: bytearray, at: int, capacity: int) -> int:
         """Writes what is due to `scratch[at:capacity]`; the new end. What does not fit stays due."""
+        if not self._due:
+            return at
         for path_id in list(self._due):
-            if capacity - at < _ACK_ROOM:
+            if capacity - at < ACK_ROOM:
                 return at
             received = self.received[path_id]
             delay = int(max(now - received.newest_at, 0.0) / frames.ACK_DELAY_UNIT)

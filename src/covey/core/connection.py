@@ -208,6 +208,21 @@ class Connection:
                 yield stream
 
     @property
+    def has_output(self) -> bool:
+        return bool(self._ready or self._limit_dirty or self._control_pending or self._datagrams)
+
+    @property
+    def only_stream(self) -> Stream | None:
+        """The stream with something to send, if there is just one."""
+        return self._ready[0] if len(self._ready) == 1 and not self._ready[0].closed else None
+
+    def unqueue(self, stream: Stream) -> None:
+        """The stream that `ready_streams` gave last has nothing to send any more."""
+        if self._ready and self._ready[-1] is stream:
+            self._ready.pop()
+            stream.in_queue = False
+
+    @property
     def has_stream_data(self) -> bool:
         return bool(self._ready)
 

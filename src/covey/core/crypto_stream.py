@@ -16,24 +16,29 @@ __all__ = ["CryptoStream"]
 class CryptoStream:
     """Control messages out and in. ParseError from `receive` and `take_log`: the peer breaks the protocol."""
 
-    __slots__ = ("_incoming", "_log", "_reader", "log_wanted", "outgoing")
+    __slots__ = ("_incoming", "_log", "_reader", "has_data", "log_wanted", "outgoing")
 
     def __init__(self) -> None:
         self.outgoing = SendBuffer()
+        self.has_data = False
+        """Something may leave now. Never more is in flight than the peer must keep behind a gap."""
         self.log_wanted = False
         """We asked for the peer's log and do not have all of it."""
         self._incoming = ReceiveBuffer()
         self._reader = control.ControlReader()
         self._log = bytearray()
 
-    @property
-    def has_data(self) -> bool:
-        """Something may leave now. Never more is in flight than the peer must keep behind a gap."""
-        out = self.outgoing
-        return bool(out.lost) or min(out.end, out.acked + limits.CRYPTO_BUFFER) > out.sent
-
     def send(self, kind: int, body: bytes = b"") -> None:
         self.outgoing.write(control.encode_control(kind, body))
+        self._look()
+
+    def on_acked(self, offset: int, size: int) -> None:
+        self.outgoing.on_acked(offset, size)
+        self._look()
+
+    def on_lost(self, offset: int, size: int) -> None:
+        self.outgoing.on_lost(offset, size)
+        self._look()
 
     def send_log(self, raw: bytes) -> None:
         """In pieces; the last one says so."""
@@ -55,6 +60,7 @@ class CryptoStream:
             at += size
             out.on_sent(offset, size)
             items.append(("crypto", offset, size))
+        self._look()
         return at
 
     def receive(self, offset: int, data: memoryview) -> list[tuple[int, bytes]]:
@@ -77,3 +83,7 @@ class CryptoStream:
         self.log_wanted = False
         raw, self._log = bytes(self._log), bytearray()
         return raw
+
+    def _look(self) -> None:
+        out = self.outgoing
+        self.has_data = bool(out.lost) or min(out.end, out.acked + limits.CRYPTO_BUFFER) > out.sent

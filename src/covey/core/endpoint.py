@@ -74,6 +74,8 @@ class Endpoint:
     ) -> None:
         self.credentials = credentials
         self.scratch = bytearray(65_536)
+        self.hurried = False
+        """Whether a deadline may be nearer than `net.turn.NEAR_S`, because something unusual happened."""
         self.record = b""
         """Our signed record, served to whoever asks with our identity; b"" for none."""
         self.relay: RelayTable | None = None
@@ -95,16 +97,19 @@ class Endpoint:
         self._unverified: OrderedDict[int, Session] = OrderedDict()
         self._ready: deque[Session] = deque()
         self._queue: deque[tuple[Route, bytes]] = deque()
-        self._events: deque[Event] = deque()
+        self._events: list[Event] = []
         self._schedule = Schedule()
         self._candidates: tuple[Candidate, ...] = ()
         self._ports: tuple[tuple[int, int], ...] = ()
         self._housekeeping_at: float | None = None
+        self._now = 0.0
+        """When we were last called, seconds."""
 
     # --- I/O -----------------------------------------------------------------------------------------------------
 
     def receive(self, now: float, view: memoryview, segment: int, local: int, remote: Address) -> None:
         """A train arrived on port `local`: datagrams of `segment` bytes, the last may be shorter."""
+        self._now = now
         size = len(view)
         start = 0
         while start < size:
@@ -113,24 +118,25 @@ class Endpoint:
                 start = self._receive_relayed(now, view, start, segment, local, remote)
             else:
                 start = self._receive_run(now, view, start, size, segment, Route(local, remote))
-        self._settle(now)
 
     def transmit(self, now: float, out: memoryview) -> Train | None:
         """The next train, written into `out`; None if nothing may leave now."""
         train = self._transmit_queued(out)
         if train is not None:
             return train
+        self._now = now
         ready = self._ready
         while ready:
             session = ready[0]
             train = None if session.ended else session.transmit(now, out)
-            if train is not None:
+            if train is not None and not session.sender.drained:
                 ready.rotate(-1)
                 return train
             ready.popleft()
             session.in_ready = False
             self._schedule.touch(session)
-        self._settle(now)
+            if train is not None:
+                return train
         # A session that ended in the loop has left a last word.
         return self._transmit_queued(out) if self._queue else None
 
@@ -139,21 +145,33 @@ class Endpoint:
         """Handshakes, records and last words wait to leave, whatever any window says."""
         return bool(self._queue)
 
-    def deadline(self) -> float | None:
-        """When `expire` is due, seconds; None for never."""
+    @property
+    def has_output(self) -> bool:
+        """Whether `transmit` is worth calling."""
+        return bool(self._ready or self._queue)
+
+    def deadline(self) -> float:
+        """When `expire` is due, seconds."""
+        self.hurried = False
+        if not self._schedule.settled:
+            self._schedule.settle(len(self._sessions), self._now)
         due = self._housekeeping_at
+        if due is None:
+            due = self._housekeeping_at = self._now + _HOUSEKEEPING_SECONDS
         for at in (
             self.handshakes.deadline(),
             self.introduction.deadline(),
             self._renewals.deadline(),
             self._schedule.next(),
         ):
-            if at is not None and (due is None or at < due):
+            if at is not None and at < due:
                 due = at
         return due
 
     def expire(self, now: float) -> None:
         """Acts on every deadline that has passed."""
+        self._now = now
+        self._schedule.settle(len(self._sessions), now)
         for session in self._schedule.due(now):
             session.expire(now)
         self.handshakes.expire(now)
@@ -161,12 +179,12 @@ class Endpoint:
         self._renew(now)
         if self._housekeeping_at is None or now >= self._housekeeping_at:
             self._housekeep(now)
-        self._settle(now)
 
-    def events(self) -> list[Event]:
+    def events(self) -> Sequence[Event]:
         """What happened since the last call, in order."""
-        events = list(self._events)
-        self._events.clear()
+        if not self._events:
+            return ()
+        events, self._events = self._events, []
         return events
 
     # --- commands ------------------------------------------------------------------------------------------------
@@ -673,8 +691,3 @@ class Endpoint:
                 out[:size] = forward.data
                 return Train(forward.route.local, forward.route.remote, size, min(forward.segment, size))
         return None
-
-    def _settle(self, now: float) -> None:
-        self._schedule.settle(len(self._sessions))
-        if self._housekeeping_at is None:
-            self._housekeeping_at = now + _HOUSEKEEPING_SECONDS

@@ -62,6 +62,8 @@ class Paths:
         return len(self._paths)
 
     def by_id(self, number: int) -> Path | None:
+        if number == self.active.id:
+            return self.active
         for path in self._paths:
             if path.id == number:
                 return path
@@ -101,7 +103,7 @@ class Paths:
             self._arrivals[path_id] = route
             if before != route:
                 self._left.append(before)
-        path = self.by_route(route)
+        path = self.active if route == self.active.route else self.by_route(route)
         if path is not None:
             path.received_bytes += size
             if path is not self.active and self._moved_to(route):

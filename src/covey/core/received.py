@@ -57,6 +57,8 @@ class ReceivedCounters:
 
     def ranges(self) -> list[tuple[int, int]]:
         """[first, last] inclusive, newest first: what an ACK says."""
+        if len(self.lows) == 1:
+            return [(self.lows[0], self.highs[0])]
         return list(zip(reversed(self.lows), reversed(self.highs), strict=True))
 
     def _add_slowly(self, counter: int, now: float) -> bool:

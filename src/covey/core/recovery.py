@@ -150,6 +150,11 @@ class Recovery:
     def outstanding(self) -> bool:
         return bool(self._sent)
 
+    @property
+    def judging(self) -> bool:
+        """Something is taken for lost unless it is acknowledged soon."""
+        return self._loss_time is not None
+
     def on_sent(self, run: Sent) -> None:
         self._sent.append(run)
         self.cubic.on_sent(run.bytes)
@@ -162,12 +167,14 @@ class Recovery:
         largest = ranges[0][1]
         if self._doubted:
             self._reconsider(now, ranges)
-        if not self._sent or largest < self._sent[0].first:
+        sent = self._sent
+        if not sent or largest < sent[0].first:
             return [], []
+        if len(sent) == 1 and ranges[0][0] <= sent[0].first and sent[0].first + sent[0].count - 1 == largest:
+            return [self._all_acked(now, largest, ack_delay)], []
         acked: list[Sent] = []
         kept: list[Sent] = []
         at = len(ranges) - 1
-        sent = self._sent
         while sent and sent[0].first <= largest:
             run = sent.popleft()
             while at > 0 and ranges[at][1] < run.first:
@@ -191,6 +198,17 @@ class Recovery:
         if acked:
             self.oldest_unacked_at = now if sent else None
         return acked, lost
+
+    def _all_acked(self, now: float, largest: int, ack_delay: float) -> Sent:
+        """The only run in flight arrived, all of it: what question and answer do again and again."""
+        run = self._sent.pop()
+        self.rtt.sample(max(now - run.time, 1e-6), ack_delay)
+        if largest > self._largest_acked:
+            self._largest_acked = largest
+        self.pto_count = 0
+        self.cubic.on_acked(now, run.bytes, run.time, self.rtt, self.limited)
+        self._loss_time = self.oldest_unacked_at = None
+        return run
 
     def deadline(self) -> float | None:
         """When `on_deadline` is due, seconds; None while nothing is in flight."""

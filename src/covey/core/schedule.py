@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterator
 from itertools import count
 
+from covey.core.rtt import MAX_ACK_DELAY
 from covey.core.session import Session
 
 __all__ = ["Schedule"]
@@ -40,13 +41,22 @@ class Schedule:
         """Something happened to it: its deadline may be another one."""
         self._touched[session] = None
 
-    def settle(self, sessions: int) -> None:
-        """Puts the deadlines of what was touched into the heap; there are `sessions` sessions altogether."""
+    def settle(self, sessions: int, now: float) -> None:
+        """Puts the deadlines of what was touched into the heap; there are `sessions` sessions altogether.
+
+        A session that is looked at within 5 ms anyway is not asked again, unless it is in a hurry: what ordinary
+        traffic moves (an acknowledgement, a probe timeout) is due no sooner. So a busy session is asked 200 times a
+        second and not for every packet.
+        """
+        if not self._touched:
+            return
+        soon = now + MAX_ACK_DELAY
         for session in self._touched:
-            if session.ended:
+            scheduled = session.scheduled
+            if session.ended or (scheduled is not None and scheduled <= soon and not session.in_hurry):
                 continue
             due = session.deadline()
-            if due is not None and (session.scheduled is None or due < session.scheduled):
+            if due is not None and (scheduled is None or due < scheduled):
                 session.scheduled = due
                 heapq.heappush(self._heap, (due, next(self._sequence), session))
         self._touched.clear()

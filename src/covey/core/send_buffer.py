@@ -118,12 +118,15 @@ class SendBuffer:
 
     def _release(self) -> None:
         chunks, starts = self._chunks, self._starts
+        if self.acked == self.end:
+            self._open = False
+            chunks.clear()
+            starts.clear()
+            return
         drop = 0
         while drop < len(chunks) and starts[drop] + len(chunks[drop]) <= self.acked:
             drop += 1
         if drop:
-            if drop == len(chunks):
-                self._open = False
             del chunks[:drop], starts[:drop]
 
 

@@ -13,12 +13,22 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from covey.base.types import Endpoint as Address
 from covey.core import limits
+from covey.core.acks import ACK_ROOM
 from covey.core.path import Path, Route
 from covey.core.recovery import Item, Sent
 from covey.core.stream import Stream
 from covey.crypto.packet import NONCE
 from covey.wire import frames
-from covey.wire.datagram import HEADER, HEADER_SIZE, PACKET, PACKET_OVERHEAD, RELAY_HEADER, RELAYED, TAG_SIZE
+from covey.wire.datagram import (
+    HEADER,
+    HEADER_SIZE,
+    PACKET,
+    PACKET_OVERHEAD,
+    RELAY_HEADER,
+    RELAY_HEADER_SIZE,
+    RELAYED,
+    TAG_SIZE,
+)
 from covey.wire.frames import STREAM_HEAD
 
 if TYPE_CHECKING:
@@ -31,6 +41,8 @@ _pack_nonce = NONCE.pack
 _pack_header = HEADER.pack_into
 _pack_stream = STREAM_HEAD.pack_into
 _STREAM_HEAD_SIZE: Final = STREAM_HEAD.size
+_SMALL_ROOM: Final = PACKET_OVERHEAD + ACK_ROOM + STREAM_HEAD.size
+"""Bytes of a datagram that are not stream data, at most, if it carries one ACK and one STREAM frame."""
 _TOKEN: Final = struct.Struct(">Q")
 _PROBE_QUEUE: Final = 64
 _PINGS_LIMIT: Final = 64
@@ -53,6 +65,8 @@ class Sender:
         """A PING must leave, if nothing else that is acknowledged does."""
         self.ready_at: float | None = None
         """When pacing lets the next train go, if that is what held it back."""
+        self.drained = False
+        """The last train took everything there was: asking for another now would be in vain."""
         self._session = session
         self._scratch = scratch
         self._probes: deque[tuple[Route, bytes, int]] = deque()
@@ -83,7 +97,7 @@ class Sender:
     @property
     def has_output(self) -> bool:
         """A probe, a PING or what a probe timeout repeats waits to leave."""
-        return bool(self._probes) or self.ping_due or bool(self._session.active.recovery.probes)
+        return bool(self.ping_due or self._probes or self._session.paths.active.recovery.probes)
 
     # --- trains ----------------------------------------------------------------------------------------------------
 
@@ -91,19 +105,25 @@ class Sender:
         """The next train, written into `out`; None if nothing may leave now."""
         session = self._session
         self.ready_at = None
+        self.drained = False
         if self._probes:
             return self._transmit_probe(now, out)
         if not session.confirmed:
             return None
-        path = session.active
+        path = session.paths.active
         budget = self._budget(now, path)
         if path.recovery.probes:
             train = self._fill_probe(now, out, path, max(budget, path.mtu))
         else:
+            if budget:
+                train = self._transmit_small(now, out, path)
+                if train is not None:
+                    return train
             train = self._fill(now, out, path, budget)
         if train is not None:
             path.last_sent = now
             path.sent_bytes += train.size
+            self.drained = not session.has_output(now) and now < path.mtu_probe_at
             return train
         if path.mtu_probe == 0 and session.verified and budget > 2 * path.mtu and now >= path.mtu_probe_at:
             return self._transmit_mtu_probe(now, out, path)
@@ -126,6 +146,7 @@ class Sender:
         credit = recovery.pacer.credit(now, cubic.window, recovery.rtt.smoothed, segment)
         if credit < segment <= window:
             self.ready_at = recovery.pacer.ready_at(now)
+            self._session.hurry()
         budget = min(window, credit)
         recovery.limited = budget < segment
         return 0 if recovery.limited else budget
@@ -182,6 +203,67 @@ class Sender:
         session.consider_rekey(now)
         return Train(path.route.local, path.route.remote, position, min(segment, position))
 
+    def _transmit_small(self, now: float, out: memoryview, path: Path) -> Train | None:
+        """Hot path of question and answer: an acknowledgement and all that one stream has to say, in one datagram.
+
+        None if there is more to it, or less. Everything that happens here happens in `_fill` too, at more length.
+        """
+        session, scratch = self._session, self._scratch
+        connection = session.connection
+        if (
+            connection is None
+            or connection.session is not session
+            or self.ping_due
+            or session.crypto.has_data
+            or connection.has_control
+            or connection.has_datagrams
+        ):
+            return None
+        stream = connection.only_stream
+        if stream is None or stream.reset_code is not None or stream.min_epoch > session.epochs.epoch:
+            return None
+        outgoing, route = stream.outgoing, path.route
+        outer = RELAY_HEADER_SIZE if route.circuit else 0
+        offset, end = outgoing.sent, outgoing.end
+        length = end - offset
+        if (
+            not 0 < length <= path.mtu - outer - _SMALL_ROOM
+            or length > connection.send_allowance
+            or end > stream.max_send
+            or outgoing.lost
+        ):
+            return None
+        at = session.acks.compose(now, scratch, 0, ACK_ROOM)
+        fin = stream.finished
+        _pack_stream(scratch, at, frames.STREAM, fin, stream.id, offset, length)
+        at += _STREAM_HEAD_SIZE
+        outgoing.copy_into(scratch, at, offset, length)
+        at += length
+        size = outer + at + PACKET_OVERHEAD
+        counter, epochs = path.counter, session.epochs
+        if outer:
+            RELAY_HEADER.pack_into(out, 0, RELAYED, 0, 0, route.circuit)
+        body = outer + HEADER_SIZE
+        _pack_header(out, outer, PACKET, path.id, epochs.epoch & 0xFFFF, session.peer_index, counter)
+        nonce = _pack_nonce(path.id, counter)
+        epochs.key.aead.encrypt_into(nonce, memoryview(scratch)[:at], out[outer:body], out[body:size])
+        connection.count_sent(length)
+        connection.last_used = path.last_sent = now
+        connection.unqueue(stream)
+        outgoing.sent = end
+        stream.fin_sent = fin
+        path.recovery.pacer.spend(size)
+        path.recovery.on_sent(
+            Sent(counter, 1, now, size, size, stream=stream, offset=offset, chunk=length, length=length, fin=fin)
+        )
+        path.counter = counter + 1
+        path.sent_bytes += size
+        epochs.packets += 1
+        epochs.bytes += size
+        session.consider_rekey(now)
+        self.drained = now < path.mtu_probe_at and not session.crypto.has_data
+        return Train(route.local, route.remote, size, size)
+
     def _is_mixed(self, now: float, may_send: bool, connection: Connection | None) -> bool:
         """Whether something other than stream data wants the first datagram of a train.
 
@@ -221,6 +303,8 @@ class Sender:
             path.recovery.pacer.spend(count * segment)
             path.recovery.on_sent(run)
             path.counter += count
+            if not stream.has_data:
+                connection.unqueue(stream)
             return count
         return 0
 
@@ -270,7 +354,8 @@ class Sender:
         scratch = self._scratch
         items: list[Item] = []
         at = self._session.acks.compose(now, scratch, 0, capacity)
-        at = self._session.crypto.compose(scratch, at, capacity, items)
+        if self._session.crypto.has_data:
+            at = self._session.crypto.compose(scratch, at, capacity, items)
         if self.ping_due and at < capacity:
             self.ping_due = False
             scratch[at] = frames.PING
@@ -337,6 +422,8 @@ class Sender:
                 if fin:
                     stream.fin_sent = True
                 items.append(("stream", stream, offset, size, fin))
+            if not stream.has_data:
+                connection.unqueue(stream)
             if capacity - at <= _STREAM_HEAD_SIZE:
                 break
         return at

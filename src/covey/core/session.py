@@ -34,7 +34,7 @@ from covey.core.sender import Sender, Train
 from covey.crypto.packet import NONCE, InvalidTag
 from covey.wire import control, frames
 from covey.wire.datagram import HEADER, HEADER_SIZE, PACKET_OVERHEAD
-from covey.wire.frames import STREAM_HEAD
+from covey.wire.frames import ACK_HEAD, STREAM_HEAD
 
 if TYPE_CHECKING:
     from covey.core.connection import Connection
@@ -45,8 +45,12 @@ __all__ = ["CloseCode", "Session", "SessionOwner"]
 
 _pack_nonce = NONCE.pack
 _unpack_header = HEADER.unpack_from
+_unpack_ack = ACK_HEAD.unpack_from
 _unpack_stream = STREAM_HEAD.unpack_from
+_ACK_HEAD_SIZE: Final = ACK_HEAD.size
 _STREAM_HEAD_SIZE: Final = STREAM_HEAD.size
+_ACK_RANGES: Final = 4
+"""Where an ACK frame says how many ranges follow the first."""
 
 
 class CloseCode:
@@ -66,6 +70,8 @@ class SessionOwner(Protocol):
 
     scratch: bytearray
     """65,536 bytes for one plaintext at a time, shared by all sessions."""
+    hurried: bool
+    """A session's deadline may be nearer than `MAX_ACK_DELAY`."""
 
     def random(self, size: int) -> bytes: ...
     def emit(self, event: Event) -> None: ...
@@ -147,6 +153,11 @@ class Session:
         self._kept_at = now
 
     @property
+    def in_hurry(self) -> bool:
+        """Its next deadline may well be nearer than `MAX_ACK_DELAY`: pacing, or a loss that time will tell."""
+        return self.sender.ready_at is not None or self.paths.active.recovery.judging
+
+    @property
     def active(self) -> Path:
         """The path that carries the data."""
         return self.paths.active
@@ -160,6 +171,10 @@ class Session:
     def wake(self) -> None:
         if not self.in_ready and not self.ended:
             self._owner.session_ready(self)
+
+    def hurry(self) -> None:
+        """Its next deadline may be nearer than those of ordinary traffic."""
+        self._owner.hurried = True
 
     def start_ratchet(self) -> None:
         """The initiator offers the next epoch's keys."""
@@ -233,7 +248,9 @@ class Session:
     def receive(self, now: float, view: memoryview, start: int, end: int, segment: int, route: Route) -> None:
         """The datagrams of one train that carry this session's index: [start, end) of `view`, `segment` bytes apart.
 
-        Hot path: one header unpack, one AEAD call, one frame unpack and one append per datagram of bulk traffic.
+        Hot path: one header unpack, one AEAD call, one frame unpack and one append per datagram of bulk traffic. What
+        is made of bulk and of question and answer is read here (an ACK of one range, a STREAM frame, or both), any
+        other mixture of frames by `_receive_packet`.
         """
         skip = route.outer
         epochs = self.epochs
@@ -277,18 +294,29 @@ class Session:
             if received is None:
                 received = self.acks.counters(path_id)
             try:
-                if not plain:
+                size = len(plain)
+                if not size:
                     raise ParseError("an empty packet")
-                if plain[0] == frames.STREAM and len(plain) >= _STREAM_HEAD_SIZE and self.verified:
-                    _, flags, number, offset, length = _unpack_stream(plain)
-                    if length + _STREAM_HEAD_SIZE == len(plain) and flags <= 1 and connection is not None:
-                        self.acks.note(now, path_id, at_once=not received.add(counter, now))
-                        if self.retire_at is not None:
-                            self.retire(now)
-                        connection.receive_stream(
-                            number, offset, memoryview(plain)[_STREAM_HEAD_SIZE:], flags == 1, epoch, now
-                        )
+                at = 0
+                if plain[0] == frames.ACK and size >= _ACK_HEAD_SIZE and plain[_ACK_RANGES] == 0:
+                    at = _ACK_HEAD_SIZE
+                if connection is not None and self.verified:
+                    if at == size:
+                        self._take_ack(now, plain)
+                        received.add(counter, now)
                         continue
+                    if plain[at] == frames.STREAM and size >= at + _STREAM_HEAD_SIZE:
+                        _, flags, number, offset, length = _unpack_stream(plain, at)
+                        if at + _STREAM_HEAD_SIZE + length == size and flags <= 1:
+                            if at:
+                                self._take_ack(now, plain)
+                            self.acks.note(now, path_id, at_once=not received.add(counter, now))
+                            if self.retire_at is not None:
+                                self.retire(now)
+                            connection.receive_stream(
+                                number, offset, memoryview(plain)[at + _STREAM_HEAD_SIZE :], flags == 1, epoch, now
+                            )
+                            continue
                 self._receive_packet(now, route, path_id, counter, plain, epoch, received)
             except ParseError as error:
                 self._owner.session_ended(self, now, CloseCode.PROTOCOL, str(error), by_peer=False)
@@ -361,6 +389,13 @@ class Session:
                 connection.last_used = connection.heard_at = now
                 connection.receive_datagram(number, data)
 
+    def _take_ack(self, now: float, plain: bytes) -> None:
+        """The ACK of one range that a packet begins with."""
+        _, number, delay, _, largest, count = _unpack_ack(plain)
+        if not 0 < count <= largest + 1:
+            raise ParseError("impossible ACK")
+        self._on_ack(now, number, [(largest - count + 1, largest)], delay * frames.ACK_DELAY_UNIT)
+
     def _on_ack(self, now: float, number: int, ranges: list[tuple[int, int]], delay: float) -> None:
         path = self.paths.by_id(number)
         if path is None:
@@ -385,7 +420,7 @@ class Session:
             case ("stream", stream, offset, length, fin):
                 stream.connection.on_stream_acked(stream, offset, length, fin)
             case ("crypto", offset, length):
-                self.crypto.outgoing.on_acked(offset, length)
+                self.crypto.on_acked(offset, length)
             case ("control", kind, number):
                 if self.connection is not None:
                     self.connection.on_control_acked(kind, number)
@@ -403,7 +438,7 @@ class Session:
                     case ("stream", stream, offset, length, fin):
                         stream.connection.on_stream_lost(stream, offset, length, fin)
                     case ("crypto", offset, length):
-                        self.crypto.outgoing.on_lost(offset, length)
+                        self.crypto.on_lost(offset, length)
                     case ("control", kind, number):
                         if self.connection is not None:
                             self.connection.on_control_lost(kind, number)
@@ -450,18 +485,11 @@ class Session:
 
     def has_output(self, now: float) -> bool:
         """Whether `transmit` is worth calling: something is due, or waits for room that there may be now."""
-        connection = self.connection
         ack_at = self.acks.at
-        return (
-            (ack_at is not None and ack_at <= now)
-            or self.sender.has_output
-            or self.crypto.has_data
-            or (
-                connection is not None
-                and connection.session is self
-                and (connection.has_stream_data or connection.has_control or connection.has_datagrams)
-            )
-        )
+        if (ack_at is not None and ack_at <= now) or self.crypto.has_data or self.sender.has_output:
+            return True
+        connection = self.connection
+        return connection is not None and connection.session is self and connection.has_output
 
     # --- sending ---------------------------------------------------------------------------------------------------
 

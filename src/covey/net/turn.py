@@ -40,6 +40,9 @@ SLACK_S: Final = 1e-6
 HORIZON_S: Final = 60.0
 """Longest single timer: loop timers stand still in suspend while `Host.now` goes on."""
 
+NEAR_S: Final = 0.005
+"""A timer that fires this soon is left as it is, unless the endpoint is hurried: a deadline may be so much late."""
+
 PAUSE_S: Final = 0.001
 """Wait before an endpoint whose passed deadline did not move is asked again. asyncio cannot wait less."""
 
@@ -90,6 +93,11 @@ class Endpoint(Protocol[E_co]):
         """The deadline has passed. Afterwards it lies later, or is None."""
         ...
 
+    @property
+    def hurried(self) -> bool:
+        """Whether the deadline may have moved to less than `NEAR_S` from now. Calling `deadline` may reset it."""
+        ...
+
     def events(self) -> Iterable[E_co]:
         """What happened since the last call, in order; each event is handed out once."""
         ...
@@ -116,7 +124,8 @@ class Driver(Generic[E]):
         self._parked: tuple[int, memoryview, int, tuple[str, int]] | None = None
         self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._armed = 0.0
+        self._armed = float("-inf")
+        """When the timer fires, or fired, on the host's clock."""
         self._floor = 0.0
         self._will_transmit = False
         self._in_turn = False
@@ -154,6 +163,11 @@ class Driver(Generic[E]):
         if self._soon is None and not self._will_transmit and not self._closed:
             self._soon = self._loop.call_soon(self.turn)
 
+    def flush(self) -> None:
+        """Have the turn now that `wake` asked for, if it did: a trip round the loop less."""
+        if self._soon is not None and not self._in_turn:
+            self.turn()
+
     def close(self) -> None:
         """Stop and close every port. Unsent trains are lost: call `turn()` before for a last word."""
         self._closed = True
@@ -177,23 +191,34 @@ class Driver(Generic[E]):
             self._soon.cancel()
             self._soon = None
         self._in_turn = self._will_transmit = True
+        endpoint = self._endpoint
         stuck: float | None = None
+        now = self._floor
         more = sound = False
         try:
-            more = self._receive()
-            stuck = self._expire()
-            self._dispatch()
-            more = self._transmit() or more
+            if self._readable:
+                more = self._receive()
+            now = self._now()
+            if self._armed <= now + SLACK_S:
+                stuck = self._expire(now)
+            for event in endpoint.events():
+                self._hand_out(event)
+            more = self._transmit(now) or more
             self._will_transmit = False
-            self._dispatch()
+            for event in endpoint.events():
+                self._hand_out(event)
             sound = True
         except Exception as error:
             self._report("the endpoint raised", error)
         finally:
             self._in_turn = self._will_transmit = False
-        if sound and more:
+        if not sound:
+            self._set_timer(stuck, sound)
+            return
+        if more:
             self.wake()
-        self._set_timer(stuck, sound)
+        if self._timer is None or endpoint.hurried or self._armed > now + NEAR_S:
+            self._set_timer(stuck, sound)
 
     def _now(self) -> float:
         now = self._host.now()
@@ -218,26 +243,26 @@ class Driver(Generic[E]):
                 more = True
         return more
 
-    def _expire(self) -> float | None:
+    def _expire(self, now: float) -> float | None:
         """Call `expire` if it is time; the deadline that was expired."""
         deadline = self._endpoint.deadline()
-        if deadline is None or deadline > self._now() + SLACK_S:
+        if deadline is None or deadline > now + SLACK_S:
             return None
         self._floor = max(self._floor, deadline)
         self._endpoint.expire(self._now())
         return deadline
 
-    def _dispatch(self) -> None:
-        for event in self._endpoint.events():
-            try:
-                self._on_event(event)
-            except Exception as error:
-                self._report(f"on_event raised on {type(event).__name__}", error)
+    def _hand_out(self, event: E) -> None:
+        try:
+            self._on_event(event)
+        except Exception as error:
+            self._report(f"on_event raised on {type(event).__name__}", error)
 
-    def _transmit(self) -> bool:
+    def _transmit(self, now: float) -> bool:
         """Send until the endpoint has nothing, a socket is full, or the turn is over (True)."""
         if self._closed:
             return False
+        now = max(now, self._floor)
         if self._parked is not None:
             index, train, segment, remote = self._parked
             if not self._ports[index].send(train, segment, remote):
@@ -245,9 +270,10 @@ class Driver(Generic[E]):
             self._parked = None
         endpoint, out, ports = self._endpoint, self._out, self._ports
         for _ in range(TRANSMIT_LIMIT):
-            sending = endpoint.transmit(self._now(), out)
+            sending = endpoint.transmit(now, out)
             if sending is None:
                 return False
+            now = self._now()
             port = ports.get(sending.local)
             if port is None:
                 self.dropped += 1

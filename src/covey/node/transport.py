@@ -90,16 +90,19 @@ class Stream:
         while True:
             data = core.read(limit)
             if data:
-                self._transport.wake()
+                self._transport.settle()
                 return data
             if core.at_end:
                 return b""
             self._check()
-            self._waiter = self._transport.future()
+            waiter = self._waiter = self._transport.future()
+            self._transport.flush()
             try:
-                await self._waiter
+                await waiter
             finally:
                 self._waiter = None
+                if waiter.done() and not waiter.cancelled():
+                    self._transport.resuming -= 1
 
     async def read_exactly(self, size: int) -> bytes:
         """`size` bytes. UnreachableError (`stream-ended`) if the peer finishes before."""
@@ -160,9 +163,12 @@ class Stream:
 
     def woken(self) -> None:
         """Something changed: whoever waits looks again."""
-        for future in (self._waiter, self._writer):
-            if future is not None and not future.done():
-                future.set_result(None)
+        reader, writer = self._waiter, self._writer
+        if reader is not None and not reader.done():
+            reader.set_result(None)
+            self._transport.resuming += 1
+        if writer is not None and not writer.done():
+            writer.set_result(None)
 
     def _check(self) -> None:
         core = self._core
@@ -207,6 +213,8 @@ class Transport:
         self._waiting: dict[Identity, list[asyncio.Future[Connection]]] = {}
         self._pings: dict[int, asyncio.Future[float]] = {}
         self._closed = False
+        self.resuming = 0
+        """Readers that were woken and have not run yet."""
 
     # --- ports ---------------------------------------------------------------------------------------------------
 
@@ -321,6 +329,20 @@ class Transport:
 
     def wake(self) -> None:
         self.driver.wake()
+
+    def settle(self) -> None:
+        """Something was taken from the core: a turn, if that gave it something to say."""
+        if self.endpoint.has_output:
+            self.driver.wake()
+
+    def flush(self) -> None:
+        """A task has said what it has to say and waits for an answer: out with it now.
+
+        Unless more readers were woken and have not run yet: what they write leaves together, when the last of them
+        waits again.
+        """
+        if not self.resuming:
+            self.driver.flush()
 
     def future(self) -> asyncio.Future[None]:
         if self._closed:

@@ -99,7 +99,7 @@ CRYPTO_HEAD: Final = struct.Struct(">BIH")
 DATAGRAM_HEAD: Final = struct.Struct(">BIH")
 _ACK_FIRST_LIMIT: Final = 0xFFFF_FFFF
 """Counters that the first range of an ACK can name; a longer range is cut, what lies below was acknowledged before."""
-_ACK_HEAD = struct.Struct(">BBHBQI")
+ACK_HEAD: Final = struct.Struct(">BBHBQI")
 _ACK_RANGE = struct.Struct(">II")
 _RESET = struct.Struct(">BIIQ")
 _STOP = struct.Struct(">BII")
@@ -196,11 +196,14 @@ Frame = (
 
 def encode_ack(path: int, delay: int, ranges: list[tuple[int, int]]) -> bytes:
     """`ranges` as in `AckFrame`, at most `ACK_RANGES_LIMIT` are written."""
-    ranges = ranges[:ACK_RANGES_LIMIT]
     first, largest = ranges[0]
     first = max(first, largest - _ACK_FIRST_LIMIT + 1)
-    parts = [_ACK_HEAD.pack(ACK, path, min(delay, 0xFFFF), len(ranges) - 1, largest, largest - first + 1)]
-    for low, high in ranges[1:]:
+    more = min(len(ranges), ACK_RANGES_LIMIT) - 1
+    head = ACK_HEAD.pack(ACK, path, min(delay, 0xFFFF), more, largest, largest - first + 1)
+    if not more:
+        return head
+    parts = [head]
+    for low, high in ranges[1 : more + 1]:
         parts.append(_ACK_RANGE.pack(first - high - 1, high - low + 1))
         first = low
     return b"".join(parts)
@@ -261,8 +264,8 @@ def _ping(view: memoryview, pos: int) -> tuple[int, Frame]:
 
 
 def _ack(view: memoryview, pos: int) -> tuple[int, Frame]:
-    _, path, delay, more, largest, count = _ACK_HEAD.unpack_from(view, pos)
-    size = _ACK_HEAD.size
+    _, path, delay, more, largest, count = ACK_HEAD.unpack_from(view, pos)
+    size = ACK_HEAD.size
     low = largest - count + 1
     if count == 0 or low < 0 or more >= ACK_RANGES_LIMIT:
         raise ParseError("impossible ACK")
