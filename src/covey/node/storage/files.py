@@ -240,6 +240,22 @@ class Lock:
             os.close(self._fd)
             self._fd = None
 
+    def is_held(self) -> bool:
+        """Whether somebody, this process included, holds it now. False if it cannot be looked at."""
+        try:
+            fd = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        finally:
+            os.close(fd)
+        return False
+
     def holder(self) -> int | None:
         """The pid in the file: that of the holder, or of the last one. None if there is none."""
         try:
