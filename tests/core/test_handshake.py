@@ -8,9 +8,12 @@ import pytest
 
 from covey.base.errors import CoveyError, ParseError, VerifyError
 from covey.core.handshake import Attempt, HalfOpenTable, Target, matching_key, own_payload, prologue
+from covey.core.path import Route
 from covey.crypto.keys import TransportKey
 from covey.wire.datagram import Initiation, Response
 from tests.core.pair import WALL_START, Side, Wire
+
+ROUTE = Route(0, ("10.0.0.2", 4000))
 
 
 def pair() -> tuple[Wire, Side, Side]:
@@ -44,7 +47,8 @@ def test_attempt_refuses_answers_that_are_not_its_own() -> None:
 def test_table_refuses_an_unknown_psk() -> None:
     _wire, a, b = pair()
     attempt = Attempt(b.target, bytes(8), [], 0.0, 0.0)
-    raw = attempt.initiate(0.0, a.credentials, TransportKey(b"\1" * 32), 5, 1)
+    attempt.initiate(0.0, a.credentials, TransportKey(b"\1" * 32), 5, 1)
+    raw = attempt.datagram(0.0, ROUTE)
     message = replace(Initiation.parse(raw), psk_tag=b"12345678")
     with pytest.raises(VerifyError) as info:
         HalfOpenTable().accept(
@@ -68,7 +72,8 @@ def test_matching_key_is_the_one_mac1_was_made_for() -> None:
     credentials = b.credentials.rotate_transport(b"\7" * 32, WALL_START)
     for wanted in (old, credentials.current):
         attempt = Attempt(Target(b.identity, wanted.key.public), bytes(8), [], 0.0, 0.0)
-        raw = attempt.initiate(0.0, a.credentials, TransportKey(b"\1" * 32), 1, 1)
+        attempt.initiate(0.0, a.credentials, TransportKey(b"\1" * 32), 1, 1)
+        raw = attempt.datagram(0.0, ROUTE)
         found = matching_key(credentials, Initiation.parse(raw))
         assert found is not None
         assert found.key.public == wanted.key.public

@@ -174,7 +174,8 @@ def test_nobody_shakes_hands_with_itself() -> None:
     copy = wire.side("copy", ("10.0.0.3", 4000))
     use(copy, a.credentials)
     attempt = Attempt(copy.target, bytes(8), [], wire.now, wire.now)
-    raw = attempt.initiate(wire.now, a.credentials, TransportKey(bytes(31) + b"\1"), 1, 1)
+    attempt.initiate(wire.now, a.credentials, TransportKey(bytes(31) + b"\1"), 1, 1)
+    raw = attempt.datagram(wire.now, Route(0, A))
     wire.inject(A, ("10.0.0.3", 4000), raw)
     wire.run(1)
     assert sent(wire, RESPONSE, ("10.0.0.3", 4000)) == []
@@ -225,13 +226,14 @@ def test_responder_sends_nothing_before_the_initiator_confirmed() -> None:
 
 
 def test_half_open_handshakes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(limits, "HALF_OPEN_LIMIT", 5)
+    monkeypatch.setattr(limits, "HALF_OPEN_LIMIT", 10)
     wire, a, b = pair()
     wire.blocked = lambda source, target: target == A
     for number in range(20):
         attempt = Attempt(b.target, bytes(8), [], wire.now, wire.now)
         ephemeral = TransportKey(random.Random(number).randbytes(32))
-        wire.inject(A, B, attempt.initiate(wire.now, a.credentials, ephemeral, number + 1, number + 1))
+        attempt.initiate(wire.now, a.credentials, ephemeral, number + 1, number + 1)
+        wire.inject(A, B, attempt.datagram(wire.now, Route(0, B)))
     wire.run(0.1)
     assert b.endpoint.handshakes.half_open == len(b.endpoint._sessions) == 5
 

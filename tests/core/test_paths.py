@@ -31,7 +31,7 @@ class World:
         wire.blocked = self._blocked
         self.r.endpoint.relay = RelayTable()
         for side, address in ((self.a, A), (self.b, B)):
-            side.endpoint.relays = {R}
+            side.endpoint.relays[R] = self.r.identity
             if candidates:
                 side.endpoint.set_candidates([Candidate(CANDIDATE_HOST, address)])
             side.on_event = self._on_event

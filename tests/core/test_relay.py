@@ -24,7 +24,7 @@ def clients(count: int = 3, seed: int = 1) -> tuple[Wire, Side, list[Side]]:
     relaying.endpoint.relay = RelayTable()
     sides = [wire.side(f"c{number}", (f"10.0.0.{number + 1}", 4000)) for number in range(count)]
     for side in sides:
-        side.endpoint.relays = {R}
+        side.endpoint.relays[R] = relaying.identity
         side.connect(relaying)
     assert wire.run(5, until=lambda: len(relaying.of(ConnectionLive)) == count)
     wire.run(1)
@@ -218,7 +218,7 @@ def test_client_that_comes_back_gets_a_circuit_of_its_new_connection() -> None:
     relays = table(relaying)
     relays.open(wire.now, connection(relaying, a), connection(relaying, b), 1)
     b.restart()
-    b.endpoint.relays = {R}
+    b.endpoint.relays[R] = relaying.identity
     b.connect(relaying)
     wire.run(2)
     assert len(relays) == 0

@@ -23,6 +23,7 @@ from covey.crypto.certificates import (
     TransportCertificate,
     verify_chain,
 )
+from covey.crypto.cookie import cookie_key, mac2, seal_cookie
 from covey.crypto.events import KeyLog, commitment, incept, revoke, rotate
 from covey.crypto.keys import SigningKey, TransportKey
 from covey.crypto.mac import mac1, mac1_key, psk_tag
@@ -111,6 +112,20 @@ def _session() -> dict[str, Any]:
     }
 
 
+def _cookie() -> dict[str, Any]:
+    responder, cookie, nonce = b"\x14" * 32, b"\x15" * 16, b"\x16" * 12
+    tag = mac1(mac1_key(responder), b"hello")
+    return {
+        "responder": responder.hex(),
+        "cookie_key": cookie_key(responder).hex(),
+        "cookie": cookie.hex(),
+        "nonce": nonce.hex(),
+        "mac1_of_hello": tag.hex(),
+        "sealed": seal_cookie(cookie_key(responder), nonce, cookie, tag).hex(),
+        "mac2_of_hello_and_mac1": mac2(cookie, b"hello" + tag).hex(),
+    }
+
+
 def compute() -> dict[str, Any]:
     identity, log, root = _identity()
     return {
@@ -118,10 +133,11 @@ def compute() -> dict[str, Any]:
         "identity": identity,
         "signed": _signed(log, root),
         "session": _session(),
+        "cookie": _cookie(),
     }
 
 
-@pytest.mark.parametrize("part", ["source", "identity", "signed", "session"])
+@pytest.mark.parametrize("part", ["source", "identity", "signed", "session", "cookie"])
 def test_published_vectors_are_what_we_compute(part: str) -> None:
     assert compute()[part] == json.loads(FILE.read_text())[part]
 

@@ -80,7 +80,7 @@ class Agent:
         remote = parse_endpoint(entry.endpoints[0])
         route = self.transport.route(remote)
         assert route is not None
-        self.transport.endpoint.relays.add(remote)
+        self.transport.endpoint.relays[remote] = entry.identity
         event: events.RecordReceived | None = None
         while event is None:
             self.transport.endpoint.request_record(entry.identity, route)

@@ -9,11 +9,13 @@ from hypothesis import strategies as st
 from covey.base.errors import ParseError
 from covey.wire import datagram
 from covey.wire.datagram import (
+    COOKIE_REPLY_SIZE,
     HEADER,
     INITIATION_SIZE,
     MAC_SIZE,
     RECORD_REQUEST_SIZE,
     RELAY_HEADER,
+    CookieReply,
     Initiation,
     RecordRequest,
     RecordResponse,
@@ -25,16 +27,17 @@ U32 = st.integers(0, 2**32 - 1)
 
 
 def initiation(index: int = 7, tag: bytes = bytes(8), noise: bytes = bytes(NOISE_1)) -> bytes:
-    return Initiation.complete(Initiation.prefix(index, tag, noise), b"m" * 16)
+    return Initiation.finish(Initiation.prefix(index, tag, noise) + b"m" * 16)
 
 
 def request(nonce: bytes = b"n" * 8, identity: bytes = b"i" * 32) -> bytes:
-    return RecordRequest.complete(RecordRequest.prefix(nonce, identity), b"m" * 16)
+    return RecordRequest.finish(RecordRequest.prefix(nonce, identity) + b"m" * 16)
 
 
 PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "initiation": (Initiation.parse, initiation()),
     "response": (Response.parse, Response(1, 2, b"noise").encode()),
+    "cookie reply": (CookieReply.parse, CookieReply(b"r" * 8, b"n" * 12, b"c" * 32).encode()),
     "record request": (RecordRequest.parse, request()),
     "record response": (RecordResponse.parse, RecordResponse(b"n" * 8, b"record", b"log").encode()),
 }
@@ -68,6 +71,7 @@ def test_record_request_round_trips(nonce: bytes, identity: bytes) -> None:
     assert len(raw) == RECORD_REQUEST_SIZE
     parsed = RecordRequest.parse(memoryview(raw))
     assert (parsed.nonce, parsed.identity, parsed.mac1) == (nonce, identity, b"m" * 16)
+    assert parsed.mac2 == bytes(16)
     assert parsed.authenticated == raw[:-32]
 
 
@@ -77,6 +81,17 @@ def test_record_response_round_trips(nonce: bytes, record: bytes, log: bytes) ->
     raw = response.encode()
     parsed = RecordResponse.parse(memoryview(raw))
     assert (parsed.nonce, parsed.record, parsed.log) == (nonce, record, log)
+
+
+@given(st.binary(min_size=8, max_size=8), st.binary(min_size=12, max_size=12), st.binary(min_size=32, max_size=32))
+def test_cookie_reply_round_trips(reference: bytes, nonce: bytes, sealed: bytes) -> None:
+    reply = CookieReply(reference, nonce, sealed)
+    assert CookieReply.parse(memoryview(reply.encode())) == reply
+    assert len(reply.encode()) == COOKIE_REPLY_SIZE
+
+
+def test_every_answer_is_shorter_than_what_it_answers() -> None:
+    assert COOKIE_REPLY_SIZE < INITIATION_SIZE < RECORD_REQUEST_SIZE
 
 
 def test_record_response_is_never_longer_than_its_request() -> None:
@@ -104,7 +119,7 @@ def test_cut_datagrams_are_refused(parse: Callable[[bytes], object], raw: bytes)
             parse(raw[:size])
 
 
-@pytest.mark.parametrize("name", ["initiation", "record request", "record response"])
+@pytest.mark.parametrize("name", ["initiation", "cookie reply", "record request", "record response"])
 def test_longer_datagrams_are_refused(name: str) -> None:
     parse, raw = PARSERS[name]
     with pytest.raises(ParseError):

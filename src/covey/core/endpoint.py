@@ -7,7 +7,8 @@
     while (train := endpoint.transmit(now, out)): ...       # `out` is lent
     wait until endpoint.deadline(), then endpoint.expire(now)
 
-`now` is seconds on a clock that never goes back. `wall` gives microseconds since the epoch, `random` bytes for keys.
+`now` is seconds on a clock that never goes back. `wall` gives microseconds since the epoch, `random` bytes for keys;
+`clock` seconds, to see how long work for strangers takes: one that stands still means that estimates do (`backlog.py`).
 No call raises for anything that came from the network.
 """
 
@@ -71,6 +72,7 @@ class Endpoint:
         random: Callable[[int], bytes],
         encapsulate: Encapsulate = encapsulate,
         lifetimes: limits.Lifetimes = limits.LIFETIMES,
+        clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         self.credentials = credentials
         self.scratch = bytearray(65_536)
@@ -80,15 +82,16 @@ class Endpoint:
         """Our signed record, served to whoever asks with our identity; b"" for none."""
         self.relay: RelayTable | None = None
         """Set to relay for others."""
-        self.relays: set[Address] = set()
-        """Endpoints of relays we use: relayed datagrams from anywhere else are dropped."""
+        self.relays: dict[Address, Identity] = {}
+        """Endpoints of relays we use, and whose they are: relayed datagrams from anywhere else are dropped."""
         self.connections: dict[Identity, Connection] = {}
         self.keyring = Keyring(self.connections)
-        self.handshakes = Handshakes(self)
-        self.introduction = Introduction(self)
         self.wall = wall
         """Microseconds since the epoch, now."""
+        self.clock = clock
         self._random = random
+        self.handshakes = Handshakes(self)
+        self.introduction = Introduction(self)
         self._encapsulate = encapsulate
         self._lifetimes = lifetimes
         self._renewals = Renewals(random, lifetimes)

@@ -1,7 +1,8 @@
 """Handshakes until keys exist: our attempts, and the half-open ones of others (PROTOCOL 10 to 12).
 
 Nothing here changes a session or a connection. An initiation from a stranger costs one MAC, then (if the MAC is
-right) the Noise computations and one half-open entry of bounded number and life.
+right, and under load if it is the stranger's turn) the Noise computations and one half-open entry of bounded number
+and life.
 """
 
 from __future__ import annotations
@@ -11,15 +12,16 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
-from covey.base.errors import ParseError, VerifyError
+from covey.base.errors import LimitError, ParseError, VerifyError
 from covey.base.types import Identity
 from covey.core import limits
 from covey.core.path import Route
+from covey.crypto.cookie import COOKIE_SECONDS, cookie_key, mac2, open_cookie
 from covey.crypto.credentials import Credentials, TransportPair
 from covey.crypto.keys import TransportKey
 from covey.crypto.mac import mac1, mac1_key, same
 from covey.crypto.noise import HandshakeState
-from covey.wire.datagram import Initiation, Response
+from covey.wire.datagram import CookieReply, Initiation, Response
 from covey.wire.handshake import HandshakePayload
 
 if TYPE_CHECKING:
@@ -38,8 +40,8 @@ __all__ = [
 NO_PSK: Final = bytes(32)
 NO_PSK_TAG: Final = bytes(8)
 PADDED_PAYLOAD: Final = 1000
-_TRIES_KEPT: Final = 3
-"""Older tries of an attempt whose answer may still be on its way."""
+_TRIES_KEPT: Final = 8
+"""Tries of an attempt whose answer may still be on its way."""
 PATTERN: Final = "IKpsk2"
 
 
@@ -80,6 +82,15 @@ class Accepted(NamedTuple):
     """The peer's chain was followed to its identity; otherwise its log must be fetched."""
 
 
+class _Entry(NamedTuple):
+    at: float
+    accepted: Accepted
+
+    @property
+    def local_index(self) -> int:
+        return self.accepted.established.local_index
+
+
 def own_payload(credentials: Credentials, pair: TransportPair, timestamp: int, half: bytes) -> HandshakePayload:
     """What we say of ourselves: `timestamp` is 0 in message 2, `pair` the transport key that is in use."""
     return HandshakePayload(
@@ -95,8 +106,14 @@ def own_payload(credentials: Credentials, pair: TransportPair, timestamp: int, h
 
 class _Try(NamedTuple):
     receiver: int
+    mac1: bytes
     state: HandshakeState
     certificate: bytes
+
+
+class _Cookie(NamedTuple):
+    value: bytes
+    until: float
 
 
 @dataclass(slots=True)
@@ -112,7 +129,13 @@ class Attempt:
     session: Session | None = None
     """What came of it, until the peer is verified."""
     delay: float = limits.HANDSHAKE_RETRY
-    datagram: bytes = b""
+    message: bytes = b""
+    """The newest message 1, up to and with mac1."""
+    cookies: dict[Route, _Cookie] = field(default_factory=dict)
+    proving: set[Route] = field(default_factory=set)
+    """Routes on which a cookie came since the last retry."""
+    false_answers: int = 0
+    """Since the last retry."""
 
     def initiate(
         self,
@@ -121,8 +144,8 @@ class Attempt:
         ephemeral: TransportKey,
         index: int,
         timestamp: int,
-    ) -> bytes:
-        """The next message 1, the same for every route."""
+    ) -> None:
+        """Makes the next message 1, the same for every route but for its mac2."""
         pair = credentials.current
         state = HandshakeState(
             PATTERN,
@@ -135,11 +158,33 @@ class Attempt:
         )
         payload = own_payload(credentials, pair, timestamp, self.half).encode(PADDED_PAYLOAD)
         prefix = Initiation.prefix(index, NO_PSK_TAG, state.write_message(payload))
-        self.tries = [*self.tries[-_TRIES_KEPT + 1 :], _Try(index, state, pair.certificate.raw)]
+        tag = mac1(mac1_key(self.target.transport_key), prefix)
+        self.tries = [*self.tries[-_TRIES_KEPT + 1 :], _Try(index, tag, state, pair.certificate.raw)]
+        self.message = prefix + tag
+
+    def postpone(self, now: float) -> None:
+        """Every route was tried: the next retry, twice as late."""
         self.retry_at = now + self.delay
         self.delay = min(2 * self.delay, limits.HANDSHAKE_RETRY_LIMIT)
-        self.datagram = Initiation.complete(prefix, mac1(mac1_key(self.target.transport_key), prefix))
-        return self.datagram
+        self.proving.clear()
+        self.false_answers = 0
+
+    def datagram(self, now: float, route: Route) -> bytes:
+        """The newest message 1 for one route, with the proof of where we are if the responder asked for it there."""
+        cookie = self.cookies.get(route)
+        if cookie is None or now >= cookie.until:
+            return Initiation.finish(self.message)
+        return Initiation.finish(self.message, mac2(cookie.value, self.message))
+
+    def take_cookie(self, now: float, reply: CookieReply, index: int, route: Route) -> bool:
+        """A cookie for one of our tries. True if it is worth a try now; CryptoError if it does not open."""
+        tried = next((each for each in self.tries if each.receiver == index), None)
+        if tried is None or route not in self.routes or route in self.proving:
+            return False
+        value = open_cookie(cookie_key(self.target.transport_key), reply.nonce, reply.sealed, tried.mac1)
+        self.cookies[route] = _Cookie(value, now + COOKIE_SECONDS)
+        self.proving.add(route)
+        return True
 
     def answered(self, now: float, session: Session) -> None:
         """A session is there. If its peer is not verified soon, the attempt goes on."""
@@ -153,7 +198,10 @@ class Attempt:
         tried = next((each for each in self.tries if each.receiver == response.receiver_index), None)
         if tried is None:
             raise ParseError("no such handshake")
-        # On a copy: a forged answer must not spoil the handshake for the true one.
+        if self.false_answers >= limits.FALSE_ANSWERS:
+            raise LimitError("too many false answers", code="false-answers")
+        # On a copy: a forged answer must not spoil the handshake for the true one. It counts until it proves true.
+        self.false_answers += 1
         state = tried.state.copy()
         payload = HandshakePayload.parse(state.read_message(response.noise))
         if payload.identity != self.target.identity:
@@ -171,18 +219,23 @@ class Attempt:
 
 
 class HalfOpenTable:
-    """Answers initiations. Remembers each for five seconds, so that a repeated message 1 gets the same answer."""
+    """Answers initiations. Remembers each for five seconds, so that a repeated message 1 gets the same answer.
+
+    Half of the places are for pinned identities: a stranger that finds the other half taken evicts the oldest stranger.
+    Message 1 is told by its mac1, which covers all of it; the same message comes with another mac2 by another way.
+    """
 
     def __init__(self) -> None:
-        self._by_datagram: OrderedDict[bytes, tuple[float, Accepted]] = OrderedDict()
+        self._strangers: OrderedDict[bytes, _Entry] = OrderedDict()
+        self._pinned: OrderedDict[bytes, _Entry] = OrderedDict()
 
     def __len__(self) -> int:
-        return len(self._by_datagram)
+        return len(self._strangers) + len(self._pinned)
 
-    def repeated(self, datagram: bytes) -> bytes | None:
-        """The answer to a byte-identical message 1, if it is still known."""
-        entry = self._by_datagram.get(datagram)
-        return entry[1].response if entry is not None else None
+    def repeated(self, tag: bytes) -> bytes | None:
+        """The answer to a message 1 with this mac1, if it is still known."""
+        entry = self._strangers.get(tag) or self._pinned.get(tag)
+        return entry.accepted.response if entry is not None else None
 
     def accept(
         self,
@@ -206,9 +259,9 @@ class HalfOpenTable:
         static = state.remote_static
         if static is None or payload.identity == identity:
             raise VerifyError("a handshake with ourselves", code="self")
-        verified = check(payload, static, now_us)
         if payload.timestamp <= last_timestamp(payload.identity, static):
             raise VerifyError("a replayed initiation", code="replayed")
+        verified = check(payload, static, now_us)
         half = half_of(payload.identity)
         noise = state.write_message(own_payload(credentials, pair, 0, half).encode())
         response = Response(index, message.sender_index, noise).encode()
@@ -224,29 +277,32 @@ class HalfOpenTable:
         )
         return Accepted(response, established, half, verified)
 
-    def remember(self, now: float, datagram: bytes, accepted: Accepted) -> list[int]:
+    def remember(self, now: float, tag: bytes, accepted: Accepted, *, pinned: bool) -> list[int]:
         """Keeps an answer; the indices of entries that had to go for it."""
-        self._by_datagram[datagram] = (now, accepted)
+        (self._pinned if pinned else self._strangers)[tag] = _Entry(now, accepted)
         gone = []
-        while len(self._by_datagram) > limits.HALF_OPEN_LIMIT:
-            gone.append(self._by_datagram.popitem(last=False)[1][1].established.local_index)
+        if len(self._strangers) > limits.HALF_OPEN_LIMIT // 2:
+            gone.append(self._strangers.popitem(last=False)[1].local_index)
+        if len(self) > limits.HALF_OPEN_LIMIT:
+            gone.append((self._strangers or self._pinned).popitem(last=False)[1].local_index)
         return gone
 
     def expire(self, now: float) -> list[int]:
         """Forgets entries older than five seconds; their indices."""
         gone = []
-        while self._by_datagram:
-            at, accepted = next(iter(self._by_datagram.values()))
-            if at + limits.HALF_OPEN_LIFE > now:
-                break
-            self._by_datagram.popitem(last=False)
-            gone.append(accepted.established.local_index)
+        for table in (self._strangers, self._pinned):
+            while table and next(iter(table.values())).at + limits.HALF_OPEN_LIFE <= now:
+                gone.append(table.popitem(last=False)[1].local_index)
         return gone
 
     def deadline(self) -> float | None:
-        for at, _ in self._by_datagram.values():
-            return at + limits.HALF_OPEN_LIFE
-        return None
+        due = None
+        for table in (self._strangers, self._pinned):
+            for entry in table.values():
+                if due is None or entry.at < due:
+                    due = entry.at
+                break
+        return None if due is None else due + limits.HALF_OPEN_LIFE
 
 
 def matching_key(credentials: Credentials, message: Initiation) -> TransportPair | None:

@@ -41,6 +41,25 @@ HANDSHAKE_GIVE_UP: Final = 15.0
 HALF_OPEN_LIFE: Final = 5.0
 """Seconds a byte-identical message 1 gets the same answer (PROTOCOL 11), and the life of an unconfirmed session."""
 HALF_OPEN_LIMIT: Final = 256
+"""Half of them for pinned identities: strangers have the other half at most."""
+HANDSHAKE_COST: Final = 0.0005
+"""Seconds of one core that answering an initiation takes where no clock can tell: `benchmarks/handshakes.py`."""
+WORK_SECONDS: Final = 0.002
+"""Work for strangers done at a time: how long packets of sessions may wait for it."""
+BACKLOG_LANE: Final = 128
+"""Requests of one lane that may wait for their turn."""
+LOAD_ITEMS: Final = 64
+LOAD_SECONDS: Final = 0.05
+"""More waiting requests, or more work for them, is load ..."""
+LOAD_STICKY: Final = 1.0
+"""... until so many seconds later."""
+SOURCE_RATE: Final = 20.0
+SOURCE_BURST: Final = 5.0
+"""Under load: initiations and record requests a second from one source, and at once."""
+SOURCES_LIMIT: Final = 4096
+"""Sources whose rate is remembered."""
+FALSE_ANSWERS: Final = 64
+"""Answers to our initiations that do not open, until the next try: each costs two X25519 exchanges."""
 VERIFY_SECONDS: Final = 15.0
 """How long a peer whose log we lack may take to send it."""
 UNVERIFIED_LIMIT: Final = 256

@@ -298,7 +298,7 @@ class RendezvousClient:
                 f"none of {', '.join(self._entry.endpoints)} is of an address family this machine has",
                 code="no-route",
             )
-        transport.endpoint.relays.update(route.remote for route in routes)
+        transport.endpoint.relays.update((route.remote, self.identity) for route in routes)
         self.endpoint = routes[0].remote
         return routes
 

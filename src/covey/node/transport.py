@@ -202,7 +202,7 @@ class Transport:
         self.host = host
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
-        self.endpoint = Endpoint(credentials, wall=wall or host.wall_us, random=host.random)
+        self.endpoint = Endpoint(credentials, wall=wall or host.wall_us, random=host.random, clock=host.now)
         self.driver: Driver[events.Event] = Driver(host, self.endpoint, self._on_event)
         self.ports: list[tuple[int, UdpPort]] = []
         self._allow = allow

@@ -5,13 +5,14 @@ first     name              layout
 ========= ================= =======================================================================
 0x01      INITIATION        type 1, version 1, zero 2, sender index 4, psk tag 8, Noise message 1, mac1 16, mac2 16
 0x02      RESPONSE          type 1, version 1, zero 2, sender index 4, receiver index 4, Noise message 2
+0x03      COOKIE_REPLY      type 1, version 1, zero 2, reference 8, nonce 12, sealed cookie 32; 56 bytes
 0x04      PACKET            type 1, path 1, epoch 2, receiver index 4, counter 8, sealed frames, tag 16
 0x05      RELAYED           type 1, flags 1, zero 2, circuit 4, one of the other datagrams
 0x06      RECORD_REQUEST    type 1, version 1, zero 2, nonce 8, identity 32, zeros, mac1 16, mac2 16; 1200 bytes
 0x07      RECORD_RESPONSE   type 1, version 1, zero 2, nonce 8, record block16, log block16
 ========= ================= =======================================================================
 
-Integers are big-endian. 0x03 is kept for the cookie reply.
+Integers are big-endian.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from covey.base.constants import PROTOCOL_VERSION, RECORD_LIMIT
 from covey.base.errors import ParseError
 
 __all__ = [
+    "COOKIE_REPLY",
+    "COOKIE_REPLY_SIZE",
     "HEADER",
     "HEADER_SIZE",
     "INITIATION",
@@ -40,6 +43,7 @@ __all__ = [
     "RELAY_HEADER_SIZE",
     "RESPONSE",
     "TAG_SIZE",
+    "CookieReply",
     "Initiation",
     "RecordRequest",
     "RecordResponse",
@@ -48,6 +52,7 @@ __all__ = [
 
 INITIATION: Final = 0x01
 RESPONSE: Final = 0x02
+COOKIE_REPLY: Final = 0x03
 PACKET: Final = 0x04
 RELAYED: Final = 0x05
 RECORD_REQUEST: Final = 0x06
@@ -67,6 +72,7 @@ MAC_SIZE: Final = 16
 INITIATION_SIZE: Final = 1144
 """Every initiation has this size: Noise message 1 carries a payload padded to 1000 bytes. Not shorter than any
 response, so that a forged source address gains nothing (DESIGN 4)."""
+COOKIE_REPLY_SIZE: Final = 56
 RECORD_REQUEST_SIZE: Final = 1200
 
 _NO_MAC2: Final = bytes(MAC_SIZE)
@@ -84,7 +90,7 @@ def _opening(reader: Reader, kind: int) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Initiation:
-    """Handshake message 1 on the wire. `authenticated` is what mac1 covers: everything before it."""
+    """Handshake message 1 on the wire. `authenticated` is what mac1 covers: everything before it. mac2 covers both."""
 
     sender_index: int
     psk_tag: bytes
@@ -100,8 +106,9 @@ class Initiation:
         return writer.u32(sender_index).raw(psk_tag).raw(noise).bytes()
 
     @staticmethod
-    def complete(prefix: bytes, mac1: bytes, mac2: bytes = _NO_MAC2) -> bytes:
-        return prefix + mac1 + mac2
+    def finish(message: bytes, mac2: bytes = _NO_MAC2) -> bytes:
+        """The datagram: `message` is the prefix and its mac1."""
+        return message + mac2
 
     @classmethod
     def parse(cls, data: bytes | memoryview) -> Initiation:
@@ -138,12 +145,35 @@ class Response:
 
 
 @dataclass(frozen=True, slots=True)
+class CookieReply:
+    """Answers an INITIATION or a RECORD_REQUEST of a sender that must prove where it is (PROTOCOL 15)."""
+
+    reference: bytes
+    """Bytes 4 to 11 of what it answers: the sender index and half the psk tag, or the nonce."""
+    nonce: bytes
+    sealed: bytes
+
+    def encode(self) -> bytes:
+        writer = Writer().u8(COOKIE_REPLY).u8(PROTOCOL_VERSION).u16(0)
+        return writer.raw(self.reference).raw(self.nonce).raw(self.sealed).bytes()
+
+    @classmethod
+    def parse(cls, data: bytes | memoryview) -> CookieReply:
+        if len(data) != COOKIE_REPLY_SIZE:
+            raise ParseError("a cookie of a wrong size")
+        reader = Reader(data)
+        _opening(reader, COOKIE_REPLY)
+        return cls(reader.take(8), reader.take(12), reader.rest())
+
+
+@dataclass(frozen=True, slots=True)
 class RecordRequest:
     """Asks an agent, known by identity only, for its current record (PROTOCOL 5)."""
 
     nonce: bytes
     identity: bytes
     mac1: bytes
+    mac2: bytes
     authenticated: bytes
 
     @staticmethod
@@ -153,8 +183,9 @@ class RecordRequest:
         return body + bytes(RECORD_REQUEST_SIZE - 2 * MAC_SIZE - len(body))
 
     @staticmethod
-    def complete(prefix: bytes, mac1: bytes, mac2: bytes = _NO_MAC2) -> bytes:
-        return prefix + mac1 + mac2
+    def finish(message: bytes, mac2: bytes = _NO_MAC2) -> bytes:
+        """The datagram: `message` is the prefix and its mac1."""
+        return message + mac2
 
     @classmethod
     def parse(cls, data: bytes | memoryview) -> RecordRequest:
@@ -165,7 +196,8 @@ class RecordRequest:
         nonce, identity = reader.take(8), reader.take(32)
         if any(reader.view(reader.remaining - 2 * MAC_SIZE)):
             raise ParseError("padding is not zero")
-        return cls(nonce, identity, reader.take(MAC_SIZE), bytes(data[: -2 * MAC_SIZE]))
+        mac1, mac2 = reader.take(MAC_SIZE), reader.take(MAC_SIZE)
+        return cls(nonce, identity, mac1, mac2, bytes(data[: -2 * MAC_SIZE]))
 
 
 @dataclass(frozen=True, slots=True)
