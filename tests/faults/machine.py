@@ -1,9 +1,9 @@
 """What a machine that loses its power may find on its disk, from a record of the system calls before (`supervisor`).
 
-Promised by the system is only what was synced: a file's bytes by fsync of the file, its name by fsync of the directory.
-Of everything since, each sector of 512 bytes is there in any of its later versions or not at all, a file has any of its
-sizes since, and directory entries have changed in their order, up to any point. That is what POSIX leaves open, and more
-than a file system in use does.
+Promised by the system is only what was synced: a file's bytes by fsync of the file, its name by fsync of the
+directory. Of everything since, each sector of 512 bytes is there in any of its later versions or not at all, a file has
+any of its sizes since, and directory entries have changed in their order, up to any point. That is what POSIX leaves
+open, and more than a file system in use does.
 """
 
 from __future__ import annotations

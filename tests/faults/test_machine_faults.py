@@ -1,5 +1,6 @@
-"""The machine loses its power in front of the n-th system call, for n = 1, 2, 3...: what was synced is there, of the rest
-anything may be. See `machine`.
+"""The machine loses its power in front of the n-th system call, for n = 1, 2, 3...: what was synced is there.
+
+Of the rest anything may be: see `machine`.
 """
 
 from __future__ import annotations
@@ -53,7 +54,11 @@ def crashes(report: Report, recorded: Path, parent: Path, stride: int) -> Iterat
                 found = parent / f"{call.index}-{loss}"
                 found.mkdir()
                 disk.write_into(found, loss, random.Random(call.index))
-                yield f"power lost before call {call.index}, {call.name} of {call.path.name}, losing {loss}", found, said
+                yield (
+                    f"power lost before call {call.index}, {call.name} of {call.path.name}, losing {loss}",
+                    found,
+                    said,
+                )
         disk.apply(call)
 
 

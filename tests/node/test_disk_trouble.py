@@ -42,7 +42,7 @@ def test_send_on_a_failing_disk_is_refused_and_never_called_queued(play: Play, f
             assert (caught.value.code, bool(caught.value.next_step)) == (code, True)
         assert errors(a) == [code]
         assert a.view().outbox_queued == 0
-        assert (await b.ping("a")).rtt_ms > 0
+        assert (await a.ping("b")).rtt_ms > 0
         fault(a, mend)
         assert (await a.send("b", LARGE, id="0" * 31 + "1")).result == "delivered"
         assert errors(a) == []

@@ -13,7 +13,7 @@ from covey.core.trust import TrustEvent
 from covey.crypto.events import KeyLog
 from covey.crypto.record import Record
 from covey.node.committer import Committer
-from covey.node.storage import Applied, Peer, Store
+from covey.node.storage import Applied, Peer, Store, find_peer
 
 __all__ = ["PeerBook"]
 
@@ -42,9 +42,9 @@ class PeerBook:
         peer = self._known.get(identity)
         return peer is not None and peer.trust == "trusted"
 
-    async def find(self, text: str) -> Peer:
-        """See `Peers.find`: identity, address, name, or the beginning of an identity. NotFoundError."""
-        return await self._committer.run(lambda: self._peers.find(text))
+    def find(self, text: str) -> Peer:
+        """See `find_peer`: identity, address, name, or the beginning of an identity. NotFoundError."""
+        return find_peer(self._known.values(), text)
 
     async def remember(self, record: Record, log: KeyLog, *, name: str, witnesses: int | None = None) -> bool:
         """Keeps a verified record and the name to show. False if a newer one was seen before (PROTOCOL 3)."""
@@ -88,10 +88,16 @@ class PeerBook:
         return await self._change(identity, lambda: self._peers.confirm_action(identity, number))
 
     async def _change(self, identity: Identity, job: Callable[[], T]) -> T:
-        def both() -> tuple[T, Peer | None]:
-            return job(), self._peers.get(identity)
+        is_new = identity not in self._known
 
-        result, peer = await self._committer.run(both)
+        def both() -> tuple[T, Peer | None, set[Identity] | None]:
+            return job(), self._peers.get(identity), self._peers.identities() if is_new else None
+
+        result, peer, kept = await self._committer.run(both)
+        if kept is not None:
+            # A new one may have taken the place of strangers.
+            for gone in self._known.keys() - kept:
+                del self._known[gone]
         if peer is None:
             self._known.pop(identity, None)
         else:

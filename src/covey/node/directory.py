@@ -79,7 +79,7 @@ class Directory:
         identity = identities.pop()
         witnesses = sum(identity in answer.claims for answer in answers) if by == wire.BY_NAME else None
         await self._remember(identity, answers, witnesses)
-        return await self._book.find(identity_text(identity))
+        return self._book.find(identity_text(identity))
 
     async def refresh(self, identity: Identity, *, confirm_name: bool = True) -> Record | None:
         """The newest record of an agent that two rendezvous have, remembered; None if they have none.

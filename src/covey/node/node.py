@@ -376,7 +376,7 @@ class Node:
                 if views.safety_digits(peer.identity, agent.credentials.identity) == digits:
                     return peer
             raise NotFoundError("no peer has this safety number", code="unknown-peer", next_step="covey pending")
-        return await agent.book.find(text)
+        return agent.book.find(text)
 
     async def _resolve(self, text: str) -> Peer:
         """Known here or found on the network, and not this agent itself."""

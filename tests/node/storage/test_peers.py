@@ -4,7 +4,7 @@ from covey.base.errors import NotFoundError, StateError
 from covey.base.types import address_text, identity_text
 from covey.core.trust import PENDING_LIMIT, TrustEvent
 from covey.node.storage.database import Database
-from covey.node.storage.peers import CANDIDATES_KEPT, STRANGERS_LIMIT, Order, Peer, Peers
+from covey.node.storage.peers import CANDIDATES_KEPT, STRANGERS_LIMIT, Order, Peer, Peers, find_peer
 
 ADDRESS = bytes.fromhex("7f3a91c0d2e4")
 
@@ -179,7 +179,7 @@ def test_name_is_pinned_when_trust_begins_and_freed_when_it_ends(database: Datab
     add(peers, 2, "ada")
     assert trust(peers, 1).pinned_name == "ada"
     assert trust(peers, 2).pinned_name is None
-    assert peers.find("ada").identity == identity(1)
+    assert find_peer(peers.all(), "ada").identity == identity(1)
     with pytest.raises(StateError) as caught:
         peers.pin_name(identity(2), "ada")
     assert caught.value.code == "name-taken"
@@ -187,7 +187,7 @@ def test_name_is_pinned_when_trust_begins_and_freed_when_it_ends(database: Datab
     peers.pin_name(identity(2), "ada-two")
     peers.apply(identity(1), "remote-untrust", now_us=9)
     peers.pin_name(identity(2), "ada")
-    assert peers.find("ada").identity == identity(2)
+    assert find_peer(peers.all(), "ada").identity == identity(2)
 
 
 def test_name_stays_pinned_when_the_record_claims_another(database: Database) -> None:
@@ -222,7 +222,7 @@ def test_find_by_everything_people_type(database: Database) -> None:
     peers = Peers(database)
     add(peers, 1, "ada")
     for text in (identity_text(identity(1)), address_text(ADDRESS), "ada", identity_text(identity(1))[:8]):
-        assert peers.find(text).identity == identity(1)
+        assert find_peer(peers.all(), text).identity == identity(1)
 
 
 @pytest.mark.parametrize("text", ["bob", "", "7f3a.91c0.d2e5", "aaaq", "zzzzzzzz", identity_text(identity(9))])
@@ -230,7 +230,7 @@ def test_find_of_an_unknown_peer_says_what_to_do(database: Database, text: str) 
     peers = Peers(database)
     add(peers, 1, "ada")
     with pytest.raises(NotFoundError) as caught:
-        peers.find(text)
+        find_peer(peers.all(), text)
     assert caught.value.code == "unknown-peer"
     assert caught.value.next_step.startswith("covey handshake")
 
@@ -241,13 +241,13 @@ def test_find_of_several_lists_them_unless_one_is_trusted(database: Database, te
     add(peers, 1, "ada")
     add(peers, 2, "ada")
     with pytest.raises(LookupError) as caught:
-        peers.find(text)
+        find_peer(peers.all(), text)
     assert isinstance(caught.value, NotFoundError)
     assert caught.value.code == code
     for n in (1, 2):
         assert identity_text(identity(n)) in caught.value.message
     trust(peers, 2)
-    assert peers.find(text).identity == identity(2)
+    assert find_peer(peers.all(), text).identity == identity(2)
 
 
 def test_find_two_trusted_at_one_address_is_ambiguous(database: Database) -> None:
@@ -256,7 +256,7 @@ def test_find_two_trusted_at_one_address_is_ambiguous(database: Database) -> Non
         add(peers, n, f"name-{n}")
         trust(peers, n)
     with pytest.raises(NotFoundError, match="2 peers"):
-        peers.find(address_text(ADDRESS))
+        find_peer(peers.all(), address_text(ADDRESS))
 
 
 def test_candidates_are_kept_best_first(database: Database) -> None:

@@ -20,7 +20,7 @@ from covey.node.storage.identity import load_or_create, save
 from covey.node.storage.inbox import Inbox, InboxCounts, InboxMessage, Incoming, Stored
 from covey.node.storage.outbox import Draft, Outbox, OutboxMessage, Outcome, Queued
 from covey.node.storage.paths import Home, locate, prepare
-from covey.node.storage.peers import Applied, Order, Peer, Peers
+from covey.node.storage.peers import Applied, Order, Peer, Peers, find_peer
 from covey.node.storage.settings import Settings
 from covey.node.storage.store import Store
 
@@ -44,6 +44,7 @@ __all__ = [
     "Settings",
     "Store",
     "Stored",
+    "find_peer",
     "load_or_create",
     "locate",
     "prepare",

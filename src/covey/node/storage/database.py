@@ -371,10 +371,19 @@ class Database:
             code = _CODES.get((number or 0) & 0xFF, "storage")  # extended codes keep the primary one in the low byte
             if code == "store-corrupt":
                 raise self._corrupt(str(error)) from error
+            if code == "disk-error" and self._is_read_only():
+                code = "disk-read-only"
             translated = StorageError(f"{self.path}: {error}", code=code, next_step=storage_step(code, self.path))
             if code in TROUBLES:
                 self.trouble = translated
             raise translated from error
+
+    def _is_read_only(self) -> bool:
+        """The file system is, perhaps since a moment ago; SQLite calls that an I/O error."""
+        try:
+            return bool(os.statvfs(self.path).f_flag & os.ST_RDONLY)
+        except OSError:
+            return False
 
     def _corrupt(self, found: str) -> StorageError:
         self.trouble = StorageError(

@@ -23,7 +23,7 @@ from covey.base.types import (
 from covey.core.trust import PENDING_LIMIT, Decision, TrustAction, TrustEvent, clean_reason, decide
 from covey.node.storage.database import Database
 
-__all__ = ["CANDIDATES_KEPT", "PREFIX_SIZE", "STRANGERS_LIMIT", "Applied", "Order", "Peer", "Peers"]
+__all__ = ["CANDIDATES_KEPT", "PREFIX_SIZE", "STRANGERS_LIMIT", "Applied", "Order", "Peer", "Peers", "find_peer"]
 
 Order = tuple[int, int, int]
 """(log sequence, delegation counter, record sequence): records compare by it (PROTOCOL 3)."""
@@ -110,28 +110,9 @@ class Peers:
         rows = self._database.rows(f"SELECT {_COLUMNS} FROM peers{where} ORDER BY since_us, identity", trust)
         return [_peer(row) for row in rows]
 
-    def find(self, text: str) -> Peer:
-        """The peer people mean by `text`: an identity, an address, a name, or at least eight characters of an
-        identity.
-
-        A pinned name beats a claimed one, a trusted peer beats strangers at the same address.
-        `NotFoundError`: ``unknown-peer``, or ``ambiguous-address`` / ``ambiguous-name`` with the identities
-        among which to choose.
-        """
-        found = self._matches(text)
-        if not found:
-            raise NotFoundError(
-                f"no peer is known as {text!r}", code="unknown-peer", next_step=f"covey handshake {text}"
-            )
-        chosen = [peer for peer in found if peer.trust == "trusted"] if len(found) > 1 else found
-        if len(chosen) == 1:
-            return chosen[0]
-        identities = ", ".join(identity_text(peer.identity) for peer in found[:10])
-        raise NotFoundError(
-            f"{len(found)} peers are known as {text!r}: {identities}",
-            code="ambiguous-address" if _is_address(text) else "ambiguous-name",
-            next_step="repeat the command with one of these identities",
-        )
+    def identities(self) -> set[Identity]:
+        """Of all of them."""
+        return {Identity(bytes(identity)) for (identity,) in self._database.rows("SELECT identity FROM peers")}
 
     def upsert(
         self,
@@ -244,9 +225,9 @@ class Peers:
             if action is not None:
                 self._update(identity, "action = ?, action_number = max(action_number + 1, ?)", action, now_us)
             if state == "pending":
-                return self._drop("pending", PENDING_LIMIT)
+                return self._drop("pending", PENDING_LIMIT, spare=identity)
             if state == "unknown":
-                self._drop("unknown", STRANGERS_LIMIT)
+                self._drop("unknown", STRANGERS_LIMIT, spare=identity)
             return ()
 
     def actions(self) -> list[Peer]:
@@ -292,26 +273,6 @@ class Peers:
         rows = self._database.rows("SELECT trust, count(*) FROM peers GROUP BY trust")
         return {cast(TrustState, trust): int(count) for trust, count in rows}
 
-    def _matches(self, text: str) -> list[Peer]:
-        try:
-            peer = self.get(parse_identity(text))
-        except ParseError:
-            pass
-        else:
-            return [] if peer is None else [peer]
-        if _is_address(text):
-            return self._where("address = ?", parse_address(text))
-        pinned_then_claimed = self._where("pinned = ?", text) or self._where("name = ?", text)
-        if pinned_then_claimed or len(text) < PREFIX_SIZE:
-            return pinned_then_claimed
-        return [peer for peer in self.all() if identity_text(peer.identity).startswith(text)]
-
-    def _where(self, condition: str, argument: object) -> list[Peer]:
-        rows = self._database.rows(
-            f"SELECT {_COLUMNS} FROM peers WHERE {condition} ORDER BY since_us, identity", (argument,)
-        )
-        return [_peer(row) for row in rows]
-
     def _update(self, identity: bytes, assignment: str, *arguments: object) -> None:
         self._database.execute(f"UPDATE peers SET {assignment} WHERE identity = ?", (*arguments, identity))
 
@@ -334,6 +295,46 @@ class Peers:
     def _pin_if_free(self, identity: bytes, name: str) -> None:
         if name and self._database.row("SELECT 1 FROM peers WHERE pinned = ?", (name,)) is None:
             self._update(identity, "pinned = ?", name)
+
+
+def find_peer(peers: Iterable[Peer], text: str) -> Peer:
+    """The peer people mean by `text`: an identity, an address, a name, or at least eight characters of an identity.
+
+    A pinned name beats a claimed one, a trusted peer beats strangers at the same address.
+    `NotFoundError`: ``unknown-peer``, or ``ambiguous-address`` / ``ambiguous-name`` with the identities among which to
+    choose.
+    """
+    found = _matches(peers, text)
+    if not found:
+        raise NotFoundError(f"no peer is known as {text!r}", code="unknown-peer", next_step=f"covey handshake {text}")
+    chosen = [peer for peer in found if peer.trust == "trusted"] if len(found) > 1 else found
+    if len(chosen) == 1:
+        return chosen[0]
+    found.sort(key=lambda peer: (peer.since_us, peer.identity))
+    identities = ", ".join(identity_text(peer.identity) for peer in found[:10])
+    raise NotFoundError(
+        f"{len(found)} peers are known as {text!r}: {identities}",
+        code="ambiguous-address" if _is_address(text) else "ambiguous-name",
+        next_step="repeat the command with one of these identities",
+    )
+
+
+def _matches(peers: Iterable[Peer], text: str) -> list[Peer]:
+    peers = list(peers)
+    try:
+        identity = parse_identity(text)
+    except ParseError:
+        pass
+    else:
+        return [peer for peer in peers if peer.identity == identity]
+    if _is_address(text):
+        address = parse_address(text)
+        return [peer for peer in peers if peer.address == address]
+    for name in ("pinned_name", "claimed_name"):
+        named = [peer for peer in peers if getattr(peer, name) == text]
+        if named:
+            return named
+    return [peer for peer in peers if len(text) >= PREFIX_SIZE and identity_text(peer.identity).startswith(text)]
 
 
 def _is_address(text: str) -> bool:
