@@ -37,6 +37,27 @@ def test_record_is_newer_each_time_and_names_what_we_are(play: Play) -> None:
     play(scenario)
 
 
+def test_record_is_kept_fresh_also_where_nobody_takes_it(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        agent = (await world.start_node("a")).node._running
+        endpoint, announcement = agent.transport.endpoint, agent.announcement
+        first = endpoint.record
+        assert Record.parse(first).name == "a"
+        announcement.keep_fresh()
+        assert endpoint.record is first
+        announcement.name = "b"
+        announcement.keep_fresh()
+        second = Record.parse(endpoint.record)
+        assert second.name == "b"
+        await world.wait(3 * 24 * 3600.0)
+        last = Record.parse(endpoint.record)
+        assert not last.expired(agent.now_us())
+        assert last.certificate.raw != second.certificate.raw
+        assert last.order > second.order
+
+    play(scenario, limit_s=4 * 24 * 3600.0)
+
+
 def test_candidates_are_where_the_rendezvous_is_reached_from_and_how_it_sees_us(play: Play) -> None:
     async def scenario(world: World) -> None:
         (a,) = await network(world, "a")

@@ -431,3 +431,31 @@ def test_rendezvous_that_answers_nothing_of_use_hurts_nobody(play: Play) -> None
 def test_log_is_parsed_in_full_before_it_is_believed() -> None:
     with pytest.raises(CoveyError):
         KeyLog.parse(b"")
+
+
+def test_record_that_a_peer_gave_of_itself_is_kept_if_it_is_true_and_newer(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        directory, book = a._running.directory, a._running.book
+        agent, ours = b._running, book.get(raw(b))
+        assert ours is not None
+        old = ours.record
+        await world.wait(1.0)
+        agent.announcement.name = "impostor"  # what it calls itself now is for the network to say
+        signed = agent.announcement.signed()
+        stranger = (await world.start_node("c")).node
+        elsewhere = stranger._running.announcement.signed()
+        broken = signed.record[:-1] + bytes([signed.record[-1] ^ 1])
+        for record in (b"", b"rubbish", broken, elsewhere.record):
+            assert not await directory.learn(events.RecordReceived(raw(b), record, b""))
+        assert not await directory.learn(events.RecordReceived(raw(b), signed.record, b"rubbish"))
+        assert not await directory.learn(events.RecordReceived(raw(stranger), elsewhere.record, elsewhere.log))
+        assert book.get(raw(b)) == ours
+        assert await directory.learn(events.RecordReceived(raw(b), signed.record, b""))
+        assert not await directory.learn(events.RecordReceived(raw(b), old, b""))
+        learnt = book.get(raw(b))
+        assert learnt is not None
+        assert (learnt.record, learnt.name, learnt.claimed_name) == (signed.record, "b", "b")
+        assert book.get(raw(stranger)) is None
+
+    play(scenario)

@@ -60,6 +60,22 @@ def test_agents_introduced_without_a_network_find_each_other_again_after_a_resta
     play(scenario)
 
 
+def test_agents_introduced_without_a_network_find_each_other_after_their_records_are_over(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await strangers(world)
+        await b.introduce((await a.open_introduction()).invitation)
+        await world.until(lambda: trust(a, "b") == trust(b, "a") == "trusted")
+        for name in ("a", "b"):
+            await world.crash(name)
+        await world.wait(3 * 24 * 3600.0)
+        for name in ("a", "b"):
+            await world.restart(name)
+        assert (await world.node("b").send("a", "days later", wait=20.0)).result == "delivered"
+        assert about(world.node("b"), "a").name == "a"
+
+    play(scenario, limit_s=4 * 24 * 3600.0)
+
+
 @pytest.mark.parametrize("place", ["name", "address", "identity"])
 def test_members_of_one_network_meet_through_its_rendezvous(play: Play, place: str) -> None:
     async def scenario(world: World) -> None:

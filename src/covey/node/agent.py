@@ -190,6 +190,7 @@ class Agent:
             trust.SERVICE, TrustService(self.transport, self.book, self.directory, self.is_forked).serve
         )
         self.transport.serve(messages.SERVICE, MessageService(self.mail).serve)
+        self.announcement.keep_fresh()
         for client in self.clients:
             self.transport.spawn(client.run(), "rendezvous client")
         self.transport.spawn(self._maintain(), "maintain")
@@ -263,6 +264,8 @@ class Agent:
                 client = self._client(identity)
                 if client is not None:
                     client.on_record(event)
+                elif self.book.get(identity) is not None:
+                    self._background(lambda: self._learn_record(event))
             case events.Introduced() | events.IntroductionFailed():
                 self.introducer.on_event(event)
             case events.PathsChanged(connection):
@@ -275,6 +278,10 @@ class Agent:
         self.mail.hope(connection.peer)
         timestamp, settings = self.transport.endpoint.handshakes.last_timestamp, self.files.store.settings
         self._save(lambda: settings.set(_LAST_TIMESTAMP, timestamp))
+
+    async def _learn_record(self, event: events.RecordReceived) -> None:
+        if await self.directory.learn(event):
+            self.connector.hope(event.identity)
 
     def _on_log(self, log: KeyLog) -> None:
         self._background(lambda: self.book.remember_log(log))
@@ -407,6 +414,7 @@ class Agent:
                 await self._await_upkeep()
                 await self.mail.maintain(self.now_us(), self.clock.settle())
                 await self._renew_keys()
+                self.announcement.keep_fresh()
                 self._upkeep_trouble = None
             except CoveyError as error:
                 self._upkeep_trouble = error if isinstance(error, StorageError) else None

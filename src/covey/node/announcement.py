@@ -23,6 +23,8 @@ __all__ = ["Announcement", "renew"]
 
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 _HOMES: Final = 2
+_FRESH_US: Final = 3600 * 1_000_000
+"""Age at which a record that nobody takes is made anew, microseconds; one that is published is made every 5 min."""
 
 
 class Announcement:
@@ -57,6 +59,16 @@ class Announcement:
         )
         self._transport.endpoint.record = record.raw
         return Signed(record.raw, credentials.log.raw)
+
+    def keep_fresh(self) -> None:
+        """Whoever asks for our record gets one that is not old, also while no rendezvous takes it or there is none."""
+        endpoint = self._transport.endpoint
+        if endpoint.record:
+            record = Record.parse(endpoint.record)
+            same = (record.certificate.raw, record.name) == (endpoint.credentials.current.certificate.raw, self.name)
+            if same and abs(self._now_us() - record.sequence) < _FRESH_US:
+                return
+        self.signed()
 
     def refresh_candidates(self, clients: Sequence[RendezvousClient]) -> None:
         """The address we use towards each rendezvous, and how it sees us."""

@@ -185,10 +185,13 @@ class Connector:
         peer = self._book.get(identity)
         if peer is not None and peer.record:
             record = Record.parse(peer.record)
+            direct = [route for route in map(self._transport.route, peer.candidates) if route is not None]
             if not record.expired(self._transport.host.wall_us()):
                 ways.learn_key(record)
-                for route in map(self._transport.route, peer.candidates):
+                for route in direct:
                     ways.learn_route(route)
+            else:
+                ways.ask(direct)
         introductions, _ = await asyncio.gather(self._introductions(identity, ways), self._fresh_record(identity, ways))
         # Every rendezvous that answers says that it is away, and promised to tell when it is back.
         absent = bool(introductions) and all(route is None for _, route in introductions)
@@ -238,6 +241,16 @@ class _Ways:
         if self._key != record.certificate.public:
             self._key = record.certificate.public
             self._try(self._routes)
+
+    def ask(self, routes: Sequence[Route]) -> None:
+        """The key we know is over: whoever is where the peer was last is asked for its record (PROTOCOL 5).
+
+        The answer comes as `RecordReceived`; the search goes on then.
+        """
+        for route in routes:
+            self.tried = True
+            self._transport.endpoint.request_record(self._identity, route)
+        self._transport.wake()
 
     def learn_route(self, route: Route | None) -> None:
         if route is not None:

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
-from covey.base.errors import CoveyError, NotFoundError, ParseError, UnreachableError, UsageError
+from covey.base.errors import CoveyError, NotFoundError, ParseError, UnreachableError, UsageError, VerifyError
 from covey.base.types import Identity, check_name, identity_text, parse_address, parse_identity
 from covey.core.endpoint import Endpoint
+from covey.core.events import RecordReceived
 from covey.crypto.events import KeyLog
 from covey.crypto.record import Record
 from covey.net.host import Host
@@ -89,6 +90,20 @@ class Directory:
         """
         answers = await self._ask(wire.BY_IDENTITY, identity, READ_FROM)
         return await self._remember(identity, answers, None, confirm_name=confirm_name)
+
+    async def learn(self, event: RecordReceived) -> bool:
+        """Keeps a record that a peer gave us of itself; whether it was one. Its name stays what it was here."""
+        known = self._book.get(event.identity)
+        try:
+            if event.log:
+                self._endpoint.add_log(KeyLog.parse(event.log))
+            record, log = Record.parse(event.record), self._endpoint.log_of(event.identity)
+            if known is None or log is None or record.identity != event.identity:
+                return False
+            record.verify(log, self._now_us())
+        except (ParseError, VerifyError):
+            return False
+        return await self._book.remember(record, log, name=known.claimed_name)
 
     async def holders(self, name: str) -> set[Identity]:
         """The other agents that a connected rendezvous says have this name; none without a rendezvous."""
