@@ -30,9 +30,11 @@ __all__ = [
     "PeerEvent",
     "PeerForked",
     "PeerIntroduced",
+    "PeerKeys",
     "PeerPath",
     "RecentEvents",
     "RendezvousChanged",
+    "RendezvousContradiction",
     "TrustChanged",
     "chosen_types",
     "kind",
@@ -94,6 +96,14 @@ class IntroductionFailed(Event, frozen=True, kw_only=True, tag="introduction.fai
     """`window-expired`, `too-many-tries`, or the code of the check that somebody failed who had it."""
 
 
+class PeerKeys(PeerEvent, frozen=True, kw_only=True, tag="peer.keys"):
+    """A trusted peer's root key was rotated or revoked, as a rendezvous told; what the old one vouched for ends."""
+
+    sequence: int
+    """Of its key-event log."""
+    revoked: bool
+
+
 class TrustChanged(PeerEvent, frozen=True, kw_only=True, tag="trust.changed"):
     """The trust in a peer is in another state."""
 
@@ -134,6 +144,20 @@ class RendezvousChanged(Event, frozen=True, kw_only=True, tag="rendezvous.change
     """A rendezvous was connected, was lost, or sees this node elsewhere: `GET /v1/status` says which."""
 
 
+class RendezvousContradiction(Event, frozen=True, kw_only=True, tag="rendezvous.contradiction"):
+    """A rendezvous said what cannot be true, and was not believed. Again once an hour while it goes on."""
+
+    rendezvous: str
+    """Identity."""
+    endpoint: str
+    kind: str
+    """`invalid`, `rollback`, `behind`, `two-records` or `fork`: `docs/security.md`."""
+    peer: str
+    """The identity it was about, or ""."""
+    name: str
+    count: int
+
+
 class Gap(Event, frozen=True, kw_only=True, tag="gap"):
     """Events are missing here. It is never filtered out; read again what is followed."""
 
@@ -151,12 +175,14 @@ AnyEvent = (
     | PeerForked
     | PeerIntroduced
     | IntroductionFailed
+    | PeerKeys
     | TrustChanged
     | MessageReceived
     | MessageDelivered
     | MessageRefused
     | NameChanged
     | RendezvousChanged
+    | RendezvousContradiction
     | Gap
 )
 

@@ -157,6 +157,10 @@ class RendezvousView(msgspec.Struct, frozen=True):
     problem: str = ""
     silent: bool = False
     """It has not answered a request for longer than we are patient: the others are relied upon."""
+    contradictions: int = 0
+    """How often it said what cannot be true, since the node started."""
+    home: bool = False
+    """Our record names it as one of the (two) places where to ask for us."""
     name: str = ""
     """What became of our name there: `held`, `taken` by another agent, `none` asked for; "" if it is not connected."""
 

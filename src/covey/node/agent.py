@@ -22,14 +22,17 @@ from covey.base.events import (
     PeerEvent,
     PeerForked,
     PeerIntroduced,
+    PeerKeys,
     PeerPath,
     RendezvousChanged,
+    RendezvousContradiction,
     TrustChanged,
 )
 from covey.base.paths import Home
 from covey.base.types import Endpoint, Identity, endpoint_text, identity_text
 from covey.core import events
 from covey.core.connection import Connection
+from covey.core.session import CloseCode
 from covey.core.stream import StreamCode
 from covey.crypto.credentials import Credentials
 from covey.crypto.events import KeyLog
@@ -40,6 +43,7 @@ from covey.node.bus import Bus
 from covey.node.clock import Clock
 from covey.node.committer import Committer
 from covey.node.connector import Connector
+from covey.node.contradictions import Contradiction, Contradictions
 from covey.node.directory import Directory
 from covey.node.introducer import Introducer
 from covey.node.mail import Mail
@@ -60,6 +64,9 @@ _log = logging.getLogger(__name__)
 _LAST_PORT: Final = "udp-port"
 _LAST_TIMESTAMP: Final = "handshake-timestamp"
 _KNOWN_CANDIDATES: Final = 4
+_HEADS_SECONDS: Final = 3600.0
+"""How often two rendezvous are asked for the log head of each trusted peer (PROTOCOL 3)."""
+_HEADS_PAUSE: Final = 60.0
 _EXPIRY_PAUSE: Final = 0.05
 """Least time between two looks for messages that expire, seconds."""
 _UPKEEP_PAUSE: Final = 10.0
@@ -124,6 +131,8 @@ class Agent:
         self._closing = False
         self._reached = 0
         """Rendezvous that were connected at their last change."""
+        self._compared: dict[Identity, float] = {}
+        """When the log head of a peer was asked for last, monotonic seconds."""
         self._upkeep_trouble: StorageError | None = None
         self.clock = Clock(host, store.settings.get_int(WALL_CLOCK), trust_wall=trust_clock)
         self.now_us = self.clock.now_us
@@ -148,7 +157,16 @@ class Agent:
             )
             for entry in (ticket.entries if ticket else ())
         ]
-        self.directory = Directory(host, self.transport.endpoint, self.book, self.clients, self.now_us)
+        self.contradictions = Contradictions(host.now, self._on_contradiction)
+        self.directory = Directory(
+            host,
+            self.transport.endpoint,
+            self.book,
+            self.clients,
+            self.now_us,
+            self.contradictions,
+            self._on_log_served,
+        )
         self.naming = Naming(self.announcement, self.directory, self.clients, self.committer, store.settings)
         self.connector = Connector(self.transport, self.book, self.directory, self.clients)
         self.introducer = Introducer(
@@ -194,6 +212,7 @@ class Agent:
         for client in self.clients:
             self.transport.spawn(client.run(), "rendezvous client")
         self.transport.spawn(self._maintain(), "maintain")
+        self.transport.spawn(self._compare_heads(), "compare log heads")
         self.mail.start()
 
     async def close(self) -> None:
@@ -275,6 +294,7 @@ class Agent:
         if self.book.trusts(connection.peer):
             connection.admit()
             self.connector.keep_reserve(connection)
+            self._background(lambda: self._compare_head(connection.peer))
         self.mail.hope(connection.peer)
         timestamp, settings = self.transport.endpoint.handshakes.last_timestamp, self.files.store.settings
         self._save(lambda: settings.set(_LAST_TIMESTAMP, timestamp))
@@ -287,6 +307,42 @@ class Agent:
         self._background(lambda: self.book.remember_log(log))
         if log.forked:
             self.publish(PeerForked(), log.identity)
+
+    def _on_log_served(self, log: KeyLog) -> None:
+        """A rendezvous had a newer log of somebody. The core has it already, and ends what it forbids."""
+        if self.book.trusts(log.identity):
+            self.publish(PeerKeys(sequence=log.sequence, revoked=log.revoked), log.identity)
+        self._background(lambda: self.book.remember_log(log))
+        connection = self.transport.endpoint.connections.get(log.identity)
+        if log.revoked and connection is not None:
+            self.transport.close_connection(connection, CloseCode.NOT_VERIFIED, "revoked")
+        self.transport.wake()
+
+    def _on_contradiction(self, found: Contradiction) -> None:
+        client = self._client(found.rendezvous)
+        peer = self.book.get(found.peer) if found.peer is not None else None
+        event = RendezvousContradiction(
+            rendezvous=identity_text(found.rendezvous),
+            endpoint=client.view().endpoint if client is not None else "",
+            kind=found.kind,
+            peer=identity_text(found.peer) if found.peer is not None else "",
+            name=peer.name if peer is not None else "",
+            count=found.count,
+        )
+        self.bus.publish(event, self.host.wall_us() / 1e6)
+
+    async def _compare_heads(self) -> None:
+        """Once an hour for each trusted peer, unless a session with it was the occasion (PROTOCOL 3)."""
+        while True:
+            await asyncio.sleep(_HEADS_PAUSE)
+            for peer in self.book.all():
+                since = self.host.now() - self._compared.setdefault(peer.identity, self.host.now())
+                if peer.trust == "trusted" and since >= _HEADS_SECONDS:
+                    await _only_log(lambda identity=peer.identity: self._compare_head(identity))  # type: ignore[misc]
+
+    async def _compare_head(self, identity: Identity) -> None:
+        self._compared[identity] = self.host.now()
+        await self.directory.compare(identity)
 
     def is_forked(self, identity: Identity) -> bool:
         """Two different rotations of this identity exist: existing trust stays with the branch seen first, new trust
@@ -354,6 +410,9 @@ class Agent:
     def _on_rendezvous_change(self) -> None:
         if not self._closing:
             self.announcement.refresh_candidates(self.clients)
+            if self.announcement.settle_homes(self.clients):
+                for client in self.clients:
+                    client.publish_soon()
             before, self._reached = self._reached, sum(client.connected for client in self.clients)
             if self._reached > before:
                 self.mail.hope()

@@ -34,7 +34,8 @@ class Announcement:
         self._transport = transport
         self.name = name
         """What this agent calls itself."""
-        self._homes = [RecordHome(entry.identity) for entry in (ticket.entries[:_HOMES] if ticket else ())]
+        self.homes = [entry.identity for entry in (ticket.entries[:_HOMES] if ticket else ())]
+        """Rendezvous that the record names as those to ask for us, at most two."""
         self._now_us = now_us
         self._sequence = 0
 
@@ -54,7 +55,7 @@ class Announcement:
             address_nonce=credentials.address_nonce,
             sequence=self._sequence,
             expires_us=min(now_us + RECORD_LIFE_US, certificate.until_us),
-            homes=self._homes,
+            homes=map(RecordHome, self.homes),
             name=self.name,
         )
         self._transport.endpoint.record = record.raw
@@ -69,6 +70,17 @@ class Announcement:
             if same and abs(self._now_us() - record.sequence) < _FRESH_US:
                 return
         self.signed()
+
+    def settle_homes(self, clients: Sequence[RendezvousClient]) -> bool:
+        """A home that is away or about to stop is replaced by a rendezvous that is there. Whether one was."""
+        there = [client.identity for client in clients if client.connected and not client.draining]
+        gone = {client.identity for client in clients if client.tried} - set(there)
+        stay = [home for home in self.homes if home not in gone]
+        homes = list(dict.fromkeys([*stay, *there, *self.homes]))[:_HOMES]
+        if set(homes) == set(self.homes):
+            return False
+        self.homes = homes
+        return True
 
     def refresh_candidates(self, clients: Sequence[RendezvousClient]) -> None:
         """The address we use towards each rendezvous, and how it sees us."""

@@ -54,12 +54,15 @@ class Connector:
         self._watched: set[Identity] = set()
         """Peers that were away when we last sought them, and whose return we shall be told."""
         self._context = copy_context()
+        self._closed = False
 
     async def connect(self, identity: Identity) -> Connection:
         """A live, verified connection. UnreachableError says why there is none."""
         connection = self._transport.live(identity)
         if connection is not None:
             return connection
+        if self._closed:
+            raise StateError("the node is closed", code="closed")
         task = self._bringing.get(identity)
         if task is None:
             task = asyncio.get_running_loop().create_task(self._bring(identity), name="connect", context=self._context)
@@ -126,6 +129,7 @@ class Connector:
         await ask(clients, lambda client: client.introduce(identity), now=self._transport.host.now, on_answer=offer)
 
     async def close(self) -> None:
+        self._closed = True
         tasks = list(self._bringing.values())
         for task in tasks:
             task.cancel()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -15,12 +16,17 @@ from covey.crypto.record import Record
 from covey.net.host import Host
 from covey.node.asking import LINGER_SECONDS, READ_FROM, ask
 from covey.node.book import PeerBook
+from covey.node.contradictions import Contradictions
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import Peer
 from covey.wire import rendezvous as wire
 
 __all__ = ["Directory"]
 
+_OUR_CLOCK: Final = frozenset({"from-the-future", "not-yet-valid", "expired"})
+"""What may be wrong with a claim without anybody's fault but a clock's."""
+_NEWEST_KEPT: Final = 1024
+"""Agents of which the newest record seen is kept in memory. Ours; of trusted ones the database keeps it for ever."""
 _FIRST_CONTACT_SECONDS: Final = 5.0
 """How long a look-up waits for a first rendezvous after a start."""
 
@@ -46,13 +52,20 @@ class Directory:
         book: PeerBook,
         clients: Sequence[RendezvousClient],
         now_us: Callable[[], int],
+        contradictions: Contradictions,
+        on_log: Callable[[KeyLog], None],
     ) -> None:
+        """`on_log` hears of every log that became another one by what a rendezvous said."""
         self._host = host
         self._settled_at = host.now() + _SETTLING_SECONDS
         self._endpoint = endpoint
         self._book = book
         self._clients = clients
         self._now_us = now_us
+        self._contradictions = contradictions
+        self._on_log = on_log
+        self._newest: OrderedDict[Identity, Record] = OrderedDict()
+        """The newest record seen of an agent, also of those who are not in the book."""
 
     async def find(self, text: str) -> Peer:
         """The one agent that the rendezvous say `text` means, remembered.
@@ -61,8 +74,9 @@ class Directory:
         PROTOCOL 7), UsageError for what is no name, address or identity, UnreachableError without any rendezvous.
         """
         by, key = _kind(text)
+        linger = LINGER_SECONDS if by == wire.BY_IDENTITY else None
         while True:
-            answers = await self._ask(by, key)
+            answers = await self._ask(by, key, linger=linger)
             identities = {identity for answer in answers for identity in answer.claims}
             if identities or self._host.now() > self._settled_at:
                 break
@@ -88,7 +102,7 @@ class Directory:
         A name that we did not know it by is remembered only if every rendezvous confirms it, which may take a second
         longer; without `confirm_name` it is not.
         """
-        answers = await self._ask(wire.BY_IDENTITY, identity, READ_FROM)
+        answers = await self._ask(wire.BY_IDENTITY, identity, READ_FROM, LINGER_SECONDS)
         return await self._remember(identity, answers, None, confirm_name=confirm_name)
 
     async def learn(self, event: RecordReceived) -> bool:
@@ -104,6 +118,15 @@ class Directory:
         except (ParseError, VerifyError):
             return False
         return await self._book.remember(record, log, name=known.claimed_name)
+
+    async def compare(self, identity: Identity) -> None:
+        """Asks two rendezvous for the log head and record of an agent, patiently, to learn what is new and to notice if
+        they contradict each other or themselves (PROTOCOL 3)."""
+        try:
+            answers = await self._ask(wire.BY_IDENTITY, identity, READ_FROM)
+        except UnreachableError:
+            return
+        await self._remember(identity, answers, None, confirm_name=False)
 
     async def holders(self, name: str) -> set[Identity]:
         """The other agents that a connected rendezvous says have this name; none without a rendezvous."""
@@ -135,8 +158,8 @@ class Directory:
             return False
         return bool(answers) and all(identity in answer.claims for answer in answers)
 
-    async def _ask(self, by: int, key: bytes, enough: int | None = None) -> list[_Answer]:
-        """What each rendezvous that answers says, `enough` of them or all. UnreachableError if none does."""
+    async def _ask(self, by: int, key: bytes, enough: int | None = None, linger: float | None = None) -> list[_Answer]:
+        """What each rendezvous that answers says, as `ask`. UnreachableError if none does."""
         if not self._clients:
             raise UnreachableError(
                 "this agent belongs to no network",
@@ -146,9 +169,8 @@ class Directory:
         await self._first_contact(enough)
 
         async def look_up(client: RendezvousClient) -> _Answer:
-            return _Answer(self._verified(by, key, await client.lookup(by, key)))
+            return _Answer(self._verified(client, by, key, await client.lookup(by, key)))
 
-        linger = LINGER_SECONDS if by == wire.BY_IDENTITY else None
         answers = await ask(self._clients, look_up, now=self._host.now, enough=enough, linger=linger)
         if not answers:
             problems = "; ".join(sorted({client.problem for client in self._clients if client.problem}))
@@ -168,25 +190,65 @@ class Directory:
         if enough is None and settling > 0:
             await _wait([client.wait_tried() for client in self._clients], settling, asyncio.ALL_COMPLETED)
 
-    def _verified(self, by: int, key: bytes, claims: Sequence[wire.Signed]) -> dict[Identity, tuple[Record, KeyLog]]:
+    def _verified(
+        self, client: RendezvousClient, by: int, key: bytes, claims: Sequence[wire.Signed]
+    ) -> dict[Identity, tuple[Record, KeyLog]]:
         found = {}
         for claim in claims:
-            try:
-                record, log = Record.parse(claim.record), KeyLog.parse(claim.log)
-                self._endpoint.add_log(log)
-                known = self._endpoint.log_of(log.identity)
-                record.verify(known if known is not None else log, self._now_us())
-                self._endpoint.saw_delegation(record.identity, record.head_sequence, record.delegation.counter)
-            except CoveyError:
-                continue
-            answers = {
-                wire.BY_IDENTITY: record.identity == key,
-                wire.BY_ADDRESS: record.address() == key,
-                wire.BY_NAME: record.name.encode() == key,
-            }
-            if answers[by] and record.identity != self._endpoint.credentials.identity:
-                found[record.identity] = (record, log)
+            checked = self._check(client, by, key, claim)
+            if checked is not None:
+                found[checked[0].identity] = checked
         return found
+
+    def _check(self, client: RendezvousClient, by: int, key: bytes, claim: wire.Signed) -> tuple[Record, KeyLog] | None:
+        """A claim whose record holds under the log that we believe. What cannot be is held against the rendezvous."""
+        now_us = self._now_us()
+        try:
+            record, log = Record.parse(claim.record), KeyLog.parse(claim.log)
+            if record.identity != log.identity or not _answers(record, by, key):
+                raise VerifyError("the record of somebody else", code="other-identity")
+            if not log.revoked:  # after that no record is valid, and the log is what counts
+                record.verify(log, now_us)
+        except CoveyError as error:
+            if error.code not in _OUR_CLOCK:
+                self._contradictions.note(client.identity, "invalid")
+            return None
+        if record.identity == self._endpoint.credentials.identity:
+            return None
+        log = self._learn_log(client, log)
+        if record.head_digest in log.digests:  # else it is of the branch that lost, and was told as such
+            self._compare(client, record)
+        try:
+            record.verify(log, now_us)
+        except VerifyError:
+            return None
+        self._endpoint.saw_delegation(record.identity, record.head_sequence, record.delegation.counter)
+        return record, log
+
+    def _learn_log(self, client: RendezvousClient, log: KeyLog) -> KeyLog:
+        """What is believed of this log from now on. A rotation or revocation that is new takes effect at once."""
+        before = self._endpoint.log_of(log.identity)
+        self._endpoint.add_log(log)
+        after = self._endpoint.log_of(log.identity) or log
+        self._contradictions.compare_log(client.identity, log, after)
+        if before is not None and before.raw != after.raw:
+            self._on_log(after)
+        return after
+
+    def _compare(self, client: RendezvousClient, record: Record) -> None:
+        peer = self._book.get(record.identity)
+        kept = Record.parse(peer.record) if peer is not None and peer.record else None
+        seen = max(
+            (each for each in (kept, self._newest.get(record.identity)) if each is not None),
+            key=lambda each: each.order,
+            default=None,
+        )
+        self._contradictions.compare_record(client.identity, record, seen)
+        if seen is None or record.order > seen.order:
+            self._newest[record.identity] = record
+            self._newest.move_to_end(record.identity)
+            if len(self._newest) > _NEWEST_KEPT:
+                self._newest.popitem(last=False)
 
     async def _remember(
         self, identity: Identity, answers: Sequence[_Answer], witnesses: int | None, *, confirm_name: bool = True
@@ -212,6 +274,12 @@ class Directory:
             peer = self._book.get(identity)
             return Record.parse(peer.record) if peer is not None and peer.record else None
         return record
+
+
+def _answers(record: Record, by: int, key: bytes) -> bool:
+    if by == wire.BY_IDENTITY:
+        return record.identity == key
+    return (record.address() if by == wire.BY_ADDRESS else record.name.encode()) == key
 
 
 async def _wait(waits: Sequence[Coroutine[Any, Any, None]], seconds: float, until: str) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from covey.base.schema import SEVERITIES, FindingView
+from covey.base.types import identity_text
 from covey.node.clock import date_text
 from covey.node.storage.database import TROUBLES
 from covey.wire import rendezvous as wire
@@ -28,7 +29,11 @@ CODES: Final = (
             "database-damaged",
             "name-taken",
             "no-network",
+            "peer-revoked",
             "rendezvous-away",
+            "rendezvous-contradiction",
+            "rendezvous-silent",
+            "rendezvous-stopping",
             "single-rendezvous",
         }
     )
@@ -84,6 +89,67 @@ def _witnesses(agent: Agent) -> Iterator[FindingView]:
         )
 
 
+def _silence(agent: Agent) -> Iterator[FindingView]:
+    """Is it connected but of no use?"""
+    for client in agent.clients:
+        if client.connected and (client.silent or client.draining):
+            doing = "is about to stop" if client.draining else "does not answer"
+            yield FindingView(
+                "rendezvous-stopping" if client.draining else "rendezvous-silent",
+                "note" if client.draining else "warning",
+                f"the rendezvous at {client.view().endpoint} {doing}; the others are relied upon"
+                if len(agent.clients) > 1
+                else f"the rendezvous at {client.view().endpoint} {doing}",
+                "wait until it is back" if client.draining else "look at it, or restart it: it may hang",
+            )
+
+
+_SAID: Final = {
+    "invalid": "said what no honest rendezvous can: wrong signatures, or another agent than was asked for",
+    "rollback": "gave an older record or key-event log of {peer} than it gave before",
+    "behind": "gave an older record or key-event log of {peer} than another one had ten minutes ago",
+    "two-records": "gave another record of {peer} than was seen elsewhere, of the same age",
+    "fork": "gave another rotation of the keys of {peer} than is known",
+}
+_SAID_HINT: Final = {
+    "invalid": "it is broken or lies: replace it by one you trust to run",
+    "rollback": "if it was not restored from a backup, it lies: replace it",
+    "behind": "if it goes on, see whether {peer} reaches this rendezvous; else it withholds: replace it",
+    "two-records": "ask the owner of {peer}: a key of it is in two places",
+    "fork": "ask the owner of {peer} for a new identity: a key of it is in foreign hands",
+}
+
+
+def _contradictions(agent: Agent) -> Iterator[FindingView]:
+    """Did a rendezvous say what cannot be true?"""
+    for found in agent.contradictions:
+        client = next((each for each in agent.clients if each.identity == found.rendezvous), None)
+        known = agent.book.get(found.peer) if found.peer is not None else None
+        name = known.name if known is not None and known.name else identity_text(found.peer or found.rendezvous)
+        where = client.view().endpoint if client is not None else identity_text(found.rendezvous)
+        yield FindingView(
+            "rendezvous-contradiction",
+            "note" if found.kind == "behind" else "warning",
+            f"the rendezvous at {where} {_SAID[found.kind].format(peer=name)} ({found.kind}, {found.count} times); "
+            "it was not believed",
+            _SAID_HINT[found.kind].format(peer=name),
+        )
+
+
+def _revoked(agent: Agent) -> Iterator[FindingView]:
+    """Is somebody trusted whose identity is over?"""
+    for peer in agent.book.all():
+        log = agent.transport.endpoint.log_of(peer.identity) if peer.trust == "trusted" else None
+        if log is not None and log.revoked:
+            name = peer.name or identity_text(peer.identity)
+            yield FindingView(
+                "peer-revoked",
+                "warning",
+                f"the owner of {name} revoked its identity: it is not connected any more",
+                f"covey untrust {name}",
+            )
+
+
 def _storage(agent: Agent) -> Iterator[FindingView]:
     """Can it keep what it promises?"""
     store, trouble = agent.files.store, agent.storage_trouble
@@ -128,4 +194,13 @@ def _clock(agent: Agent) -> Iterator[FindingView]:
         )
 
 
-SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (_storage, _network, _name, _witnesses, _clock)
+SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (
+    _storage,
+    _network,
+    _silence,
+    _contradictions,
+    _revoked,
+    _name,
+    _witnesses,
+    _clock,
+)

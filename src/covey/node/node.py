@@ -6,6 +6,8 @@ import re
 from collections.abc import AsyncIterator, Iterable
 from typing import Any, Final, Literal
 
+import msgspec
+
 from covey.base.constants import INTRODUCTION_LIMIT_SECONDS, INTRODUCTION_SECONDS
 from covey.base.errors import CoveyError, NotFoundError, RefusedError, StateError, UsageError
 from covey.base.events import NameChanged, RecentEvents
@@ -193,7 +195,14 @@ class Node:
             pid=views.pid(),
             listen=[endpoint_text(port.local) for _, port in agent.transport.ports],
             network=str(agent.ticket) if agent.ticket else "",
-            rendezvous=[client.view() for client in agent.clients],
+            rendezvous=[
+                msgspec.structs.replace(
+                    client.view(),
+                    contradictions=agent.contradictions.count(client.identity),
+                    home=client.identity in agent.announcement.homes,
+                )
+                for client in agent.clients
+            ],
             peers_trusted=sum(peer.trust == "trusted" for peer in peers),
             peers_connected=sum(agent.transport.live(peer.identity) is not None for peer in peers),
             peers_pending=sum(peer.trust == "pending" for peer in peers),

@@ -112,6 +112,11 @@ class RendezvousClient:
         return self._stream is not None and self._transport.live(self.identity) is not None
 
     @property
+    def tried(self) -> bool:
+        """We know whether it can be reached: the first attempt came to an end, good or bad."""
+        return self._tried.is_set()
+
+    @property
     def rtt(self) -> float:
         """Smoothed round trip, seconds; the initial guess of the core before it was measured."""
         connection = self._transport.live(self.identity)
@@ -129,7 +134,7 @@ class RendezvousClient:
         await self._connected.wait()
 
     async def wait_tried(self) -> None:
-        """Until we know whether it can be reached: the first attempt came to an end, good or bad."""
+        """Until `tried`."""
         await self._tried.wait()
 
     async def wait_published(self) -> None:

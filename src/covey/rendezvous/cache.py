@@ -41,6 +41,10 @@ class Cache:
             raise StateError("a newer record of this agent is known here", code="stale-record")
         return _NAMES[published.name]
 
+    async def end(self, log: KeyLog) -> None:
+        """Holds the log of a revoked identity beside its last record, so that everybody who asks learns of it."""
+        await self._committer.run(partial(self._store.put_log, log.identity, log.raw, revoked=True))
+
     async def look_up(self, by: int, key: bytes) -> tuple[wire.Signed, ...]:
         """Every claim, the longest known first, as many as fit an answer."""
         found: list[wire.Signed] = []

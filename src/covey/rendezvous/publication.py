@@ -32,13 +32,16 @@ class Publication(NamedTuple):
 def check_publication(signed: Signed, peer: Identity, known: KeyLog | None, now_us: int) -> Publication:
     """Takes apart and verifies what `peer` publishes. `known` is the log held of it so far, if any.
 
-    `RefusedError` ``not-yours`` for the words of another identity; `ParseError` and `VerifyError` as of
-    `KeyLog.parse` and `Record.verify`, and ``expired``.
+    After a REVOKE no record is valid: then the log alone counts, and the record may be any. `RefusedError`
+    ``not-yours`` for the words of another identity; `ParseError` and `VerifyError` as of `KeyLog.parse` and
+    `Record.verify`, and ``expired``.
     """
     record = Record.parse(signed.record)
     if record.identity != peer:
         raise RefusedError("an agent publishes its own record only", code="not-yours")
     log = known if known is not None and known.raw == signed.log else _merged(signed.log, peer, known)
+    if log.revoked:
+        return Publication(record, log)
     record.verify(log, now_us)
     if record.expired(now_us):
         raise VerifyError("this record has expired", code="expired")

@@ -22,6 +22,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from typing import Final
 
 from covey.base.errors import CoveyError, ParseError, StateError, StorageError, UsageError
 from covey.base.types import Identity
@@ -46,6 +47,10 @@ from covey.wire.framing import FrameReader
 __all__ = ["Service"]
 
 _log = logging.getLogger(__name__)
+
+
+_FAREWELL_SECONDS: Final = 1.0
+"""A client that published its own revocation may stay so long to hear that it is known."""
 
 
 class Service:
@@ -195,6 +200,12 @@ class Service:
             client.knows_store = True
         known = endpoint.log_of(client.identity)
         publication = check_publication(signed, client.identity, known, self._transport.host.wall_us())
+        if publication.log.revoked:
+            await self._cache.end(publication.log)
+            client.knows_store = False
+            # Not before the answer is on its way: with the identity ends our session with it.
+            asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, endpoint.add_log, publication.log)
+            return wire.NAME_NONE
         endpoint.add_log(publication.log)
         return await self._cache.publish(publication)
 

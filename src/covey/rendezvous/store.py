@@ -170,6 +170,13 @@ class RendezvousStore:
             )
             return Published(True, self._claim(identity, name, now_us))
 
+    def put_log(self, identity: bytes, log: bytes, *, revoked: bool) -> None:
+        """Replace the log of an identity that has an entry; a revoked one holds no name any more."""
+        with self.database.transaction():
+            self.database.execute("UPDATE records SET log = ? WHERE identity = ?", (log, identity))
+            if revoked:
+                self.database.execute("DELETE FROM names WHERE identity = ?", (identity,))
+
     def by_identity(self, identity: bytes) -> Entry | None:
         """The entry of this identity. It may have expired: look at `expires_us`."""
         row = self.database.row(f"SELECT {_COLUMNS} FROM {_SOURCE} WHERE r.identity = ?", (identity,))

@@ -194,12 +194,17 @@ class World:
 
     async def start_several(self, *names: str) -> list[SimRendezvous]:
         """Several rendezvous, all of which the world's ticket names."""
+        before = self.ticket
         machines = [await self.start_rendezvous(name) for name in names]
-        ticket = Ticket.parse(machines[0].ticket)
-        for machine in machines[1:]:
-            ticket = ticket.joined(Ticket.parse(machine.ticket))
-        self.ticket = str(ticket)
+        self.ticket = before
+        for machine in machines:
+            self.join(machine.ticket)
         return machines
+
+    def join(self, ticket: str) -> None:
+        """The world's ticket names these rendezvous, too."""
+        mine = Ticket.parse(ticket)
+        self.ticket = str(mine if self.ticket is None else Ticket.parse(self.ticket).joined(mine))
 
     def apart(self, first: str, second: str) -> None:
         """Nothing passes between these two machines directly, for good."""
