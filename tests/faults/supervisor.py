@@ -25,7 +25,7 @@ from typing import Any, Final
 
 import msgspec
 
-__all__ = ["CREATE", "KILL", "Call", "Report", "run_supervised"]
+__all__ = ["CREATE", "KILL", "Call", "Report", "Say", "run_supervised"]
 
 KILL: Final = -1
 """Instead of an errno: SIGKILL, before the call happened."""
@@ -94,12 +94,18 @@ Say = Callable[[Any], None]
 
 
 def run_supervised(
-    work: Callable[[Say], None], watched: Path, decide: Decide = lambda call: 0, *, data: bool = False
+    work: Callable[[Say], None],
+    watched: Path,
+    decide: Decide = lambda call: 0,
+    *,
+    hear: Callable[[Any], None] = lambda word: None,
+    data: bool = False,
 ) -> Report:
     """Runs `work(say)` in a forked child; `decide(call)` is asked before each call that changes `watched`.
 
     It answers 0 to let it happen, an errno, or `KILL`. `data`: `Call.data` is wanted. `say` sends anything that is
-    JSON to the report. A traceback of the child is said, and its exit code is 70.
+    JSON to the report and to `hear`, before the child's next such call. A traceback of the child is said, and its exit
+    code is 70.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     pid = os.fork()
@@ -108,7 +114,7 @@ def run_supervised(
         _child(work, theirs)
     theirs.close()
     try:
-        return _Supervisor(pid, ours, watched, decide, data).run()
+        return _Supervisor(pid, ours, watched, decide, hear, data).run()
     finally:
         ours.close()
 
@@ -151,11 +157,20 @@ def _install_filter() -> int:
 
 
 class _Supervisor:
-    def __init__(self, pid: int, channel: socket.socket, watched: Path, decide: Decide, data: bool) -> None:
+    def __init__(
+        self,
+        pid: int,
+        channel: socket.socket,
+        watched: Path,
+        decide: Decide,
+        hear: Callable[[Any], None],
+        data: bool,
+    ) -> None:
         self._pid = pid
         self._channel = channel
         self._watched = os.fspath(watched)
         self._decide = decide
+        self._tell = hear
         self._data = data
         self._report = Report()
 
@@ -187,7 +202,9 @@ class _Supervisor:
                 return True
             if not word:
                 return False
-            self._report.said.append((len(self._report.calls), msgspec.json.decode(word)))
+            said = msgspec.json.decode(word)
+            self._report.said.append((len(self._report.calls), said))
+            self._tell(said)
 
     def _answer(self, listener: int) -> None:
         buffer = bytearray(_NOTIFICATION.size)
