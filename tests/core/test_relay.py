@@ -10,8 +10,9 @@ from covey.core.connection import Connection
 from covey.core.events import ConnectionLive, StreamOffered
 from covey.core.path import Route
 from covey.core.relay import RelayTable
+from covey.core.relay_filter import OTHER_KEYS_BURST
 from covey.core.session import CloseCode
-from covey.wire.datagram import RELAY_HEADER, RELAYED
+from covey.wire.datagram import INITIATION, INITIATION_SIZE, PACKET, RELAY_HEADER, RELAYED
 from tests.core.pair import Address, Side, Wire
 
 R = ("10.0.0.9", 4000)
@@ -42,7 +43,7 @@ def connection(relaying: Side, side: Side) -> Connection:
 
 def relayed(circuit: int, *sizes: int) -> tuple[memoryview, int]:
     """A train of datagrams of one circuit, and its segment."""
-    train = b"".join(RELAY_HEADER.pack(RELAYED, 0, 0, circuit) + bytes(size - 8) for size in sizes)
+    train = b"".join(RELAY_HEADER.pack(RELAYED, 0, 0, circuit) + bytes([PACKET]) + bytes(size - 9) for size in sizes)
     return memoryview(train), sizes[0]
 
 
@@ -210,7 +211,7 @@ def test_unused_circuits_end_after_ten_minutes() -> None:
     assert len(relays) == 1
     relays.expire(wire.now + 500 + relay.IDLE_SECONDS + 1)
     assert len(relays) == 0
-    assert (relays._asked, relays._of, relays._by_pair) == ({}, {}, {})
+    assert (dict(relays._asked), relays._of, relays._by_pair) == ({}, {}, {})
 
 
 def test_client_that_comes_back_gets_a_circuit_of_its_new_connection() -> None:
@@ -235,3 +236,54 @@ def test_relay_survives_datagrams_that_are_too_short(size: int) -> None:
     train = (RELAY_HEADER.pack(RELAYED, 0, 0, 1) + bytes(100))[: size * 3]
     relaying.endpoint.receive(wire.now, memoryview(train), size, 0, a.address)
     wire.run(0.1)
+
+
+def test_clients_of_one_network_share_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Identities cost nothing: a fourth one at the same address gets no circuit, one elsewhere does."""
+    monkeypatch.setattr(relay, "CIRCUITS_PER_NETWORK", 3)
+    wire, relaying, (a, b, *others) = clients(7)
+    relays = table(relaying)
+    for number, side in enumerate(others[:4]):
+        side.move(("10.0.7.7", 5000 + number))
+        side.connection(relaying).session.keep_alive()
+    wire.run(3)
+    same_host = [connection(relaying, side) for side in others[:4]]
+    assert {each.session.active.route.remote[0] for each in same_host} == {"10.0.7.7"}
+    for number, each in enumerate(same_host[:3]):
+        relays.open(wire.now, each, connection(relaying, a), number + 1)
+    with pytest.raises(LimitError) as info:
+        relays.open(wire.now, same_host[3], connection(relaying, a), 9)
+    assert info.value.code == "too-many-circuits"
+    assert relays.open(wire.now, connection(relaying, b), connection(relaying, a), 9) == 9
+    relays.forget(same_host[0])
+    assert relays.open(wire.now, same_host[3], connection(relaying, a), 10) == 10
+
+
+def test_table_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(relay, "CIRCUITS_LIMIT", 2)
+    wire, relaying, sides = clients(4)
+    relays = table(relaying)
+    own = [connection(relaying, side) for side in sides]
+    relays.open(wire.now, own[0], own[1], 1)
+    relays.open(wire.now, own[2], own[3], 2)
+    with pytest.raises(LimitError):
+        relays.open(wire.now, own[0], own[2], 3)
+    assert relays.open(wire.now, own[1], own[0], 4) == 1
+
+
+def test_train_of_packets_and_handshakes_loses_only_the_handshakes_that_do_not_fit() -> None:
+    wire, relaying, (a, b, _) = clients()
+    relays = table(relaying)
+    relays.open(wire.now, connection(relaying, a), connection(relaying, b), 5)
+    head = RELAY_HEADER.pack(RELAYED, 0, 0, 5)
+    packet = head + bytes([PACKET]) + bytes(INITIATION_SIZE - 1)
+    false = head + bytes([INITIATION]) + bytes(INITIATION_SIZE - 1)
+    view = memoryview(packet + false + packet + packet)
+    relays.receive(wire.now, view, len(packet), 0, a.address, 0, len(view))
+    # One whose mac1 fits no key passes now and then: the client may have others.
+    relays.receive(wire.now, view, len(packet), 0, a.address, 0, len(view))
+    relays.receive(wire.now, view, len(packet), 0, a.address, 0, len(view))
+    kinds = [data[8] for _, data, _ in forwarded(relays)]
+    assert kinds.count(PACKET) == 9
+    assert kinds.count(INITIATION) == OTHER_KEYS_BURST
+    assert relays.dropped_bytes == len(packet)

@@ -1,26 +1,33 @@
 """Circuits of a relay: who is at the two ends of a number (PROTOCOL 21).
 
-A relay reads eight bytes of a datagram and forwards it unchanged: one circuit id serves both sides. It knows its
+A relay reads nine bytes of a packet and forwards it unchanged: one circuit id serves both sides. What is no packet is
+looked at more closely (`relay_filter.py`), so that a flood of handshakes ends here and not at a client. It knows its
 clients by their sessions, so "the bound address" of a side is where that session's packets come from; a client that
 moves is followed as soon as its session has validated the new address.
 """
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from typing import Final, NamedTuple
 
-from covey.base.errors import LimitError
+from covey.base.errors import LimitError, StateError
 from covey.base.types import Endpoint, Identity
 from covey.core.connection import Connection
 from covey.core.path import Route
-from covey.wire.datagram import RELAY_HEADER_SIZE
+from covey.core.rates import network
+from covey.core.relay_filter import RelayFilter
+from covey.wire.datagram import PACKET, RELAY_HEADER_SIZE
 
 __all__ = ["Forward", "RelayTable"]
 
 CIRCUITS_PER_CLIENT: Final = 1024
 """Circuits that one client asked for. Those that others opened to it do not count: anybody may ask for anybody, so
 counting them would let strangers take a client's circuits away."""
+CIRCUITS_PER_NETWORK: Final = 2048
+"""The same for all clients at one IPv4 address or in one IPv6 /64: identities cost nothing, addresses do."""
+CIRCUITS_LIMIT: Final = 65_536
+"""Circuits altogether, 1 kB each."""
 QUEUE_BYTES: Final = 2 * 1024 * 1024
 """Bytes waiting to be forwarded for all circuits; a short queue, because late packets are worse than lost ones."""
 IDLE_SECONDS: Final = 600.0
@@ -35,10 +42,12 @@ class Forward(NamedTuple):
 
 
 class _Circuit:
-    __slots__ = ("sides", "used_at")
+    __slots__ = ("network", "sides", "used_at")
 
-    def __init__(self, asker: Connection, other: Connection, now: float) -> None:
+    def __init__(self, asker: Connection, other: Connection, network: bytes, now: float) -> None:
         self.sides = (asker, other)
+        self.network = network
+        """Where the asker was when it asked."""
         self.used_at = now
 
 
@@ -48,7 +57,9 @@ class RelayTable:
     def __init__(self) -> None:
         self._circuits: dict[int, _Circuit] = {}
         self._by_pair: dict[tuple[Identity, Identity], int] = {}
-        self._asked: dict[Identity, int] = {}
+        self._asked: Counter[Identity | bytes] = Counter()
+        """Circuits by who asked for them: identity, and network."""
+        self._filter = RelayFilter()
         self._of: dict[Connection, dict[int, None]] = {}
         self._queue: deque[Forward] = deque()
         self._queued = 0
@@ -61,7 +72,7 @@ class RelayTable:
     def open(self, now: float, first: Connection, second: Connection, number: int) -> int:
         """The circuit between two clients: the one they have, or `number` (32 random bits).
 
-        LimitError if the asker (`first`) has too many.
+        LimitError if the asker (`first`), or its network, has too many. StateError if either is not there.
         """
         pair = (min(first.peer, second.peer), max(first.peer, second.peer))
         known = self._by_pair.get(pair)
@@ -71,16 +82,28 @@ class RelayTable:
                 circuit.used_at = now
                 return known
             self._close(known)
-        if self._asked.get(first.peer, 0) >= CIRCUITS_PER_CLIENT:
+        if first.session is None or second.session is None:
+            raise StateError("a circuit needs two ends", code="not-connected")
+        at = network(first.session.active.route.remote)
+        if (
+            self._asked[first.peer] >= CIRCUITS_PER_CLIENT
+            or self._asked[at] >= CIRCUITS_PER_NETWORK
+            or len(self._circuits) >= CIRCUITS_LIMIT
+        ):
             raise LimitError("too many circuits", code="too-many-circuits")
         while number in self._circuits or number == 0:
             number = (number + 1) & 0xFFFFFFFF
-        self._circuits[number] = _Circuit(first, second, now)
+        self._circuits[number] = _Circuit(first, second, at, now)
         self._by_pair[pair] = number
-        self._asked[first.peer] = self._asked.get(first.peer, 0) + 1
+        self._asked[first.peer] += 1
+        self._asked[at] += 1
         for connection in (first, second):
             self._of.setdefault(connection, {})[number] = None
         return number
+
+    def learn(self, client: Connection, transport_key: bytes) -> None:
+        """A client has this transport key: handshakes for it may pass (PROTOCOL 15)."""
+        self._filter.learn(client, transport_key)
 
     def receive(
         self, now: float, view: memoryview, segment: int, local: int, remote: Endpoint, start: int, stop: int
@@ -94,8 +117,7 @@ class RelayTable:
         for here, there in (circuit.sides, circuit.sides[::-1]):
             if here.session is not None and any(path.route == source for path in here.session.paths):
                 if there.session is not None:
-                    circuit.used_at = now
-                    self._push(Forward(there.session.active.route, bytes(view[start:stop]), segment))
+                    self._forward(now, number, circuit, there, view, segment, start, stop)
                 return True
         return True
 
@@ -110,6 +132,7 @@ class RelayTable:
 
     def forget(self, connection: Connection) -> None:
         """A client is gone: its circuits close."""
+        self._filter.forget(connection)
         for number in list(self._of.get(connection, ())):
             self._close(number)
 
@@ -118,6 +141,34 @@ class RelayTable:
         for number, circuit in list(self._circuits.items()):
             if now - circuit.used_at > IDLE_SECONDS:
                 self._close(number)
+
+    def _forward(
+        self,
+        now: float,
+        number: int,
+        circuit: _Circuit,
+        there: Connection,
+        view: memoryview,
+        segment: int,
+        start: int,
+        stop: int,
+    ) -> None:
+        assert there.session is not None
+        route = there.session.active.route
+        kinds = bytes(view[start + RELAY_HEADER_SIZE : stop : segment])
+        if kinds.count(PACKET) == len(kinds):
+            circuit.used_at = now
+            self._push(Forward(route, bytes(view[start:stop]), segment))
+            return
+        self._filter.learn(there, there.session.certified_key)
+        for position in range(start, stop, segment):
+            datagram = view[position : min(position + segment, stop)]
+            inner = datagram[RELAY_HEADER_SIZE:]
+            if inner and self._filter.passes(now, number, there, inner):
+                circuit.used_at = now
+                self._push(Forward(route, bytes(datagram), len(datagram)))
+            else:
+                self.dropped_bytes += len(datagram)
 
     def _push(self, forward: Forward) -> None:
         if self._queued + len(forward.data) > QUEUE_BYTES:
@@ -130,9 +181,10 @@ class RelayTable:
         circuit = self._circuits.pop(number)
         asker, other = (side.peer for side in circuit.sides)
         self._by_pair.pop((min(asker, other), max(asker, other)), None)
-        self._asked[asker] -= 1
-        if not self._asked[asker]:
-            del self._asked[asker]
+        for name in (asker, circuit.network):
+            self._asked[name] -= 1
+            if not self._asked[name]:
+                del self._asked[name]
         for side in circuit.sides:
             numbers = self._of[side]
             del numbers[number]

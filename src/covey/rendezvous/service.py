@@ -207,6 +207,7 @@ class Service:
             asyncio.get_running_loop().call_later(_FAREWELL_SECONDS, endpoint.add_log, publication.log)
             return wire.NAME_NONE
         endpoint.add_log(publication.log)
+        self._relay.learn(client.connection, publication.record.certificate.public)
         return await self._cache.publish(publication)
 
     def _introduce(self, client: Client, identity: Identity) -> int:
