@@ -16,6 +16,7 @@ from covey.core.limits import STRANGER_CONNECTION_WINDOW
 from covey.core.relay import IDLE_SECONDS
 from covey.crypto.credentials import Credentials
 from covey.crypto.events import KeyLog, commitment
+from covey.crypto.mac import mac1, mac1_key
 from covey.crypto.record import FLAG_UNLISTED, Record
 from covey.node.transport import Stream
 from covey.rendezvous.limits import Limits
@@ -23,7 +24,7 @@ from covey.rendezvous.server import Rendezvous
 from covey.rendezvous.store import NAME_LEASE_US
 from covey.testing import Link, SimHost, run
 from covey.wire import rendezvous as wire
-from covey.wire.datagram import RELAYED
+from covey.wire.datagram import PACKET, RELAYED, Initiation
 from tests.rendezvous.world import HOUR_US, SERVER_IP, Agent, World, world
 
 Scenario = Callable[[World], Awaitable[None]]
@@ -205,14 +206,14 @@ def test_the_relay_forwards_for_the_two_sides_of_a_circuit_and_nobody_else(tmp_p
         a, b, stranger = await there.agent(), await there.agent(), await there.agent()
         outsider = there.new_agent()
         circuit = await a.introduce(b.identity)
-        datagram = bytes([RELAYED, 0, 0, 0]) + circuit.to_bytes(4, "big") + bytes(100)
+        datagram = bytes([RELAYED, 0, 0, 0]) + circuit.to_bytes(4, "big") + bytes([PACKET]) + bytes(99)
         server = (SERVER_IP, 4040)
         before = there.server.relay.forwarded_bytes
         for source in (stranger, outsider):
             source.port.send(memoryview(datagram), len(datagram), server)
         other = a.transport.bind((a.port.local[0], 0))  # the right host, another port
         other.send(memoryview(datagram), len(datagram), server)
-        unknown = bytes([RELAYED, 0, 0, 0]) + (circuit ^ 1).to_bytes(4, "big") + bytes(100)
+        unknown = bytes([RELAYED, 0, 0, 0]) + (circuit ^ 1).to_bytes(4, "big") + bytes([PACKET]) + bytes(99)
         a.port.send(memoryview(unknown), len(unknown), server)
         await a.lookup(wire.BY_IDENTITY, NOBODY)
         await asyncio.sleep(1.0)
@@ -220,6 +221,34 @@ def test_the_relay_forwards_for_the_two_sides_of_a_circuit_and_nobody_else(tmp_p
         a.port.send(memoryview(datagram), len(datagram), server)
         await asyncio.sleep(1.0)
         assert there.server.relay.forwarded_bytes == before + len(datagram)
+
+    play(scenario, 0, tmp_path)
+
+
+def test_the_relay_forwards_only_handshakes_made_for_a_key_that_the_other_side_has_or_published(tmp_path: Path) -> None:
+    async def scenario(there: World) -> None:
+        a, b = await there.agent(), await there.agent()
+        circuit = await a.introduce(b.identity)
+        of_session = b.credentials.current.key.public
+        b.credentials = b.credentials.rotate_transport(b.host.random(32), b.host.wall_us())
+        await b.publish()
+        published, unknown = b.credentials.current.key.public, a.credentials.current.key.public
+
+        async def forwarded(key: bytes) -> int:
+            """Of 4 datagrams, which are within the rate of a circuit."""
+            head = Initiation.prefix(1, bytes(8), bytes(1096))
+            raw = Initiation.finish(head + mac1(mac1_key(key), head))
+            datagram = bytes([RELAYED, 0, 0, 0]) + circuit.to_bytes(4, "big") + raw
+            before = there.server.relay.forwarded_bytes
+            for _ in range(4):
+                a.port.send(memoryview(datagram), len(datagram), (SERVER_IP, 4040))
+            await asyncio.sleep(1.0)
+            return (there.server.relay.forwarded_bytes - before) // len(datagram)
+
+        assert await forwarded(of_session) == 4
+        assert await forwarded(published) == 4
+        assert await forwarded(unknown) == 2
+        assert await forwarded(unknown) == 1
 
     play(scenario, 0, tmp_path)
 
