@@ -56,7 +56,7 @@ sim-long: $(DEV) ## a thousand seeds of the hostile simulation (an hour)
 	@$(PY) -m pytest tests/sim --sim-seeds 1000 --timeout=3600 $(PYTEST_ARGS)
 
 bench: $(DEV) ## measure against raw TCP and asyncio TLS in the same run
-	@$(PY) benchmarks/figures.py --json benchmarks/results/latest.json
+	@$(PY) -m covey.bench --table --json benchmarks/results/latest.json
 
 coverage: $(DEV) ## the default tier, with the lines it leaves out
 	@$(PY) -m coverage run -m pytest $(PYTEST_ARGS)

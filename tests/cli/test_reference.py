@@ -13,7 +13,7 @@ PROMISED = [
     *("id", "name", "find", "peers", "handshake", "pending"),
     *("approve", "reject", "trust", "untrust", "introduce", "ping"),
     *("send-message", "inbox", "inbox list", "inbox show", "inbox ack", "inbox clear"),
-    *("events", "config show", "rendezvous", "version"),
+    *("events", "bench", "config show", "rendezvous", "version"),
 ]
 
 

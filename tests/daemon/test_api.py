@@ -15,7 +15,8 @@ import pytest
 from covey.base.config import ConfigFile
 from covey.base.constants import MESSAGE_LIMIT
 from covey.base.errors import CoveyError, LimitError, NotFoundError, UsageError
-from covey.daemon import api, requests
+from covey.base.schema import StreamView
+from covey.daemon import api
 from covey.daemon.api import ROUTES
 from covey.daemon.options import Options, settings
 from tests.daemon.memory import PEER_IDENTITY, PEER_NAME, SAFETY_NUMBER, MemoryNode, MemoryStream
@@ -28,9 +29,9 @@ class FakeService:
         self.stopped = False
         self.chosen = settings(Options(listen="127.0.0.1:1"), ConfigFile(), {})
 
-    def offer_stream(self, stream: MemoryStream) -> requests.StreamView:
+    def offer_stream(self, stream: MemoryStream) -> StreamView:
         self.offered.append(stream)
-        return requests.StreamView("token", "/stream.sock", 30.0)
+        return StreamView("token", "/stream.sock", 30.0)
 
     def stop(self) -> None:
         self.stopped = True

@@ -7,7 +7,7 @@ import socket
 
 import pytest
 
-from tests.e2e.stage import Agent
+from tests.e2e.stage import Agent, accepted
 
 Pair = tuple[Agent, Agent]
 
@@ -38,6 +38,13 @@ def test_token_is_good_once(pair: Pair) -> None:
     with _connected(offer["socket"]) as second:
         second.sendall(offer["token"].encode() + b"\n")
         assert _read_all(second).startswith(b"error bad-token ")
+
+
+def test_bench_moves_bytes_that_the_peer_confirms(pair: Pair) -> None:
+    found = accepted(pair[0], "bench", pair[1].name, "--megabytes", "3")
+    assert found["bytes"] == 3 << 20
+    assert found["gbit_s"] > 0
+    assert 0 < found["rtt_ms_min"] <= found["rtt_ms_p50"] <= found["rtt_ms_max"]
 
 
 def _attached(agent: Agent, peer: str, service: str) -> socket.socket:

@@ -31,6 +31,7 @@ __all__ = [
     "SendView",
     "SettingView",
     "Severity",
+    "StreamView",
     "TrustState",
 ]
 
@@ -254,3 +255,11 @@ class PingView(msgspec.Struct, frozen=True):
     name: str
     rtt_ms: float
     path: PathView
+
+
+class StreamView(msgspec.Struct, frozen=True):
+    """An open stream that waits to be attached: connect to `socket` and send `token` and a newline."""
+
+    token: str
+    socket: str
+    expires_in: float

@@ -12,7 +12,7 @@ from typer.main import get_command
 
 from covey.base.errors import CoveyError, UsageError
 from covey.base.exit_codes import INTERRUPTED
-from covey.cli import config, daemon, events, inbox, introduction, messages, name, node, peers, rendezvous, trust
+from covey.cli import bench, config, daemon, events, inbox, introduction, messages, name, node, peers, rendezvous, trust
 from covey.cli.command import Call, Outcome, OutputGone, group, report_error
 
 __all__ = ["app", "execute"]
@@ -20,7 +20,7 @@ __all__ = ["app", "execute"]
 HELP_ORDER = (
     *("up", "daemon", "status", "id", "name", "find", "peers", "handshake"),
     *("pending", "approve", "reject", "trust", "untrust", "introduce", "ping", "send-message"),
-    *("inbox", "events", "config", "rendezvous", "version"),
+    *("inbox", "events", "bench", "config", "rendezvous", "version"),
 )
 """Commands in the order in which a newcomer needs them."""
 
@@ -52,7 +52,7 @@ def covey(
     return node.version(call)
 
 
-for noun in (daemon, node, name, peers, trust, introduction, messages, inbox, events, config, rendezvous):
+for noun in (daemon, node, name, peers, trust, introduction, messages, inbox, events, bench, config, rendezvous):
     noun.register(app)
 
 

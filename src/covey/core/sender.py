@@ -311,7 +311,7 @@ class Sender:
     def _seal_bulk(
         self, out: memoryview, position: int, path: Path, stream: Stream, offset: int, chunk: int, count: int
     ) -> None:
-        """Hot path: per datagram two header packs, one copy and one AEAD call (benchmarks/figures.py)."""
+        """Hot path: per datagram two header packs, one copy and one AEAD call (`covey.bench`)."""
         session, scratch = self._session, self._scratch
         plain = memoryview(scratch)[: _STREAM_HEAD_SIZE + chunk]
         seal = session.epochs.key.aead.encrypt_into

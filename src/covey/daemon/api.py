@@ -31,6 +31,7 @@ from covey.base.schema import (
     PingView,
     SendView,
     SettingView,
+    StreamView,
 )
 from covey.daemon import openapi, requests
 from covey.daemon.options import Settings
@@ -56,7 +57,7 @@ class Service(Protocol):
     node: Node
     chosen: Settings
 
-    def offer_stream(self, stream: Stream) -> requests.StreamView:
+    def offer_stream(self, stream: Stream) -> StreamView:
         """Keep an open stream until somebody attaches to it on `stream.sock`."""
 
     def stop(self) -> None:
@@ -204,7 +205,7 @@ async def inbox_clear(service: Service, request: requests.ClearRequest) -> Count
     return CountView(await service.node.inbox_clear(all=request.all))
 
 
-async def open_stream(service: Service, request: requests.StreamRequest) -> requests.StreamView:
+async def open_stream(service: Service, request: requests.StreamRequest) -> StreamView:
     return service.offer_stream(await service.node.open(request.peer, request.service))
 
 
@@ -345,7 +346,7 @@ ROUTES: tuple[Route, ...] = (
         "/v1/streams",
         open_stream,
         requests.StreamRequest,
-        requests.StreamView,
+        StreamView,
         "Open a stream to a service.",
     ),
     Route(

@@ -17,12 +17,12 @@ from typing import Any, TypeVar
 from covey.base.errors import CoveyError, StateError
 from covey.base.exit_codes import exit_code
 from covey.base.paths import Home
+from covey.base.schema import StreamView
 from covey.daemon import logs, sockets
 from covey.daemon.http import application
 from covey.daemon.logs import get_logger
 from covey.daemon.options import Options, Settings, parse_options, read_config, settings
 from covey.daemon.ready import Starter
-from covey.daemon.requests import StreamView
 from covey.daemon.server import ApiServer, api_server, serve
 from covey.daemon.streams import StreamOffers, StreamServer
 from covey.node import Node, Stream

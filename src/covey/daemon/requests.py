@@ -37,7 +37,6 @@ __all__ = [
     "SendRequest",
     "StopView",
     "StreamRequest",
-    "StreamView",
     "WaitRequest",
 ]
 
@@ -213,14 +212,6 @@ class StreamRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     peer: PeerText
     service: Annotated[str, Meta(min_length=1, max_length=200)]
-
-
-class StreamView(msgspec.Struct, frozen=True):
-    """An open stream that waits to be attached: connect to `socket` and send `token` and a newline."""
-
-    token: str
-    socket: str
-    expires_in: float
 
 
 class StopView(msgspec.Struct, frozen=True):

@@ -17,9 +17,9 @@ import socket
 from dataclasses import dataclass
 
 from covey.base.errors import CoveyError
+from covey.base.schema import StreamView
 from covey.daemon.logs import get_logger
 from covey.daemon.peercred import is_own_user
-from covey.daemon.requests import StreamView
 from covey.node import Stream
 
 __all__ = ["StreamOffers", "StreamServer"]

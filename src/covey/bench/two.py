@@ -1,116 +1,121 @@
-"""First figures of one path between two processes on loopback, each beside a baseline of the same run.
-
-    python benchmarks/figures.py [--runs 3] [--megabytes 400] [--json FILE] [--profile]
-
-Baselines: raw TCP and asyncio's TLS on the same two cores, measured the same way (asyncio streams, one connection).
-Prints a table and writes a list of {metric, value, unit, raw_tcp_ratio, asyncio_tls_ratio, runs, spread} as JSON.
-`--profile` prints where the sender's time goes during the bulk run. The full benchmark (namespaces, loss, delay, other
-projects' programs) is an issue of its own.
-"""
+"""Two processes on loopback: round trips, bulk, connect; raw TCP, asyncio TLS and Covey measured the same way."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import cProfile
-import datetime
-import ipaddress
-import json
 import multiprocessing
 import os
 import pstats
-import ssl
-import statistics
+import resource
 import sys
-import tempfile
 import time
 from collections.abc import Awaitable, Callable
 from multiprocessing.connection import Connection as Pipe
-from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-
+from covey.bench.rows import Row, row
+from covey.bench.tls import client_context, server_context
 from covey.core.handshake import Target
 from covey.crypto.credentials import Credentials
 from covey.net.real import RealHost
 from covey.node.transport import Stream, Transport
 
-PIECE = 256 * 1024
-ROUND_TRIPS = 3000
-WARM_UP = 300
+__all__ = ["two_process_rows"]
+
+PIECE: Final = 256 * 1024
+"""Bytes that a reader takes at a time."""
+ROUND_TRIPS: Final = 3000
+WARM_UP: Final = 300
+KINDS: Final = ("tcp", "tls", "covey")
 
 Echo = Callable[[bytes], Awaitable[bytes]]
 Bulk = Callable[[bytes], Awaitable[None]]
 
+_UNITS: Final = {
+    "rtt64_one_core_us_p50": "us",
+    "rtt64_one_core_us_p99": "us",
+    "rtt64_two_cores_us_p50": "us",
+    "rtt64_two_cores_us_p99": "us",
+    "connect_ms": "ms",
+    "bulk_gbit_s": "Gbit/s",
+    "cpu_s_per_gb_send": "s/GB",
+    "cpu_s_per_gb_receive": "s/GB",
+    "peak_memory_receiver_mb": "MB",
+}
 
-def main() -> None:
-    arguments = _arguments()
-    cores = sorted(os.sched_getaffinity(0))
-    rows: dict[str, dict[str, list[float]]] = {}
-    for run in range(arguments.runs):
-        for kind in ("tcp", "tls", "covey"):
-            _progress(f"run {run + 1} of {arguments.runs}: {kind}")
-            together = _pair(kind, cores[0], cores[0], arguments, bulk=False)
-            apart = _pair(kind, cores[0], cores[-1], arguments, bulk=True)
+
+def two_process_rows(runs: int, megabytes: int, progress: Callable[[str], None], *, profile: bool = False) -> list[Row]:
+    """`runs` times each kind: both processes on one core, then a core each. Bulk is `megabytes` MiB on one stream.
+
+    Where cores cannot be chosen (macOS), "one core" is what the system makes of it.
+    """
+    cores = _cores()
+    figures: dict[str, dict[str, list[float]]] = {}
+    for run in range(runs):
+        for kind in KINDS:
+            progress(f"run {run + 1} of {runs}: {kind}")
+            together = _pair(kind, cores[0], cores[0], 0, profile=False)
+            apart = _pair(kind, cores[0], cores[-1], megabytes, profile=profile and kind == "covey")
             for name, value in {
-                "rtt64_us_p50": together["rtt_p50"],
-                "rtt64_us_p99": together["rtt_p99"],
+                "rtt64_one_core_us_p50": together["rtt_p50"],
+                "rtt64_one_core_us_p99": together["rtt_p99"],
                 "rtt64_two_cores_us_p50": apart["rtt_p50"],
+                "rtt64_two_cores_us_p99": apart["rtt_p99"],
                 **{key: value for key, value in apart.items() if not key.startswith("rtt")},
             }.items():
-                rows.setdefault(name, {}).setdefault(kind, []).append(value)
-    results = [_result(name, kinds, arguments.runs) for name, kinds in rows.items() if "covey" in kinds]
-    for result in results:
-        print(_line(result))
-    if arguments.json:
-        Path(arguments.json).parent.mkdir(parents=True, exist_ok=True)
-        Path(arguments.json).write_text(json.dumps(results, indent=1) + "\n")
+                figures.setdefault(name, {}).setdefault(kind, []).append(value)
+    return [
+        row(name, unit, kinds["covey"], kinds)
+        for name, unit in _UNITS.items()
+        if "covey" in (kinds := figures.get(name, {}))
+    ]
 
 
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--megabytes", type=int, default=400)
-    parser.add_argument("--json", default="")
-    parser.add_argument("--profile", action="store_true")
-    return parser.parse_args()
+def _cores() -> list[int]:
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [0]
 
 
-def _pair(
-    kind: str, server_core: int, client_core: int, arguments: argparse.Namespace, *, bulk: bool
-) -> dict[str, float]:
-    """Two processes, pinned: what the client measured, and the server's CPU seconds beside it."""
+def _pin(*cores: int) -> None:
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, cores)
+
+
+def _pair(kind: str, server_core: int, client_core: int, megabytes: int, *, profile: bool) -> dict[str, float]:
+    """Two processes, pinned: what the client measured, and the server's figures beside it."""
     here, there = multiprocessing.Pipe()
-    context = multiprocessing.get_context("spawn")
-    server = context.Process(target=_serve, args=(kind, server_core, there))
+    server = multiprocessing.get_context("spawn").Process(target=_serve, args=(kind, server_core, there))
+    before = _cores()
     server.start()
     try:
-        os.sched_setaffinity(0, {client_core})
-        megabytes = arguments.megabytes if bulk else 0
-        measured = asyncio.run(_measure(kind, here, megabytes, arguments.profile and kind == "covey" and bulk))
+        _pin(client_core)
+        measured = asyncio.run(_measure(kind, here, megabytes, profile))
         here.send("stop")
-        return {**measured, **here.recv()} if bulk else measured
+        return measured | here.recv() if megabytes else measured
     finally:
-        os.sched_setaffinity(0, os.sched_getaffinity(os.getppid()))
+        _pin(*before)
         server.join(10)
         server.kill()
+        server.join()
 
 
 # --- the server -----------------------------------------------------------------------------------------------------
 
 
 def _serve(kind: str, core: int, pipe: Pipe) -> None:
-    os.sched_setaffinity(0, {core})
+    _pin(core)
     asyncio.run(_serve_covey(pipe) if kind == "covey" else _serve_tcp(kind, pipe))
 
 
 async def _wait_stop(pipe: Pipe, received: list[float]) -> None:
     """`received`: CPU seconds per GB of each bulk stream that came in."""
-    await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
-    pipe.send({"cpu_s_per_gb_receive": received[-1] if received else 0.0})
+    try:
+        await asyncio.get_running_loop().run_in_executor(None, pipe.recv)
+    except EOFError:  # the client's process was ended
+        return
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    peak_mb = peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
+    pipe.send({"cpu_s_per_gb_receive": received[-1] if received else 0.0, "peak_memory_receiver_mb": peak_mb})
 
 
 async def _serve_tcp(kind: str, pipe: Pipe) -> None:
@@ -129,13 +134,11 @@ async def _serve_tcp(kind: str, pipe: Pipe) -> None:
             writer.write(b"!")
         writer.close()
 
-    with tempfile.TemporaryDirectory() as folder:
-        server = await asyncio.start_server(
-            serve, "127.0.0.1", 0, ssl=_server_tls(folder) if kind == "tls" else None, limit=PIECE
-        )
-        pipe.send(server.sockets[0].getsockname())
-        await _wait_stop(pipe, received)
-        server.close()
+    tls = server_context() if kind == "tls" else None
+    server = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=tls, limit=PIECE)
+    pipe.send(server.sockets[0].getsockname())
+    await _wait_stop(pipe, received)
+    server.close()
 
 
 async def _serve_covey(pipe: Pipe) -> None:
@@ -175,7 +178,7 @@ async def _measure(kind: str, pipe: Pipe, megabytes: int, profile: bool) -> dict
     if kind == "covey":
         return await _measure_covey(pipe, megabytes, profile)
     address = pipe.recv()
-    tls = _client_tls() if kind == "tls" else None
+    tls = client_context() if kind == "tls" else None
 
     async def connect(mode: bytes) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection(*address, ssl=tls, limit=PIECE)
@@ -263,77 +266,3 @@ async def _bulk(send: Bulk, done: Callable[[], Awaitable[None]], megabytes: int)
     seconds, cpu = time.perf_counter() - begun, time.process_time() - cpu
     size = megabytes << 20
     return {"bulk_gbit_s": size * 8 / seconds / 1e9, "cpu_s_per_gb_send": cpu / (size / 1e9)}
-
-
-# --- TLS for the baseline -------------------------------------------------------------------------------------------
-
-
-def _server_tls(folder: str) -> ssl.SSLContext:
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "baseline")])
-    now = datetime.datetime.now(datetime.UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now)
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]), False)
-        .sign(key, hashes.SHA256())
-    )
-    path = Path(folder) / "baseline.pem"
-    path.write_bytes(
-        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        + certificate.public_bytes(serialization.Encoding.PEM)
-    )
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(path)
-    return context
-
-
-def _client_tls() -> ssl.SSLContext:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE  # a baseline for speed on loopback
-    return context
-
-
-# --- results --------------------------------------------------------------------------------------------------------
-
-
-def _result(name: str, kinds: dict[str, list[float]], runs: int) -> dict[str, Any]:
-    values = kinds["covey"]
-    value = statistics.median(values)
-
-    def ratio(kind: str) -> float | None:
-        return round(value / statistics.median(kinds[kind]), 3) if kinds.get(kind) else None
-
-    unit = "Gbit/s" if "gbit" in name else "us" if "_us" in name else "ms" if name.endswith("_ms") else "s/GB"
-    return {
-        "metric": name,
-        "value": round(value, 3),
-        "unit": unit,
-        "raw_tcp_ratio": ratio("tcp"),
-        "asyncio_tls_ratio": ratio("tls"),
-        "runs": runs,
-        "spread": [round(min(values), 3), round(max(values), 3)],
-        "peer": "covey",
-    }
-
-
-def _line(result: dict[str, Any]) -> str:
-    low, high = result["spread"]
-    return (
-        f"{result['metric']:24} {result['value']:10.3f} {result['unit']:7} [{low:.3f} .. {high:.3f}]"
-        f"  x raw TCP {result['raw_tcp_ratio'] or '-':>8}  x asyncio TLS {result['asyncio_tls_ratio'] or '-':>8}"
-    )
-
-
-def _progress(text: str) -> None:
-    print(text, file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    main()

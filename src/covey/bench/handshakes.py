@@ -1,7 +1,5 @@
 """How many handshakes a core can answer (PROTOCOL 37): CPU time of the responder, everything until epoch 1 included.
 
-    python benchmarks/handshakes.py [--handshakes 400] [--runs 5] [--json FILE] [--profile]
-
 A handshake here is message 1 and 2, the initiator's first packet, OFFER and ANSWER of the ratchet (ML-KEM-768 and
 X25519) and the first packet of epoch 1, between two endpoints in this process that hand each other bytes: no socket,
 no loop. What the responder spends is the CPU time of this thread inside its calls.
@@ -16,25 +14,24 @@ both sides     pinned, initiator and responder together
 
 from __future__ import annotations
 
-import argparse
 import cProfile
-import json
 import os
 import pstats
-import statistics
 import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
+from covey.bench.rows import Row, row
 from covey.core.endpoint import Endpoint
 from covey.core.events import ConnectionLive
 from covey.core.handshake import Target
 from covey.core.path import Route
 from covey.crypto.credentials import Credentials
+
+__all__ = ["handshake_rows"]
 
 T = TypeVar("T")
 
@@ -42,7 +39,6 @@ RESPONDER = ("192.0.2.1", 4000)
 INITIATOR = ("192.0.2.2", 4000)
 PEERS = 20
 """Identities that take turns."""
-TARGET_PER_SECOND = 1500
 WALL_US = 1_800_000_000_000_000
 
 
@@ -60,31 +56,19 @@ class Clocks:
         return WALL_US + int(self.now * 1e6)
 
 
-def main() -> int:
-    options = _arguments()
-    rows: dict[str, list[float]] = {}
-    profile = cProfile.Profile() if options.profile else None
-    for _ in range(options.runs):
-        for name, per_second in _run(options.handshakes, profile).items():
-            rows.setdefault(name, []).append(per_second)
-    results = [
-        {
-            "metric": f"handshakes_per_cpu_second_{name}",
-            "value": round(statistics.median(values)),
-            "unit": "1/s",
-            "runs": len(values),
-            "spread": [round(min(values)), round(max(values))],
-        }
-        for name, values in rows.items()
-    ]
-    for row in results:
-        print(f"{row['metric']:48} {row['value']:>7}   {row['spread']}")
-    print(f"target, responder of a pinned peer: {TARGET_PER_SECOND}")
-    if options.json:
-        options.json.write_text(json.dumps(results, indent=1) + "\n")
-    if profile is not None:
-        pstats.Stats(profile, stream=sys.stdout).sort_stats("tottime").print_stats(35)
-    return 0
+def handshake_rows(
+    runs: int, progress: Callable[[str], None], *, handshakes: int = 400, profile: bool = False
+) -> list[Row]:
+    """`runs` times so many handshakes of each kind. `profile` prints where the responder's time goes, and slows it."""
+    figures: dict[str, list[float]] = {}
+    profiler = cProfile.Profile() if profile else None
+    for run in range(runs):
+        progress(f"run {run + 1} of {runs}: handshakes")
+        for name, per_second in _run(handshakes, profiler).items():
+            figures.setdefault(name, []).append(per_second)
+    if profiler is not None:
+        pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(35)
+    return [row(f"handshakes_{name}_per_cpu_s", "1/s", values) for name, values in figures.items()]
 
 
 def _run(handshakes: int, profile: cProfile.Profile | None) -> dict[str, float]:
@@ -164,7 +148,7 @@ def _move(source: Endpoint, target: Endpoint, address: tuple[str, int], clocks: 
         _timed(clocks, not ours, partial(target.receive, clocks.now, view, train.segment, 0, address))
     for endpoint, mine in ((target, not ours), (source, ours)):
         deadline = endpoint.deadline()
-        if deadline is not None and deadline <= clocks.now:
+        if deadline <= clocks.now:
             _timed(clocks, mine, partial(endpoint.expire, clocks.now))
     return sent
 
@@ -183,16 +167,3 @@ def _timed(clocks: Clocks, initiator: bool, call: Callable[[], T]) -> T:
     else:
         clocks.responder += spent
     return result
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="handshakes per CPU-second")
-    parser.add_argument("--handshakes", type=int, default=400, help="of each kind and run (400)")
-    parser.add_argument("--runs", type=int, default=5, help="the median is reported (5)")
-    parser.add_argument("--json", type=Path, help="also write the figures to this file")
-    parser.add_argument("--profile", action="store_true", help="print where the responder's time goes (slows it down)")
-    return parser.parse_args()
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
