@@ -27,6 +27,8 @@ EXIT_CODES: Final[dict[int, str]] = {
     8: "queued but not delivered, with `send-message --require-delivered`",
     9: "storage: a file or database cannot be used",
     10: "a limit was hit: size, count or rate",
+    11: "`doctor`, `store check`: a warning is the worst that was found",
+    12: "`doctor`, `store check`: an error was found",
     INTERRUPTED: "interrupted with Ctrl-C",
     OUTPUT_GONE: "the reader of the output went away",
 }
@@ -35,6 +37,8 @@ _BY_CODE: Final[dict[str, int]] = {
     "not-running": 3,
     "not-delivered": 8,
     "expired": 7,
+    "warnings-found": 11,
+    "errors-found": 12,
 }
 """Error codes that have an exit code of their own."""
 

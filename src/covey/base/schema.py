@@ -13,12 +13,15 @@ import msgspec
 __all__ = [
     "SCHEMA_VERSION",
     "SEVERITIES",
+    "CheckView",
     "CountView",
     "ErrorView",
     "FindingView",
     "IntroductionState",
     "IntroductionView",
     "Items",
+    "KeyView",
+    "KeysView",
     "MessageType",
     "MessageView",
     "NameView",
@@ -235,6 +238,55 @@ class SendView(msgspec.Struct, frozen=True):
     result: SendResult
     reason: str = ""
     elapsed_ms: float = 0.0
+
+
+class KeyView(msgspec.Struct, frozen=True):
+    """A public key, or the commitment to one, as people compare it."""
+
+    fingerprint: str
+    """The beginning of its SHA-256."""
+    since: float | None = None
+    until: float | None = None
+
+
+class KeysView(msgspec.Struct, frozen=True):
+    """`covey key show`. No private byte is in it."""
+
+    identity: str
+    address: str
+    log_sequence: int
+    """Of the last event in the key-event log; 0: it was never rotated."""
+    log_head: str
+    """The digest of that event, 64 hex digits."""
+    revoked: bool
+    root: KeyView
+    root_here: bool
+    """The root key is in the identity file, so that operational keys renew themselves."""
+    next_root: KeyView
+    """The commitment: only the key with this digest can rotate the identity."""
+    operational: KeyView
+    transport: list[KeyView]
+    """Those alive, the newest, which is announced, first."""
+    next_operational: float | None
+    """When it renews itself at the latest; None: it cannot, the root is elsewhere."""
+    next_transport: float | None
+    recovery_file: str
+    recovery_here: bool
+    findings: list[FindingView]
+
+
+class CheckView(msgspec.Struct, frozen=True):
+    """One thing that `covey doctor` looked at."""
+
+    name: str
+    detail: str
+    """What was measured or found, in a few words."""
+    findings: list[FindingView]
+
+    @property
+    def result(self) -> Severity | Literal["ok"]:
+        """`ok`, or the worst of its findings."""
+        return min((each.severity for each in self.findings), key=SEVERITIES.index, default="ok")
 
 
 class SettingView(msgspec.Struct, frozen=True):

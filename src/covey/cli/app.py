@@ -12,15 +12,31 @@ from typer.main import get_command
 
 from covey.base.errors import CoveyError, UsageError
 from covey.base.exit_codes import INTERRUPTED
-from covey.cli import bench, config, daemon, events, inbox, introduction, messages, name, node, peers, rendezvous, trust
+from covey.cli import (
+    bench,
+    config,
+    daemon,
+    doctor,
+    events,
+    inbox,
+    introduction,
+    key,
+    messages,
+    name,
+    node,
+    peers,
+    rendezvous,
+    store,
+    trust,
+)
 from covey.cli.command import Call, Outcome, OutputGone, group, report_error
 
 __all__ = ["app", "execute"]
 
 HELP_ORDER = (
-    *("up", "daemon", "status", "id", "name", "find", "peers", "handshake"),
+    *("up", "daemon", "status", "doctor", "id", "key", "name", "find", "peers", "handshake"),
     *("pending", "approve", "reject", "trust", "untrust", "introduce", "ping", "send-message"),
-    *("inbox", "events", "bench", "config", "rendezvous", "version"),
+    *("inbox", "events", "bench", "config", "store", "rendezvous", "version"),
 )
 """Commands in the order in which a newcomer needs them."""
 
@@ -52,7 +68,12 @@ def covey(
     return node.version(call)
 
 
-for noun in (daemon, node, name, peers, trust, introduction, messages, inbox, events, bench, config, rendezvous):
+NOUNS = (
+    *(daemon, node, doctor, key, name, peers, trust, introduction),
+    *(messages, inbox, events, bench, config, store, rendezvous),
+)
+
+for noun in NOUNS:
     noun.register(app)
 
 

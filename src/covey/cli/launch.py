@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import msgspec
 
@@ -19,8 +19,14 @@ from covey.base.errors import CoveyError
 from covey.base.paths import Home
 from covey.base.schema import ErrorView, NodeView
 from covey.cli.client import STATUS
+from covey.cli.command import Call
 
-__all__ = ["become", "start", "wait_for_exit"]
+__all__ = ["ask", "become", "start", "wait_for_exit"]
+
+ASK_SECONDS = 60.0
+"""A large database takes a while to be looked at."""
+
+T = TypeVar("T")
 
 READY_LIMIT = 64 * 1024
 """The status line is one NodeView or one error; more is not from our daemon."""
@@ -32,6 +38,13 @@ POLL_SECONDS = 0.05
 class _Status(msgspec.Struct):
     ok: bool
     data: NodeView | None = None
+    status: int = 500
+    error: ErrorView | None = None
+
+
+class _Answer(msgspec.Struct):
+    ok: bool
+    data: msgspec.Raw = msgspec.Raw(b"null")
     status: int = 500
     error: ErrorView | None = None
 
@@ -74,8 +87,30 @@ def start(home: Home, options: dict[str, Any], *, timeout: float) -> NodeView:
         _let_go(process)
         return status.data
     process.wait()  # it says so just before it ends; afterwards the profile is free again
-    view = status.error or ErrorView("start-failed", "the daemon did not start", "covey daemon logs")
-    raise STATUS.get(status.status, CoveyError)(view.message, code=view.code, next_step=view.next_step)
+    raise _error(status.status, status.error)
+
+
+def ask(call: Call, what: str, answer: type[T]) -> T:
+    """What `covey.daemon.examine` finds out about a profile, without its daemon. Raises the error it gives."""
+    try:
+        done = subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-P", "-m", "covey.daemon.examine", what, json.dumps({"profile": call.home.profile})],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            timeout=call.timeout if call.timeout is not None else ASK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise errors.TimeoutError(
+            f"looking took longer than {error.timeout:g} s", next_step="try again with a longer --timeout"
+        ) from error
+    try:
+        status = msgspec.json.decode(done.stdout, type=_Answer)
+        if status.ok:
+            return msgspec.json.decode(status.data, type=answer)
+    except msgspec.DecodeError as error:
+        raise CoveyError(f"the examination ended with code {done.returncode}", code="internal") from error
+    raise _error(status.status, status.error)
 
 
 def become(options: dict[str, Any]) -> NoReturn:
@@ -98,6 +133,11 @@ def wait_for_exit(home: Home, pid: int, *, timeout: float) -> bool:
         return bool(ready)
     finally:
         os.close(handle)
+
+
+def _error(status: int, view: ErrorView | None) -> CoveyError:
+    view = view or ErrorView("start-failed", "the daemon did not start", "covey daemon logs")
+    return STATUS.get(status, CoveyError)(view.message, code=view.code, next_step=view.next_step)
 
 
 def _command(options: dict[str, Any]) -> list[str]:

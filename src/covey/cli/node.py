@@ -11,7 +11,7 @@ from covey.base.schema import NodeView
 from covey.cli import render
 from covey.cli.command import Call, Outcome, command
 
-__all__ = ["id_card", "register", "show_status", "status", "version"]
+__all__ = ["id_card", "own_version", "register", "show_status", "status", "version"]
 
 
 def register(app: typer.Typer) -> None:
@@ -38,14 +38,19 @@ def id_card(call: Call) -> Outcome:
 
 def version(call: Call) -> Outcome:
     """Print the version of this command."""
+    number = own_version()
+    return Outcome({"version": number}, partial(render.line, f"covey {number}"))
+
+
+def own_version() -> str:
+    """Of the installed package; `0+unknown` for a tree that was never installed."""
     from importlib.metadata import PackageNotFoundError
     from importlib.metadata import version as installed
 
     try:
-        number = installed("covey")
+        return installed("covey")
     except PackageNotFoundError:
-        number = "0+source"
-    return Outcome({"version": number}, partial(render.line, f"covey {number}"))
+        return "0+unknown"
 
 
 def show_status(view: NodeView) -> None:

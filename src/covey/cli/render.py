@@ -34,6 +34,7 @@ __all__ = [
     "tally",
     "verdict",
     "when",
+    "worst_first",
 ]
 
 _COLOURS = {
@@ -106,6 +107,11 @@ def findings(items: Sequence[FindingView]) -> None:
         print(f"  {word}  {safe(each.what)} ({each.code})")
         if each.hint:
             print(f"  {'':<{width}}  {_paint('do:', '36', sys.stdout)} {safe(each.hint)}")
+
+
+def worst_first(items: Sequence[FindingView]) -> list[FindingView]:
+    """By severity; otherwise as they were."""
+    return sorted(items, key=lambda each: SEVERITIES.index(each.severity))
 
 
 def verdict(word: str, text: str) -> None:

@@ -24,7 +24,7 @@ from typing import Any, Final, NamedTuple
 
 from covey.base.errors import CoveyError, StateError, UnreachableError, UsageError
 
-__all__ = ["Offload", "UdpSocketPort", "bind_failure", "probe_offload", "socket_family"]
+__all__ = ["Offload", "UdpSocketPort", "bind_failure", "granted_buffers", "probe_offload", "socket_family"]
 
 SOL_UDP: Final = 17
 UDP_SEGMENT: Final = 103
@@ -105,6 +105,17 @@ def _refuted(sender: socket.socket, receiver: socket.socket) -> bool:
         return error.errno in (errno.EIO, errno.EINVAL, errno.ENOPROTOOPT)
     ready, _, _ = select.select([receiver], [], [], 0.1)
     return bool(ready) and len(receiver.recv(64)) != 4
+
+
+def granted_buffers() -> tuple[int, int]:
+    """The receive and send buffers, bytes, that this system gives a port of ours."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        _grow(probe, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER)
+        _grow(probe, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
+        # Linux counts its own bookkeeping and tells twice of what was asked for; socket(7).
+        share = 2 if sys.platform.startswith("linux") else 1
+        receive, send = (probe.getsockopt(socket.SOL_SOCKET, which) for which in (socket.SO_RCVBUF, socket.SO_SNDBUF))
+        return receive // share, send // share
 
 
 def socket_family(host: str) -> socket.AddressFamily:

@@ -32,7 +32,7 @@ from covey.node.storage.inbox import GAP_LIMIT
 from covey.node.storage.migrations import MIGRATIONS
 from covey.node.storage.settings import WALL_CLOCK
 
-__all__ = ["CODES", "INVARIANTS", "Invariant", "check_files", "check_identity", "check_store", "in_use"]
+__all__ = ["CODES", "INVARIANTS", "Invariant", "check_files", "check_identity", "check_store", "in_use", "remembered"]
 
 CODES: Final = frozenset(
     {
@@ -168,6 +168,17 @@ def in_use(home: Home) -> int | None:
     lock = Lock(home.lock_file)
     holder = lock.holder()
     return holder if lock.is_held() else None
+
+
+def remembered(home: Home, key: str) -> str:
+    """A setting of the database, "" if it has none or cannot be read now."""
+    mode = "ro" if _log_of(home.database).exists() else "ro&immutable=1"
+    try:
+        with contextlib.closing(sqlite3.connect(f"{home.database.as_uri()}?mode={mode}", uri=True)) as opened:
+            row = opened.execute("SELECT value FROM settings WHERE key = ?", (key,)).fetchone()
+    except sqlite3.Error:
+        return ""
+    return "" if row is None else bytes(row[0]).decode(errors="replace")
 
 
 def check_files(home: Home) -> list[FindingView]:
