@@ -623,3 +623,22 @@ def test_keepalive_keeps_a_silent_session() -> None:
     wire.run(3600)
     assert session_of(a, b) is session
     assert not a.of(ConnectionStalled) + b.of(ConnectionStalled)
+
+
+def test_data_that_finds_no_keys_any_more_says_so() -> None:
+    """After a sleep of both sides: the session is over before the data has left, and nobody else would ask for keys."""
+    for keepalive in (None, 20.0):
+        wire, a, b = connected()
+        connection = a.connection(b)
+        connection.keepalive = keepalive
+        stream = connection.open("s")
+        wire.run(1)
+        wire.now += 3600
+        if keepalive is None:
+            stream.write(b"good morning")
+        else:
+            a.endpoint.expire(wire.now)
+        wire.run(0.001)
+        assert [event.connection for event in a.of(ConnectionStalled)] == [connection]
+        assert connection.session is None
+        assert not stream.closed

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from contextvars import copy_context
 
 import pytest
 
@@ -16,6 +17,7 @@ from covey.testing import (
     SimUnhandled,
     run,
 )
+from covey.testing.loop import OWNER
 
 
 def test_virtual_hours_pass_in_a_moment() -> None:
@@ -318,3 +320,66 @@ def test_closed_loop_takes_no_task() -> None:
     with pytest.raises(SimError):
         loop.create_task(coroutine)
     coroutine.close()
+
+
+def test_frozen_owner_does_nothing_and_goes_on_where_it_was() -> None:
+    async def main() -> list[tuple[float, str]]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        owner, seen = object(), []
+
+        async def machine() -> None:
+            loop.call_later(4.0, lambda: seen.append((loop.time(), "timer")))
+            loop.call_later(4.5, lambda: seen.append((loop.time(), "cancelled"))).cancel()
+            for number in range(3):
+                await asyncio.sleep(1.0)
+                seen.append((loop.time(), f"tick {number}"))
+            await woken
+            loop.call_soon(lambda: seen.append((loop.time(), "woken")))
+            await asyncio.sleep(0)
+
+        woken = loop.create_future()
+        context = copy_context()
+        context.run(OWNER.set, owner)
+        task = loop.create_task(machine(), context=context)
+        await asyncio.sleep(1.5)
+        loop.freeze(owner)
+        await asyncio.sleep(100.0)
+        assert [what for _, what in seen] == ["tick 0"]
+        loop.thaw(owner)
+        await asyncio.sleep(1.7)
+        loop.freeze(owner)
+        woken.set_result(None)
+        await asyncio.sleep(10.0)
+        assert "woken" not in [what for _, what in seen]
+        loop.thaw(owner)
+        await task
+        await asyncio.sleep(2.0)
+        return [(round(at, 6), what) for at, what in seen]
+
+    assert run(main()) == [
+        (1.0, "tick 0"),
+        (102.0, "tick 1"),
+        (103.0, "tick 2"),
+        (113.2, "woken"),
+        (114.0, "timer"),
+    ]
+
+
+def test_freezing_in_the_middle_of_a_round_loses_no_callback() -> None:
+    async def main() -> list[int]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        owner, seen = object(), []
+        context = copy_context()
+        context.run(OWNER.set, owner)
+        loop.call_soon(loop.freeze, owner)
+        for number in range(10):
+            loop.call_soon(seen.append, number, context=context if number % 2 else None)
+        await asyncio.sleep(1.0)
+        assert seen == [0, 2, 4, 6, 8]
+        loop.thaw(owner)
+        await asyncio.sleep(1.0)
+        return seen
+
+    assert run(main()) == [0, 2, 4, 6, 8, 1, 3, 5, 7, 9]

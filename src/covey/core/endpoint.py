@@ -423,7 +423,11 @@ class Endpoint:
                 newest.retire_at = None
                 connection.rebind(newest)
         session.abandon()
-        if connection.session is not None or code in (CloseCode.IDLE, CloseCode.SUPERSEDED):
+        if connection.session is not None:
+            return
+        if code in (CloseCode.IDLE, CloseCode.SUPERSEDED):
+            if connection.keepalive is not None or connection.has_output:
+                connection.wake()  # without keys that says that it is stalled: somebody wants it
             return
         not_verified = code == CloseCode.NOT_VERIFIED
         self._lose(connection, StreamCode.NOT_VERIFIED if not_verified else StreamCode.LOST_STATE, code, reason)

@@ -75,6 +75,8 @@ class SimHost:
         self.full_share = FULL_SHARE
         """Share of sends on this host that meet a full socket out of bad luck."""
         self.crashed = False
+        self.asleep = False
+        """The machine sleeps: what is sent to it is lost. See `World.suspend`."""
         self._loop = network.loop
         self._boot = network.next_boot(ip)
         self._random = Random(f"host/{network.seed}/{ip}/{self._boot}")
@@ -170,6 +172,8 @@ class SimHost:
 
     def inbound(self, source: Endpoint, target: Endpoint, payloads: Sequence[bytes]) -> None:
         """From the network: datagrams for one of our ports. See `network.Receiver`."""
+        if self.asleep:
+            return
         host, number = target
         port = self._ports.get(target) or self._ports.get((_wildcard(host), number))
         if port is not None:

@@ -13,10 +13,12 @@ PYTHONHASHSEED. Sort those.
 from __future__ import annotations
 
 import asyncio
+import heapq
 import threading
 import traceback
 import weakref
 from asyncio import base_events
+from collections import deque
 from collections.abc import Callable, Coroutine
 from contextvars import Context, ContextVar
 from pathlib import PurePath
@@ -126,6 +128,9 @@ class SimLoop(base_events.BaseEventLoop):
     Use `run` unless a test needs the loop itself; then close it.
     """
 
+    _ready: deque[asyncio.Handle]
+    _scheduled: list[asyncio.TimerHandle]
+
     def __init__(self, seed: int = 0, limit_virtual_s: float = float("inf")) -> None:
         super().__init__()
         self.seed = seed
@@ -139,6 +144,8 @@ class SimLoop(base_events.BaseEventLoop):
         self._numbers = 0
         self._tasks: weakref.WeakSet[_SimTask[Any]] = weakref.WeakSet()
         self._at_close: list[Callable[[], None]] = []
+        self._frozen: dict[object, list[tuple[asyncio.Handle, float | None]]] = {}
+        """What waits for each frozen owner: callbacks, and timers with the seconds that are left of them."""
         self._selector = _JumpingSelector(self)
         self.set_exception_handler(lambda _, context: self.unhandled.append(context))
 
@@ -182,6 +189,54 @@ class SimLoop(base_events.BaseEventLoop):
         lost = [task for task in self._tasks if task.done() and getattr(task, "_log_traceback", False)]
         errors = [task.exception() for task in sorted(lost, key=lambda task: task.number)]
         return [error for error in errors if error is not None]
+
+    def freeze(self, owner: object) -> None:
+        """Nothing of this owner runs from now on, as on a machine that sleeps; its timers stand still."""
+        shelf = self._frozen.setdefault(owner, [])
+        for place, handle in enumerate(self._ready):
+            if _owner_of(handle) is owner and not handle.cancelled():
+                shelf.append((handle, None))
+                # The round that we are in counted it: something must stay in its place.
+                self._ready[place] = gap = asyncio.Handle(_nothing, (), self)
+                gap.cancel()
+        for timer in [timer for timer in self._scheduled if _owner_of(timer) is owner]:
+            self._shelve(timer)
+
+    def thaw(self, owner: object) -> None:
+        """It goes on where it was; the clock is later."""
+        for handle, left in self._frozen.pop(owner):
+            if handle.cancelled():
+                continue
+            if left is None:
+                self._ready.append(handle)
+            else:
+                assert isinstance(handle, asyncio.TimerHandle)
+                handle._when = self._now + left  # type: ignore[attr-defined]
+                handle._scheduled = True  # type: ignore[attr-defined]
+                heapq.heappush(self._scheduled, handle)
+
+    def _shelve(self, timer: asyncio.TimerHandle) -> None:
+        self._scheduled.remove(timer)
+        heapq.heapify(self._scheduled)
+        timer._scheduled = False  # type: ignore[attr-defined]
+        self._frozen[_owner_of(timer)].append((timer, timer.when() - self._now))
+
+    def call_soon(
+        self, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.Handle:
+        handle = super().call_soon(callback, *args, context=context)
+        if self._frozen and _owner_of(handle) in self._frozen:
+            self._ready.remove(handle)
+            self._frozen[_owner_of(handle)].append((handle, None))
+        return handle
+
+    def call_at(
+        self, when: float, callback: Callable[[*Ts], object], *args: *Ts, context: Context | None = None
+    ) -> asyncio.TimerHandle:
+        timer = super().call_at(when, callback, *args, context=context)
+        if self._frozen and _owner_of(timer) in self._frozen:
+            self._shelve(timer)
+        return timer
 
     def create_task(  # type: ignore[override]  # typeshed still knows generators as tasks
         self, coro: Coroutine[Any, Any, T], *, name: object = None, context: Any = None, **options: Any
@@ -253,6 +308,15 @@ def run(main: Coroutine[Any, Any, T], *, seed: int = 0, limit_virtual_s: float =
         return result
     finally:
         loop.close()
+
+
+def _owner_of(handle: asyncio.Handle) -> object:
+    """Whose code it calls: see `OWNER`."""
+    return handle._context.get(OWNER)  # type: ignore[attr-defined]
+
+
+def _nothing() -> None:
+    """Of a handle that is only a place."""
 
 
 def _cancel_all(loop: SimLoop) -> None:

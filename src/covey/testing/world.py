@@ -255,6 +255,17 @@ class World:
         for box in self.boxes.values():
             box.inside.heal()
 
+    async def suspend(self, name: str, seconds: float) -> None:
+        """This machine sleeps: nothing of it runs, nothing arrives, timers stand still; its clocks go on."""
+        machine = self.machines[name]
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, SimLoop)
+        loop.freeze(machine)
+        machine.host.asleep = True
+        await asyncio.sleep(seconds)
+        machine.host.asleep = False
+        loop.thaw(machine)
+
     async def crash(self, name: str) -> None:
         await self.machines[name].crash()
 
