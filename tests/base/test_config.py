@@ -4,6 +4,7 @@ import pytest
 
 from covey.base.config import (
     CONFIG_LIMIT,
+    NUMBERS,
     SETTINGS,
     ConfigFile,
     Value,
@@ -41,6 +42,9 @@ def test_config_values_and_their_lines() -> None:
         (b"hostname = 3", "bad-value", "c.toml:1: hostname is a text in quotes, not int"),
         (b"hostname = ''", "bad-value", "c.toml:1: hostname: "),
         (b"listen = 'everywhere'", "bad-value", "c.toml:1: listen: "),
+        (b"keep_read_days = -1", "bad-value", "keep_read_days is a whole number from 0 to 36500"),
+        (b"keep_read_days = true", "bad-value", "keep_read_days is a text in quotes, not bool"),
+        (b"keep_read_messages = '9999999999999999999999'", "bad-value", "a whole number from 0 to 100000"),
         (b"log_level = 'loud'", "bad-value", "c.toml:1: log_level: log_level is one of debug"),
     ],
 )
@@ -71,7 +75,9 @@ def test_empty_config_is_fine() -> None:
 
 def test_every_setting_resolves_from_each_of_its_places() -> None:
     good = {"hostname": "aws", "network": "covey1x", "listen": "127.0.0.1:1", "log_level": "error"}
-    config = parse_config("".join(f"{key} = '{text}'\n" for key, text in good.items()).encode(), "c.toml")
+    good |= {"keep_read_days": "0", "keep_read_messages": "7"}
+    lines = (f"{key} = {text}" if key in NUMBERS else f"{key} = '{text}'" for key, text in good.items())
+    config = parse_config("\n".join(lines).encode(), "c.toml")
     for number, (key, variable, option, default) in enumerate(SETTINGS, 1):
         text = good[key]
         assert resolve({}, {}, ConfigFile(), "c.toml")[key] == Value(default, "default" if default else "remembered")
@@ -83,7 +89,12 @@ def test_every_setting_resolves_from_each_of_its_places() -> None:
 
 @pytest.mark.parametrize(
     ("variable", "code"),
-    [("COVEY_HOSTNAME", "bad-name"), ("COVEY_LISTEN", "bad-listen"), ("COVEY_LOG_LEVEL", "bad-log-level")],
+    [
+        ("COVEY_HOSTNAME", "bad-name"),
+        ("COVEY_LISTEN", "bad-listen"),
+        ("COVEY_LOG_LEVEL", "bad-log-level"),
+        ("COVEY_KEEP_READ_DAYS", "bad-number"),
+    ],
 )
 def test_variable_that_cannot_be_is_refused(variable: str, code: str) -> None:
     with pytest.raises(UsageError) as caught:

@@ -42,9 +42,9 @@ command that needs the daemon and does not find it exits with 3 and says how to 
   message, event or log line itself; it ends with 130.
 - **`PEER`** is a name, an address (`7f3a.91c0.d2e4`), an identity (52 characters) or, for the trust
   commands, a safety number.
-- **Settings**: options before environment (`COVEY_HOSTNAME`, `COVEY_NETWORK`, `COVEY_LISTEN`,
-  `COVEY_LOG_LEVEL`) before `config.toml` (`hostname`, `network`, `listen`, `log_level`) before what the daemon
-  remembers; `covey config show --origin` says which it was. `COVEY_PROFILE` and
+- **Settings**: options before environment (`COVEY_HOSTNAME`, `COVEY_NETWORK`, `COVEY_LISTEN`...) before
+  `config.toml` (`hostname`, `network`, `listen`, `log_level`, `keep_read_days`, `keep_read_messages`) before
+  what the daemon remembers; `covey config show --origin` says which it was. `COVEY_PROFILE` and
   `COVEY_HOME` choose the agent and where its files are; `COVEY_DEBUG=1` lets a defect of the command line
   show its traceback.
 - **Repeating is safe.** A message's id is made by the command; `--id` repeats one. `--lines` derives the ids

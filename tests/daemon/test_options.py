@@ -102,4 +102,6 @@ def test_settings_know_where_each_value_comes_from() -> None:
         "network": ("environment", "COVEY_NETWORK"),
         "listen": ("flag", "--listen"),
         "log_level": ("default", ""),
+        "keep_read_days": ("default", ""),
+        "keep_read_messages": ("default", ""),
     }

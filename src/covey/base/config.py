@@ -18,6 +18,7 @@ from covey.base.types import check_name, endpoint_text, parse_endpoint
 __all__ = [
     "CONFIG_LIMIT",
     "LOG_LEVELS",
+    "NUMBERS",
     "SETTINGS",
     "VARIABLES",
     "ConfigFile",
@@ -55,12 +56,17 @@ SETTINGS: Final = (
     Setting("network", "COVEY_NETWORK", "--network", None),
     Setting("listen", "COVEY_LISTEN", "--listen", "0.0.0.0:0"),
     Setting("log_level", "COVEY_LOG_LEVEL", "", "info"),
+    Setting("keep_read_days", "COVEY_KEEP_READ_DAYS", "", "30"),
+    Setting("keep_read_messages", "COVEY_KEEP_READ_MESSAGES", "", "10000"),
 )
 
 VARIABLES: Final = frozenset(
     {"COVEY_HOME", "COVEY_PROFILE", "COVEY_DEBUG", "COVEY_COMPLETE", *(setting.variable for setting in SETTINGS)}
 )
 """The variables of the environment that mean something to Covey."""
+
+NUMBERS: Final = {"keep_read_days": 36_500, "keep_read_messages": 100_000}
+"""The settings that are whole numbers from 0, with the highest."""
 
 _KEYS: Final = {setting.key: setting for setting in SETTINGS}
 
@@ -105,7 +111,7 @@ def parse_config(raw: bytes, path: str) -> ConfigFile:
     for key, value in found.items():
         problem = _problem(key, value)
         if problem is None:
-            values[key] = value
+            values[key] = str(value)
         else:
             code, what = problem
             findings.append(FindingView(code, "error", f"{path}:{lines[key]}: {what}", f"edit {path}"))
@@ -122,7 +128,7 @@ def bad_config(config: ConfigFile) -> UsageError | None:
 
 
 def check_value(key: str, text: str) -> str:
-    """The value in its usual form. UsageError (`bad-name`, `bad-listen`, `bad-log-level`)."""
+    """The value in its usual form. UsageError (`bad-name`, `bad-listen`, `bad-log-level`, `bad-number`)."""
     if key == "hostname":
         return check_name(text)
     if key == "listen":
@@ -135,6 +141,10 @@ def check_value(key: str, text: str) -> str:
     if key == "log_level" and text not in LOG_LEVELS:
         raise UsageError(
             f"log_level is one of {', '.join(LOG_LEVELS)}", code="bad-log-level", next_step="covey config show"
+        )
+    if key in NUMBERS and not (text.isascii() and text.isdigit() and int(text[:12]) <= NUMBERS[key]):
+        raise UsageError(
+            f"{key} is a whole number from 0 to {NUMBERS[key]}", code="bad-number", next_step="covey config show"
         )
     return text
 
@@ -173,6 +183,8 @@ def _problem(key: str, value: Any) -> tuple[str, str] | None:
         near = get_close_matches(key, _KEYS, 1)
         meant = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(_KEYS)}"
         return "unknown-setting", f"there is no setting {key!r}{meant}"
+    if key in NUMBERS and type(value) is int:
+        value = str(value)
     if not isinstance(value, str):
         return "bad-value", f"{key} is a text in quotes, not {type(value).__name__}"
     try:

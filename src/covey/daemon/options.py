@@ -15,6 +15,7 @@ import msgspec
 
 from covey.base.config import CONFIG_LIMIT, ConfigFile, Value, bad_config, parse_config, resolve
 from covey.base.errors import UsageError
+from covey.node.storage import Retention
 
 __all__ = ["Options", "Settings", "parse_options", "read_config", "settings"]
 
@@ -45,6 +46,7 @@ class Settings(msgspec.Struct, frozen=True):
     network: str | None
     listen: str | None
     log_level: str
+    retention: Retention
     values: dict[str, Value] = {}
     """Each of them with its origin."""
     trust_clock: bool = False
@@ -89,6 +91,10 @@ def settings(options: Options, config: ConfigFile, environment: Mapping[str, str
         network=values["network"].text,
         listen=values["listen"].text if values["listen"].origin != "default" else None,
         log_level=values["log_level"].text or "info",
+        retention=Retention(
+            read_days=int(values["keep_read_days"].text or 0),
+            read_messages=int(values["keep_read_messages"].text or 0),
+        ),
         values=values,
         trust_clock=options.trust_clock,
     )

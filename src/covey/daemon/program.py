@@ -84,6 +84,7 @@ def _real_node(home: Home, chosen: Settings) -> Node:
         listen=chosen.listen,
         home=home,
         trust_clock=chosen.trust_clock,
+        retention=chosen.retention,
     )
 
 

@@ -50,7 +50,7 @@ from covey.node.mail import Mail
 from covey.node.naming import Naming, made_up_name
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.services import MessageService, TrustService
-from covey.node.storage import Applied, Lock, Peer, Store, load_or_create, prepare
+from covey.node.storage import Applied, Lock, Peer, Retention, Store, load_or_create, prepare
 from covey.node.storage.settings import NAME, NETWORK, WALL_CLOCK
 from covey.node.storage.store import MAINTENANCE_SECONDS
 from covey.node.transport import Handler, Transport
@@ -77,7 +77,7 @@ RESERVED_SERVICES: Final = frozenset((trust.SERVICE, messages.SERVICE, rendezvou
 class Files:
     """A profile's files, held by its lock: identity, database, remembered settings."""
 
-    def __init__(self, home: Home, host: Host, *, durable: bool) -> None:
+    def __init__(self, home: Home, host: Host, *, durable: bool, retention: Retention) -> None:
         """Raises StateError (`profile-in-use`) and StorageError; then nothing is left open."""
         prepare(home)
         self.home = home
@@ -85,7 +85,7 @@ class Files:
         self.lock.acquire()
         try:
             self.credentials = load_or_create(home, host.random, host.wall_us())
-            self.store = Store.open(home, host.random, host.wall_us(), durable=durable)
+            self.store = Store.open(home, host.random, host.wall_us(), durable=durable, retention=retention)
         except BaseException:
             self.lock.release()
             raise

@@ -35,7 +35,7 @@ from covey.node.introducer import Window
 from covey.node.mail import encode_body
 from covey.node.naming import made_up_name
 from covey.node.services import SINK, serve_sink
-from covey.node.storage import Peer, locate
+from covey.node.storage import DEFAULT_RETENTION, Peer, Retention, locate
 from covey.node.transport import Handler, Stream
 from covey.wire import trust
 from covey.wire.ticket import Ticket
@@ -62,7 +62,8 @@ class Node:
     `name` and `network` are remembered after the first start. `home` (or `profile`) says where its files are; one
     process per profile. `listen` is `IP:PORT`, by default any address and a free port. Wherever a peer is an argument
     it may be a name, an address, an identity, or eight or more characters of one. `trust_clock` takes this machine's
-    clock as right although an earlier run was certain of a later time (`node.clock`).
+    clock as right although an earlier run was certain of a later time (`node.clock`). `retention` says how
+    long messages that were read are kept.
 
     Every method raises CoveyError (`base.errors`) with a code and the next step; before `start` and after `close`
     that is StateError (`not-running`).
@@ -79,6 +80,7 @@ class Node:
         host: Host | None = None,
         durable: bool = True,
         trust_clock: bool = False,
+        retention: Retention = DEFAULT_RETENTION,
     ) -> None:
         self._wanted_name = check_name(name) if name else None
         self._wanted_ticket = Ticket.parse(network) if network else None
@@ -87,6 +89,7 @@ class Node:
         self._given_host = host
         self._durable = durable
         self._trust_clock = trust_clock
+        self._retention = retention
         self._handlers: dict[str, Handler] = {SINK: serve_sink}
         self._agent: Agent | None = None
         self._own_host: RealHost | None = None
@@ -115,7 +118,7 @@ class Node:
             host = self._own_host = RealHost()
         files: Files | None = None
         try:
-            files = Files(self.home, host, durable=self._durable)
+            files = Files(self.home, host, durable=self._durable, retention=self._retention)
             name, ticket = files.remember(self._wanted_name, self._wanted_ticket)
             self._bus.begin(host.wall_us())
             agent = Agent(

@@ -395,7 +395,7 @@ def test_migrations_make_the_same_schema_as_ever() -> None:
                 connection.execute(statement)
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     connection.close()
-    assert len(MIGRATIONS) == 2
+    assert len(MIGRATIONS) == 3
     assert tables - {"sqlite_sequence"} == {
         "handshakes",
         "inbox",

@@ -4,7 +4,7 @@ import covey.node.storage.inbox as module
 from covey.base.constants import MESSAGE_LIMIT
 from covey.base.errors import NotFoundError, ParseError
 from covey.node.storage.database import Database
-from covey.node.storage.inbox import Inbox, InboxCounts, Incoming, Stored
+from covey.node.storage.inbox import FORGET_LIMIT, Inbox, InboxCounts, Incoming, Stored
 
 ADA, BOB = b"a" * 32, b"b" * 32
 FIRST = (1 << 64) - 1
@@ -314,3 +314,43 @@ def test_inbox_survives_a_restart(database: Database) -> None:
     assert put(Inbox(database), 3) == "duplicate"
     assert put(Inbox(database), 2) == "stored"
     assert bodies(Inbox(database)) == ["m1", "m2", "m3"]
+
+
+def fill_read(database: Database, count: int, age_us: int = 1) -> Inbox:
+    inbox = Inbox(database)
+    arrived = [Incoming(n, 1, mid(n), "text", b"x") for n in range(1, count + 1)]
+    for message in arrived:
+        inbox.store_many(ADA, 1, [message], message.number * age_us)
+    inbox.acknowledge(message.number for message in inbox.listing(limit=count - 2))
+    return inbox
+
+
+def test_forget_read_takes_the_old_ones(database: Database) -> None:
+    inbox = fill_read(database, 10)
+    assert inbox.forget_read(5, 100) == 4
+    assert [message.number for message in inbox.listing()] == [5, 6, 7, 8, 9, 10]
+    assert inbox.forget_read(100, 100) == 4
+    assert [(message.number, message.acknowledged) for message in inbox.listing()] == [(9, False), (10, False)]
+    assert inbox.counts()[:2] == (2, 2)
+
+
+def test_forget_read_takes_what_is_too_many(database: Database) -> None:
+    inbox = fill_read(database, 10)
+    assert inbox.forget_read(0, 3) == 5
+    assert [message.number for message in inbox.listing()] == [6, 7, 8, 9, 10]
+    assert inbox.forget_read(0, 3) == 0
+    assert inbox.forget_read(0, 0) == 3
+
+
+def test_forget_read_never_lets_a_message_come_twice(database: Database) -> None:
+    inbox = fill_read(database, 5)
+    inbox.forget_read(100, 0)
+    again = [Incoming(1, 1, mid(1), "text", b"x")]
+    assert inbox.store_many(ADA, 1, again, 9) == ["duplicate"]
+    assert inbox.store_many(ADA, 2, again, 9) == ["duplicate"]
+
+
+def test_forget_read_does_little_at_a_time(database: Database) -> None:
+    inbox = fill_read(database, FORGET_LIMIT + 10)
+    assert inbox.forget_read(0, 0) == FORGET_LIMIT
+    assert inbox.forget_read(0, 0) == 8

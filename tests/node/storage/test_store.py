@@ -193,6 +193,8 @@ def test_open_migrates_from_every_older_schema(home: Home, reopen: Open) -> None
             for identity in (forked, b"x" * 32):
                 old.execute("INSERT INTO settings VALUES (?, x'31')", (f"forked/{identity_text(identity)}",))
             old.execute("INSERT INTO settings VALUES ('forked/nonsense', x'31')")
+        else:
+            old.execute("UPDATE peers SET forked = 1 WHERE identity = ?", (forked,))
         old.execute("INSERT INTO settings VALUES ('outbox-incarnation', x'0102030405060708')")
         old.execute("INSERT INTO outbox_recipients VALUES (?, 1, 1, 4), (x'', 0, 1, 4)", (ADA,))
         old.execute(

@@ -10,6 +10,7 @@ identity.py    the identity, made once
 database.py    SQLite: transactions, group commit, schema number
 migrations.py  the schema
 settings.py, peers.py, outbox.py, inbox.py    one table group each
+retention.py   how long what was read is kept
 generation.py  restored from a backup?
 store.py       all of it, opened
 """
@@ -21,10 +22,12 @@ from covey.node.storage.inbox import Inbox, InboxCounts, InboxMessage, Incoming,
 from covey.node.storage.outbox import Draft, Outbox, OutboxMessage, Outcome, Queued
 from covey.node.storage.paths import Home, locate, prepare
 from covey.node.storage.peers import Applied, Order, Peer, Peers, find_peer
+from covey.node.storage.retention import DEFAULT_RETENTION, Retention
 from covey.node.storage.settings import Settings
 from covey.node.storage.store import Store
 
 __all__ = [
+    "DEFAULT_RETENTION",
     "Applied",
     "Database",
     "Draft",
@@ -41,6 +44,7 @@ __all__ = [
     "Peer",
     "Peers",
     "Queued",
+    "Retention",
     "Settings",
     "Store",
     "Stored",

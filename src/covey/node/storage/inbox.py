@@ -51,6 +51,10 @@ MESSAGES_LIMIT: Final = 100_000
 BYTES_LIMIT: Final = 1 << 30
 """Bytes of bodies in the inbox. Half of it for one sender. Ours."""
 
+FORGET_LIMIT: Final = 1024
+"""Messages that `forget_read` removes at a time, for either reason. Ours: more than arrive between two calls, in a few
+ms, unless many were read at once."""
+
 EVICTION: Final = 256
 """Acknowledged messages that go at once when there is no room: rarely enough, and few enough, to cost
 nothing."""
@@ -220,6 +224,21 @@ class Inbox:
         back."""
         with self._database.transaction():
             return self._remove("acknowledged = 1" if not everything else "1", ())
+
+    def forget_read(self, received_before_us: int, keep: int) -> int:
+        """Remove acknowledged messages received before that time, and all but the newest `keep`; how many went.
+
+        At most `FORGET_LIMIT` of each at a time. Like `clear`: what was removed never comes back.
+        """
+        read = "SELECT number FROM inbox WHERE acknowledged = 1"
+        with self._database.transaction():
+            return self._remove(
+                f"number IN ({read} AND received_us < ? ORDER BY number LIMIT {FORGET_LIMIT})", (received_before_us,)
+            ) + self._remove(
+                f"number IN ({read} AND number <= ({read} ORDER BY number DESC LIMIT 1 OFFSET ?)"
+                f" ORDER BY number LIMIT {FORGET_LIMIT})",
+                (keep,),
+            )
 
     def counts(self) -> InboxCounts:
         """How full the inbox is. Costs about 10 us per thousand unread messages."""

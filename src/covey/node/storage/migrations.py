@@ -121,4 +121,6 @@ _FORKED: Final = (
     _move_fork_marks,
 )
 
-MIGRATIONS: Final[Migrations] = (_FIRST, _FORKED)
+_RETENTION: Final = ("CREATE INDEX inbox_read ON inbox (number) WHERE acknowledged = 1",)
+
+MIGRATIONS: Final[Migrations] = (_FIRST, _FORKED, _RETENTION)

@@ -16,6 +16,7 @@ from covey.node.storage.inbox import Inbox
 from covey.node.storage.migrations import APPLICATION_ID, MIGRATIONS
 from covey.node.storage.outbox import Outbox
 from covey.node.storage.peers import Peers
+from covey.node.storage.retention import DEFAULT_RETENTION, Retention
 from covey.node.storage.settings import Settings
 
 __all__ = ["Store"]
@@ -29,6 +30,8 @@ GAP_PATIENCE_US: Final = 3600 * 1_000_000
 _BEGUN_AFTER: Final = "begun-after"
 """The setting that holds the name of the damaged database in whose place this one was begun."""
 
+DAY_US: Final = 24 * 3600 * 1_000_000
+
 HANDSHAKE_LIFE_US: Final = 8 * 24 * 3600 * 1_000_000
 """How long a handshake timestamp is kept: a transport key lives 48 h (PROTOCOL 5); the rest is for wrong
 clocks."""
@@ -41,12 +44,15 @@ class Store:
     Make it with `open`, on the thread that will use it or before any other does; hold the profile's lock.
     """
 
-    def __init__(self, database: Database, random: Callable[[int], bytes]) -> None:
+    def __init__(
+        self, database: Database, random: Callable[[int], bytes], retention: Retention = DEFAULT_RETENTION
+    ) -> None:
         self.database = database
         self.settings = Settings(database)
         self.peers = Peers(database)
         self.outbox = Outbox(database, random)
         self.inbox = Inbox(database)
+        self.retention = retention
         self.restored = False
         self.begun_anew = False
         """The database took the place of the one in `damaged`; False: that of one which was restored since."""
@@ -58,7 +64,15 @@ class Store:
         return self._damaged if self._damaged is not None and self._damaged.exists() else None
 
     @classmethod
-    def open(cls, home: Home, random: Callable[[int], bytes], now_us: int, *, durable: bool = True) -> Store:
+    def open(
+        cls,
+        home: Home,
+        random: Callable[[int], bytes],
+        now_us: int,
+        *,
+        durable: bool = True,
+        retention: Retention = DEFAULT_RETENTION,
+    ) -> Store:
         """Open, or make, the database of `home`, whose directories exist (`paths.prepare`).
 
         The generation file is the marker that a database was made. A damaged database is moved aside, and nothing
@@ -85,7 +99,7 @@ class Store:
                 raise _damaged(home, error, random, now_us, disk) from error
             raise
         try:
-            store = cls(database, random)
+            store = cls(database, random, retention)
             store.restored = begin_generation(database, home.generation_file, random, store.outbox.renumber, disk)
             store._remember_damaged(moved_aside(home.database))
         except BaseException:
@@ -110,6 +124,8 @@ class Store:
             self.settings.raise_clock(certain_us)
             self.inbox.release(now_us - GAP_PATIENCE_US)
             self.settings.forget_handshakes(certain_us - HANDSHAKE_LIFE_US)
+            self.inbox.forget_read(certain_us - self.retention.read_days * DAY_US, self.retention.read_messages)
+            self.database.shrink()
             return self.outbox.expire(now_us)
 
     def close(self) -> None:
