@@ -3,6 +3,9 @@
 
 PYTHON      ?= python3
 PYTEST_ARGS ?=
+# A worker per core; PYTEST_ARGS='-n 0' for none, as a debugger needs it.
+WORKERS     := -n auto --maxprocesses 8 --dist loadgroup
+SEEDS       ?= 5000
 PY          := .venv/bin/python
 CORE        := .venv/.core-installed
 DEV         := .venv/.dev-installed
@@ -31,9 +34,9 @@ setup: $(DEV) ## make .venv with Covey, its dependencies and the development too
 demo: $(CORE) ## watch agents meet, trust each other and talk, on this machine
 	@$(PY) scripts/demo.py
 
-test: $(DEV) ## the default tier of tests
+test: $(DEV) ## the default tier of tests, on every core
 	@mkdir -p build
-	@$(PY) -m pytest $(PYTEST_ARGS); status=$$?; echo $$status > build/pytest-status; exit $$status
+	@$(PY) -m pytest $(WORKERS) $(PYTEST_ARGS); status=$$?; echo $$status > build/pytest-status; exit $$status
 
 lint: $(DEV) ## ruff, mypy --strict and the layer contracts
 	@echo '==> ruff check'
@@ -52,8 +55,9 @@ format: $(DEV) ## let ruff fix and format what it can
 kill-test: $(DEV) ## kill daemons in the middle of their work and count what was lost
 	@$(PY) scripts/kill_test.py
 
-sim-long: $(DEV) ## a thousand seeds of the hostile simulation (an hour)
-	@$(PY) -m pytest tests/sim --sim-seeds 1000 --timeout=3600 $(PYTEST_ARGS)
+sim-long: $(DEV) ## SEEDS=5000 seeds of the hostile simulation (an hour on two cores), and a thousand nodes
+	@$(PY) -m pytest $(WORKERS) tests/sim/test_hostile.py --sim-seeds $(SEEDS) --timeout=3600 $(PYTEST_ARGS)
+	@$(PY) -m pytest tests/sim -m slow -s $(PYTEST_ARGS)
 
 bench: $(DEV) ## measure against raw TCP and asyncio TLS in the same run
 	@$(PY) -m covey.bench --table --json benchmarks/results/latest.json

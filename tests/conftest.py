@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Seeds for simulated tests: `sim_seed`, `--sim-seed`, `--sim-seeds`.
@@ -11,3 +12,13 @@ pytest_plugins = ["covey.testing.plugin"]
 # catches a hang. A failure prints the line that replays it.
 settings.register_profile("covey", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("covey")
+
+PROCESSES = ("cli", "daemon", "e2e")
+"""Folders whose tests start real processes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of real processes share one worker: they watch the clock, and should not fight each other for the cores."""
+    for item in items:
+        if item.path.parent.name in PROCESSES:
+            item.add_marker(pytest.mark.xdist_group("processes"))

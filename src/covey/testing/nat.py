@@ -26,6 +26,7 @@ from covey.testing.network import Endpoint, SimNetwork
 __all__ = [
     "ADDRESS_RESTRICTED",
     "FULL_CONE",
+    "PORT_COUNT",
     "PORT_RESTRICTED",
     "SYMMETRIC",
     "SYMMETRIC_SEQUENTIAL",
@@ -37,7 +38,7 @@ __all__ = [
 ]
 
 LAN: Final = Link(latency_s=0.0005)
-"""The line between a host and its box."""
+"""The line between two hosts behind one box. To the box itself it takes no time: the line outside does."""
 
 FIRST_PORT: Final = 1024
 PORT_COUNT: Final = 65_536 - FIRST_PORT
@@ -175,19 +176,9 @@ class Nat:
     def inbound(self, source: Endpoint, target: Endpoint, payloads: Sequence[bytes]) -> None:
         """From outside, to one of the external addresses. See `network.Receiver`."""
         passing = self._passing(payloads)
-        if not passing:
-            return
-        mapping = self._by_external.get(target)
-        if mapping is None or self._ended(mapping.used):
-            self._lose("unmapped", source, target, passing)
-            return
-        permit = source[: self.kind.filtering]
-        if permit and self._ended(mapping.permits.get(permit, float("-inf"))):
-            self._lose("filtered", source, target, passing)
-            return
-        if self.kind.refresh_inbound:
-            mapping.used = mapping.permits[permit] = self.outside.loop.time()
-        self.inside.outbound(source, mapping.inner, passing)
+        inner = self._admit(source, target, passing)
+        if inner is not None:
+            self.inside.deliver(source, inner, passing)
 
     def leave(self, source: Endpoint, target: Endpoint, payloads: Sequence[bytes]) -> None:
         """From inside, to an address that is not inside."""
@@ -201,10 +192,28 @@ class Nat:
         mapping.used = mapping.permits[target[: self.kind.filtering]] = self.outside.loop.time()
         if target[0] not in self.external:
             self.outside.outbound(mapping.external, target, passing)
-        elif self.kind.hairpin:
-            self.inbound(mapping.external, target, passing)
-        else:
+        elif not self.kind.hairpin:
             self._lose("hairpin", source, target, passing)
+        else:
+            inner = self._admit(mapping.external, target, passing)
+            if inner is not None:
+                self.inside.outbound(mapping.external, inner, passing)
+
+    def _admit(self, source: Endpoint, target: Endpoint, passing: Sequence[bytes]) -> Endpoint | None:
+        """Whom inside these are for; None if they may not enter."""
+        if not passing:
+            return None
+        mapping = self._by_external.get(target)
+        if mapping is None or self._ended(mapping.used):
+            self._lose("unmapped", source, target, passing)
+            return None
+        permit = source[: self.kind.filtering]
+        if permit and self._ended(mapping.permits.get(permit, float("-inf"))):
+            self._lose("filtered", source, target, passing)
+            return None
+        if self.kind.refresh_inbound:
+            mapping.used = mapping.permits[permit] = self.outside.loop.time()
+        return mapping.inner
 
     def _passing(self, payloads: Sequence[bytes]) -> Sequence[bytes]:
         if not self.kind.udp:

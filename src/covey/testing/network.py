@@ -54,7 +54,7 @@ class SimNetwork:
         self.trace = trace
         """Records `send`, `lost` (with the reason) and `arrive`, with addresses and sizes."""
         self.gateway: Receiver | None = None
-        """Who takes what is sent to addresses that are not attached here; None: it is lost."""
+        """Who takes what is sent to addresses that are not attached here, at once; None: it is lost."""
         self.names: dict[str, list[str]] = {}
         """What `Host.resolve` knows: host name -> IP addresses."""
         self._default = PERFECT
@@ -121,6 +121,9 @@ class SimNetwork:
         if self._walls and self._cut(source[0], target[0]):
             self._lose("partition", source, target, payloads)
             return
+        if self.gateway is not None and target[0] not in self._receivers:
+            self.gateway.inbound(source, target, payloads)
+            return
         state = self._state(source[0], target[0])
         now = self.loop.time()
         for payload in payloads:
@@ -131,6 +134,18 @@ class SimNetwork:
                 self._number += 1
                 heapq.heappush(self._flight, (time, self._number, source, target, arrived))
         self._set_timer()
+
+    def deliver(self, source: Endpoint, target: Endpoint, payloads: Sequence[bytes]) -> None:
+        """These datagrams arrive now: at the end of a line, or from the gateway, which is on none."""
+        receiver = self._receivers.get(target[0])
+        if self._walls and self._cut(source[0], target[0]):
+            self._lose("partition", source, target, payloads)
+        elif receiver is None:
+            self._lose("nobody", source, target, payloads)
+        else:
+            if self.trace is not None:
+                self._record("arrive", source, target, payloads)
+            receiver.inbound(source, target, payloads)
 
     def next_boot(self, ip: str) -> int:
         """How many hosts this address has had before; for `SimHost`, whose luck depends on it."""
@@ -174,19 +189,8 @@ class SimNetwork:
             payloads = [payload]
             while self._flight and self._flight[0][0] == time and self._flight[0][2:4] == (source, target):
                 payloads.append(heapq.heappop(self._flight)[4])
-            self._deliver(source, target, payloads)
+            self.deliver(source, target, payloads)
         self._set_timer()
-
-    def _deliver(self, source: Endpoint, target: Endpoint, payloads: list[bytes]) -> None:
-        receiver = self._receivers.get(target[0], self.gateway)
-        if self._walls and self._cut(source[0], target[0]):
-            self._lose("partition", source, target, payloads)
-        elif receiver is None:
-            self._lose("nobody", source, target, payloads)
-        else:
-            if self.trace is not None:
-                self._record("arrive", source, target, payloads)
-            receiver.inbound(source, target, payloads)
 
     def _lose(self, reason: str, source: Endpoint, target: Endpoint, payloads: Sequence[bytes]) -> None:
         if self.trace is not None:

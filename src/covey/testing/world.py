@@ -282,9 +282,12 @@ class World:
                 if first != second:
                     await self.patiently(lambda first=first, second=second: self.node(first).handshake(second))  # type: ignore[misc]
         for first in names:
-            await self.until(
-                lambda first=first: sum(peer.trust == "trusted" for peer in self.node(first).peers()) >= len(names) - 1  # type: ignore[misc]
-            )
+            wanted = {self.node(second).identity for second in names if second != first}
+            await self.until(lambda first=first, wanted=wanted: wanted <= self.trusted(first))  # type: ignore[misc]
+
+    def trusted(self, name: str) -> set[str]:
+        """The identities that this node trusts and is trusted by, as far as it knows."""
+        return {peer.identity for peer in self.node(name).peers() if peer.trust == "trusted"}
 
     async def wait(self, seconds: float) -> None:
         """Virtual time passes."""
