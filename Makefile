@@ -12,7 +12,7 @@ DEV         := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format kill-test sim-long bench coverage constraints clean
+.PHONY: help setup demo test lint format kill-test sim-long fuzz bench coverage constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ kill-test: $(DEV) ## kill daemons in the middle of their work and count what was
 sim-long: $(DEV) ## SEEDS=5000 seeds of the hostile simulation (an hour on two cores), and a thousand nodes
 	@$(PY) -m pytest $(WORKERS) tests/sim/test_hostile.py --sim-seeds $(SEEDS) --timeout=3600 $(PYTEST_ARGS)
 	@$(PY) -m pytest tests/sim -m slow -s $(PYTEST_ARGS)
+
+fuzz: $(DEV) ## a million random and a million mutated datagrams against a live session (minutes)
+	@$(PY) -m pytest tests/core/test_fuzz.py -m slow --timeout=3600 $(PYTEST_ARGS)
 
 bench: $(DEV) ## measure against raw TCP and asyncio TLS in the same run
 	@$(PY) -m covey.bench --table --json benchmarks/results/latest.json
