@@ -69,3 +69,23 @@ def test_reset_begins_anew() -> None:
         assert loop.time() - begun == pytest.approx(0.25)
 
     run(scenario())
+
+
+def test_hope_that_deceives_every_time_is_believed_more_slowly() -> None:
+    """A rendezvous may say without end that a peer is there."""
+
+    async def scenario() -> None:
+        loop, retry = asyncio.get_running_loop(), Retry(lambda size: b"\xff" * size)
+        tries = 0
+        while loop.time() < 60.0:
+            retry.hope()
+            await retry.pause()
+            tries += 1
+        assert tries < 25
+        retry.reset()
+        begun = loop.time()
+        retry.hope()
+        await retry.pause()
+        assert loop.time() == begun
+
+    run(scenario())

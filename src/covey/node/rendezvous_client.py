@@ -40,6 +40,8 @@ _PATIENCE_SECONDS: Final = 1.0
 as what makes a path dead (PROTOCOL 29), and far below the keepalive."""
 _PATIENCE_LIMIT: Final = 2.0
 """One that is farther away than this is asked, but the others' answers must do."""
+_HANGS_SECONDS: Final = 10.0
+"""One that has been silent for so long, and is again, may have lost the thread: a session from its beginning."""
 _OBSERVED_SECONDS: Final = 5.0
 """Least time between two changes of what it says our address is: each is told to every peer."""
 _UNASKED_LIMIT: Final = 256
@@ -101,6 +103,8 @@ class RendezvousClient:
         self._connected = asyncio.Event()
         self._tried = asyncio.Event()
         self._leaving = asyncio.Event()
+        self._hangs = asyncio.Event()
+        self._silent_since = 0.0
         self._watched: set[Identity] = set()
         self._said_endpoint: Address | None = None
         self._observing: asyncio.TimerHandle | None = None
@@ -229,7 +233,13 @@ class RendezvousClient:
 
     def _fell_silent(self, stream: Stream, messages: int) -> None:
         """It has said nothing since the request, when there had been so many `messages`."""
-        if stream is self._stream and messages == self._messages and not self.silent:
+        if stream is not self._stream or messages != self._messages:
+            return
+        now = self._transport.host.now()
+        if self.silent and now - self._silent_since >= _HANGS_SECONDS:
+            self._hangs.set()
+        elif not self.silent:
+            self._silent_since = now
             self.silent = True
             self.problem = "it does not answer"
             self._on_change()
@@ -275,11 +285,16 @@ class RendezvousClient:
         connection.keepalive = _KEEPALIVE
         self._stalled.clear()
         self._leaving.clear()
+        self._hangs.clear()
         stream = self._stream = await transport.open(connection, wire.SERVICE)
-        parts = [
-            asyncio.ensure_future(part)
-            for part in (self._read(stream), self._revive(self._target, routes), self._keep_publishing(), self._leave())
-        ]
+        work = (
+            self._read(stream),
+            self._revive(self._target, routes),
+            self._keep_publishing(),
+            self._leave(),
+            self._give_up(),
+        )
+        parts = [asyncio.ensure_future(part) for part in work]
         try:
             done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
             for part in done:
@@ -291,6 +306,10 @@ class RendezvousClient:
             stream.abort()
             if self._leaving.is_set():
                 transport.close_connection(connection)
+
+    async def _give_up(self) -> None:
+        await self._hangs.wait()
+        raise UnreachableError("the rendezvous does not answer", code="no-rendezvous")
 
     async def _routes(self) -> list[Route]:
         transport = self._transport

@@ -15,12 +15,18 @@ LONGEST_WATCHED: Final = 300.0
 """... and while a rendezvous does (it was asked to: WATCH)."""
 
 
+_HOPED_SECOND: Final = 0.02
+_HOPED_LONGEST: Final = 5.0
+"""From the second time on there is a pause in spite of hope, seconds. It doubles: deceit cannot drive us."""
+
+
 class Retry:
-    """`await pause()` between tries; `hope()` ends a running pause; `reset()` after a success."""
+    """`await pause()` between tries; `hope()` cuts a running pause short; `reset()` after a success."""
 
     def __init__(self, random: Callable[[int], bytes]) -> None:
         self._random = random
         self._delay = _FIRST
+        self._hoped = 0.0
         self._hope = asyncio.Event()
 
     def hope(self) -> None:
@@ -28,6 +34,7 @@ class Retry:
 
     def reset(self) -> None:
         self._delay = _FIRST
+        self._hoped = 0.0
         self._hope.clear()
 
     async def pause(self, longest: float = LONGEST) -> None:
@@ -37,6 +44,8 @@ class Retry:
         try:
             async with asyncio.timeout(delay):
                 await self._hope.wait()
+                hoped, self._hoped = self._hoped, min(max(2 * self._hoped, _HOPED_SECOND), _HOPED_LONGEST)
+                await asyncio.sleep(hoped)
         except TimeoutError:
             return
         finally:
