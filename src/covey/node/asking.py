@@ -26,6 +26,9 @@ READ_FROM: Final = 2
 STAGGER_SECONDS: Final = (0.0, 0.05, 0.2)
 """When the first, the second and every further rendezvous is asked, if there are not enough answers by then."""
 
+_ALL_SILENT_SECONDS: Final = 0.25
+"""While all are silent: how often it is looked whether another one is connected by now."""
+
 T = TypeVar("T")
 
 
@@ -53,7 +56,8 @@ async def ask(
     further answers are waited for after the first. Where all are silent or fail it is waited until each has.
     `on_answer` hears of each answer as it comes. A CoveyError of a question counts as no answer.
     """
-    waiting = sorted((each for each in clients if each.connected), key=lambda each: (each.silent, each.rtt))
+    waiting: list[RendezvousClient] = []
+    known: set[RendezvousClient] = set()
     asked: dict[asyncio.Task[T], _Asked] = {}
     answers: Answers[T] = Answers()
     begun = now()
@@ -62,6 +66,11 @@ async def ask(
     try:
         while True:
             at = now()
+            waiting += sorted(
+                (each for each in clients if each.connected and each not in known),
+                key=lambda each: (each.silent, each.rtt),
+            )
+            known.update(waiting)
             patient = [each for each in asked.values() if at < each.patient_until]
             due = begun + STAGGER_SECONDS[min(number, len(STAGGER_SECONDS) - 1)]
             if waiting and (enough is None or not patient or at >= due):
@@ -73,7 +82,7 @@ async def ask(
             if not asked or (answers and not patient) or at >= last:
                 return answers
             wakes = [last] * bool(answers) + [each.patient_until for each in patient] + [due] * bool(waiting)
-            timeout = max(min(wakes) - at, 0.0) if wakes else None
+            timeout = max(min(wakes) - at, 0.0) if wakes else _ALL_SILENT_SECONDS
             done, _ = await asyncio.wait(asked, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 client = asked.pop(task).client

@@ -202,7 +202,7 @@ class Connector:
         (self._watched.add if absent else self._watched.discard)(identity)
         if ways.tried:
             return
-        if not any(client.connected for client in self._clients):
+        if not introductions:
             raise UnreachableError(
                 "no rendezvous answers, and no direct address of the peer is known",
                 code="no-rendezvous",
