@@ -406,6 +406,20 @@ def test_connection_without_keys_ends_after_a_day() -> None:
     check_empty(b)
 
 
+def test_endpoint_is_hurried_by_what_may_be_due_at_once() -> None:
+    """A driver may leave a timer alone that is near, unless it is told."""
+    wire, a, b = pair()
+    a.connect(b)
+    initiation = memoryview(bytearray(65_536))
+    train = a.endpoint.transmit(wire.now, initiation)
+    assert train is not None
+    b.endpoint.deadline()
+    assert not b.endpoint.hurried
+    b.endpoint.receive(wire.now, initiation[: train.size], train.segment, 0, A)
+    assert b.endpoint.hurried
+    assert b.endpoint.deadline() <= wire.now
+
+
 # --- what anybody may send ------------------------------------------------------------------------------------------
 
 

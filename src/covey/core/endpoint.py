@@ -466,6 +466,7 @@ class Endpoint:
         kind = view[head]
         if kind != PACKET:
             machine = self.introduction if kind in INTRODUCTION_KINDS else self.handshakes
+            self.hurried = True
             machine.receive(now, view[head:stop], route)
             return stop
         if stop - head < PACKET_OVERHEAD:
