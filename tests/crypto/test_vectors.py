@@ -27,10 +27,13 @@ from covey.crypto.cookie import cookie_key, mac2, seal_cookie
 from covey.crypto.events import KeyLog, commitment, incept, revoke, rotate
 from covey.crypto.keys import SigningKey, TransportKey
 from covey.crypto.mac import mac1, mac1_key, psk_tag
+from covey.crypto.noise import CipherState, HandshakeState
+from covey.crypto.one_time_code import derive_code_keys, make_code, parse_code
 from covey.crypto.packet import PacketKey
 from covey.crypto.ratchet import accept_answer, chain_0, epoch_keys, make_offer, next_chain
 from covey.crypto.record import Home, Record
 from covey.crypto.safety import safety_number
+from covey.wire.introduction import GREETING_PAYLOAD, Confirmation, Greeting, Proof, Reply, encode_record
 
 FILE = Path(__file__).parent.parent / "vectors" / "covey.json"
 NOW = 1_800_000_000_000_000
@@ -126,6 +129,41 @@ def _cookie() -> dict[str, Any]:
     }
 
 
+def _introduction() -> dict[str, Any]:
+    random = bytes(range(100, 111))
+    code = make_code(random)
+    keys = derive_code_keys(parse_code(code))
+    private = [bytes([number]) * 32 for number in (0x21, 0x22, 0x23, 0x24)]
+    statics, ephemerals = [TransportKey(key) for key in private[:2]], [TransportKey(key) for key in private[2:]]
+    enters, window = (
+        HandshakeState("XXpsk0", side == 0, b"covey introduction 1\0", statics[side], ephemerals[side], None, keys.psk)
+        for side in (0, 1)
+    )
+    prefix = Greeting.prefix(0x31, enters.write_message(GREETING_PAYLOAD))
+    greeting = prefix + mac1(keys.mac1_key, prefix)
+    window.read_message(Greeting.parse(greeting).noise)
+    reply = Reply(0x32, 0x31, window.write_message(encode_record(b"record of the window's side"))).encode()
+    enters.read_message(Reply.parse(reply).noise)
+    proof = Proof(0x32, enters.write_message(encode_record(b"record of the other"))).encode()
+    head = Confirmation.head(0x31)
+    return {
+        "code_random": random.hex(),
+        "code": code,
+        "mac1_key": keys.mac1_key.hex(),
+        "psk": keys.psk.hex(),
+        "enters_static": private[0].hex(),
+        "window_static": private[1].hex(),
+        "enters_ephemeral": private[2].hex(),
+        "window_ephemeral": private[3].hex(),
+        "window_record": b"record of the window's side".hex(),
+        "enters_record": b"record of the other".hex(),
+        "greeting": greeting.hex(),
+        "reply": reply.hex(),
+        "proof": proof.hex(),
+        "confirmation": (head + CipherState(enters.split()[1]).encrypt(head, b"")).hex(),
+    }
+
+
 def compute() -> dict[str, Any]:
     identity, log, root = _identity()
     return {
@@ -134,10 +172,11 @@ def compute() -> dict[str, Any]:
         "signed": _signed(log, root),
         "session": _session(),
         "cookie": _cookie(),
+        "introduction": _introduction(),
     }
 
 
-@pytest.mark.parametrize("part", ["source", "identity", "signed", "session", "cookie"])
+@pytest.mark.parametrize("part", ["source", "identity", "signed", "session", "cookie", "introduction"])
 def test_published_vectors_are_what_we_compute(part: str) -> None:
     assert compute()[part] == json.loads(FILE.read_text())[part]
 

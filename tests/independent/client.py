@@ -97,16 +97,16 @@ class Me:
 
     def __init__(self, now_us: int, seeds: tuple[bytes, ...] = ()) -> None:
         root, following, operational, transport = seeds or [os.urandom(32) for _ in range(4)]
-        root_key, operational_key = map(Ed25519PrivateKey.from_private_bytes, (root, operational))
+        root_key, self.operational = map(Ed25519PrivateKey.from_private_bytes, (root, operational))
         self.transport = X25519PrivateKey.from_private_bytes(transport)
         next_key = public(Ed25519PrivateKey.from_private_bytes(following))
         inception = b"\1" + public(root_key) + digest(b"covey commitment 1\0", next_key)
         self.identity = digest(b"covey identity 1\0", inception)
         self.log = block16(sign(root_key, b"event", inception))
-        body = self.identity + struct.pack(">Q", now_us) + public(operational_key)
+        body = self.identity + struct.pack(">Q", now_us) + public(self.operational)
         self.delegation = sign(root_key, b"delegation", body + struct.pack(">QQ", now_us, now_us + 30 * DAY_US))
         body = self.identity + public(self.transport) + struct.pack(">QQ", now_us, now_us + 2 * DAY_US)
-        self.certificate = sign(operational_key, b"transport", body)
+        self.certificate = sign(self.operational, b"transport", body)
 
     def payload(self, timestamp: int, half: bytes) -> bytes:
         """What both handshake messages say of their sender [4]. Our log has one event: head and identity are one."""
@@ -159,64 +159,81 @@ def check_delegation(delegation: bytes, log: bytes, identity: bytes, now_us: int
 # --- handshake [3, 4] -------------------------------------------------------------------------------------------------
 
 
-class Handshake:
-    """The initiator of Noise_IKpsk2_25519_AESGCM_SHA256, without a psk."""
+class Noise:
+    """What is the same in every pattern: the running hash and chaining key, and the key of the next message."""
 
-    def __init__(self, me: Me, identity: bytes, static: bytes, ephemeral: bytes = b"") -> None:
-        self._me, self.static = me, static
-        self._ephemeral = X25519PrivateKey.from_private_bytes(ephemeral or os.urandom(32))
-        self.hash = self.chain = b"Noise_IKpsk2_25519_AESGCM_SHA256"  # exactly 32 bytes
+    def __init__(self, name: bytes, prologue: bytes) -> None:
+        self.hash = self.chain = name  # both names that Covey uses have exactly 32 bytes
         self._key, self._nonce = b"", 0
-        self._mix_hash(b"covey 1\0" + identity)
-        self._mix_hash(static)
+        self.mix_hash(prologue)
 
-    def _mix_hash(self, data: bytes) -> None:
+    def mix_hash(self, data: bytes) -> None:
         self.hash = digest(self.hash, data)
 
-    def _mix_key(self, ikm: bytes) -> None:
+    def mix_key(self, ikm: bytes) -> None:
         secret = mac(self.chain, ikm)
         self.chain = mac(secret, b"\1")
         self._key, self._nonce = mac(secret, self.chain + b"\2"), 0
 
-    def _mix_dh(self, key: X25519PrivateKey, remote: bytes) -> None:
-        self._mix_key(key.exchange(X25519PublicKey.from_public_bytes(remote)))
-
-    def _seal(self, plain: bytes) -> bytes:
-        sealed = AESGCM(self._key).encrypt(struct.pack(">4xQ", self._nonce), plain, self.hash)
-        self._nonce += 1
-        self._mix_hash(sealed)
-        return sealed
-
-    def message_1(self, payload: bytes) -> bytes:
-        ephemeral = public(self._ephemeral)
-        self._mix_hash(ephemeral)
-        self._mix_key(ephemeral)  # in a psk pattern every ephemeral is mixed into the key, too
-        self._mix_dh(self._ephemeral, self.static)
-        static = self._seal(public(self._me.transport))
-        self._mix_dh(self._me.transport, self.static)
-        return ephemeral + static + self._seal(payload.ljust(1000, b"\0"))
-
-    def message_2(self, message: bytes) -> bytes:
-        """Its payload. InvalidTag if it is not for this handshake, which is then unusable."""
-        ephemeral, sealed = message[:32], message[32:]
-        self._mix_hash(ephemeral)
-        self._mix_key(ephemeral)
-        self._mix_dh(self._ephemeral, ephemeral)
-        self._mix_dh(self._me.transport, ephemeral)
-        secret = mac(self.chain, bytes(32))  # the psk: no psk is 32 zero bytes
+    def mix_psk(self, psk: bytes) -> None:
+        secret = mac(self.chain, psk)
         self.chain = mac(secret, b"\1")
         mixed = mac(secret, self.chain + b"\2")
-        self._mix_hash(mixed)
-        self._key = mac(secret, mixed + b"\3")
-        payload = AESGCM(self._key).decrypt(bytes(12), sealed, self.hash)
-        self._mix_hash(sealed)
-        return payload
+        self.mix_hash(mixed)
+        self._key, self._nonce = mac(secret, mixed + b"\3"), 0
+
+    def mix_ephemeral(self, ephemeral: bytes) -> None:
+        self.mix_hash(ephemeral)
+        self.mix_key(ephemeral)  # as in every pattern with a psk
+
+    def mix_dh(self, key: X25519PrivateKey, remote: bytes) -> None:
+        self.mix_key(key.exchange(X25519PublicKey.from_public_bytes(remote)))
+
+    def seal(self, plain: bytes) -> bytes:
+        sealed = AESGCM(self._key).encrypt(struct.pack(">4xQ", self._nonce), plain, self.hash)
+        self._nonce += 1
+        self.mix_hash(sealed)
+        return sealed
+
+    def open(self, sealed: bytes) -> bytes:
+        """InvalidTag if it is not for this handshake, which is then unusable."""
+        plain = AESGCM(self._key).decrypt(struct.pack(">4xQ", self._nonce), sealed, self.hash)
+        self._nonce += 1
+        self.mix_hash(sealed)
+        return plain
 
     def split(self) -> tuple[bytes, bytes]:
-        """Of epoch 0: ours for sending, then the peer's."""
+        """The initiator's key for sending, then the responder's."""
         secret = mac(self.chain, b"")
         first = mac(secret, b"\1")
         return first, mac(secret, first + b"\2")
+
+
+class Handshake(Noise):
+    """The initiator of Noise_IKpsk2_25519_AESGCM_SHA256, without a psk."""
+
+    def __init__(self, me: Me, identity: bytes, static: bytes, ephemeral: bytes = b"") -> None:
+        super().__init__(b"Noise_IKpsk2_25519_AESGCM_SHA256", b"covey 1\0" + identity)
+        self._me, self.static = me, static
+        self._ephemeral = X25519PrivateKey.from_private_bytes(ephemeral or os.urandom(32))
+        self.mix_hash(static)
+
+    def message_1(self, payload: bytes) -> bytes:
+        ephemeral = public(self._ephemeral)
+        self.mix_ephemeral(ephemeral)
+        self.mix_dh(self._ephemeral, self.static)
+        static = self.seal(public(self._me.transport))
+        self.mix_dh(self._me.transport, self.static)
+        return ephemeral + static + self.seal(payload.ljust(1000, b"\0"))
+
+    def message_2(self, message: bytes) -> bytes:
+        """Its payload."""
+        ephemeral = message[:32]
+        self.mix_ephemeral(ephemeral)
+        self.mix_dh(self._ephemeral, ephemeral)
+        self.mix_dh(self._me.transport, ephemeral)
+        self.mix_psk(bytes(32))
+        return self.open(message[32:])
 
 
 def mac1(known: bytes, datagram: bytes) -> bytes:

@@ -23,11 +23,11 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from covey.base.types import Identity, identity_text, parse_identity
 from scripts.processes import Agent, eventually
-from tests.independent import client
+from tests.independent import client, introduction
 from tests.independent.client import Handshake, Me, Session, service_frame, service_frames
 
 VECTORS = json.loads((Path(__file__).parents[1] / "vectors" / "protocol.json").read_text())
-SOURCE = Path(client.__file__)
+SOURCES = [Path(client.__file__), Path(introduction.__file__)]
 
 
 def raw(text: str) -> bytes:
@@ -42,9 +42,10 @@ def me_of(side: dict[str, str]) -> Me:
 # --- it is independent ------------------------------------------------------------------------------------------------
 
 
-def test_client_imports_the_standard_library_and_cryptography_and_nothing_else() -> None:
+@pytest.mark.parametrize("source", SOURCES, ids=lambda source: source.name)
+def test_sources_import_the_standard_library_cryptography_and_each_other(source: Path) -> None:
     names = set()
-    for node in ast.walk(ast.parse(SOURCE.read_text())):
+    for node in ast.walk(ast.parse(source.read_text())):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
@@ -52,13 +53,14 @@ def test_client_imports_the_standard_library_and_cryptography_and_nothing_else()
             names.add(str(node.module))
         elif isinstance(node, ast.Name):
             assert node.id not in ("__import__", "exec", "eval", "importlib")
-    packages = {name.split(".")[0] for name in names}
+    packages = {name.split(".")[0] for name in names if name != "tests.independent.client"}
     assert packages - sys.stdlib_module_names == {"cryptography"}
 
 
-def test_client_loads_no_module_of_covey() -> None:
+def test_sources_load_no_module_of_covey() -> None:
+    root = SOURCES[0].parents[2]
     loaded = "[name for name in sys.modules if name.split('.')[0] == 'covey']"
-    code = f"import runpy, sys; runpy.run_path({str(SOURCE)!r}); print({loaded})"
+    code = f"import sys; sys.path.insert(0, {str(root)!r}); import tests.independent.introduction; print({loaded})"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
     assert done.stdout == "[]\n"
 
@@ -107,6 +109,20 @@ def test_every_datagram_of_the_vectors_is_written_or_opened() -> None:
     for each, packet in zip(VECTORS["datagrams"][2:], datagrams[2:], strict=True):
         aead = opener[each["from"], each["epoch"]]
         assert aead.decrypt(client.nonce_of(packet), packet[16:], packet[:16]).hex() == each["plain"]
+
+
+def test_every_datagram_of_an_introduction_is_written_or_read() -> None:
+    vector = json.loads((Path(__file__).parents[1] / "vectors" / "covey.json").read_text())["introduction"]
+    keys = introduction.code_keys(introduction.read_code(vector["code"].upper()))
+    assert [key.hex() for key in keys] == [vector["mac1_key"], vector["psk"]]
+    static = X25519PrivateKey.from_private_bytes(raw(vector["enters_static"]))
+    entering = introduction.Entering(static, keys, raw(vector["enters_ephemeral"]), raw(vector["greeting"])[4:8])
+    assert entering.greeting.hex() == vector["greeting"]
+    record, theirs = entering.read_reply(raw(vector["reply"]))
+    assert record.hex() == vector["window_record"]
+    assert theirs == client.public(X25519PrivateKey.from_private_bytes(raw(vector["window_static"])))
+    assert entering.proof(raw(vector["enters_record"])).hex() == vector["proof"]
+    entering.confirmed(raw(vector["confirmation"]))
 
 
 # --- what it refuses --------------------------------------------------------------------------------------------------
@@ -309,3 +325,27 @@ def test_client_answers_a_cookie_of_a_daemon_under_load(daemon: Agent, sock: soc
         session.wait(lambda: session.verified and session.epoch == 1)
         session.close()
     assert client.COOKIE_REPLY in heard
+
+
+def test_client_is_introduced_by_a_code_and_trusted(daemon: Agent, sock: socket.socket) -> None:
+    """All it is given is the code and where to knock. The daemon asks it for trust, and its own request is the yes."""
+    now_us = time.time_ns() // 1000
+    me = Me(now_us)
+    opened = daemon.api.post("/v1/introduction").data
+    identity, static = introduction.enter(sock, me, introduction.record_of(me, "indep", now_us), opened["code"])
+    assert identity == identity_of(daemon)
+    session = Session(me, sock, identity, static)
+    session.wait(lambda: session.verified and session.epoch == 1)
+    asked = offered(session, b"trust")
+    session.wait(lambda: asked.received.ended)
+    assert [kind for kind, _ in service_frames(asked.received.data[6:])] == [1]
+    session.send(asked, service_frame(0x81, b"\2"), last=True)
+    number = struct.pack(">Q", time.time_ns() // 1000)
+    asking = session.open(b"trust", service_frame(1, number + b"\0" + client.block16(b"")), last=True)
+    session.wait(lambda: asking.received.ended)
+    assert service_frames(asking.received.data) == [(0x81, b"\3")]  # trusted: nobody had to approve
+    ended = daemon.api.post("/v1/introduction/wait", wait=10).data
+    assert (ended["state"], ended["peer"]["name"], ended["peer"]["trust"]) == ("introduced", "indep", "trusted")
+    with pytest.raises(TimeoutError):
+        introduction.enter(sock, Me(now_us), b"", opened["code"])
+    session.close()
