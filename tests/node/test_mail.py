@@ -723,7 +723,7 @@ def test_long_life_leaves_nothing_growing(play: Play) -> None:
                 "couriers": len(mail._couriers),
                 "queued": len(mail.queued),
                 "followers": len(mail._followers),
-                "trust waits": len(agent._trust_waits),
+                "trust waits": len(agent._waits._waiting),
                 "tasks": len(transport._tasks),
                 "pings": len(transport._pings),
                 "connections": len(transport._waiting) + len(agent.connector._bringing),

@@ -267,7 +267,8 @@ def test_view_has_what_status_shows(play: Play) -> None:
         assert (view.name, view.identity, view.address) == ("a", a.identity, a.address)
         assert (view.profile, view.pid, view.network) == ("a", os.getpid(), world.ticket)
         assert view.version
-        assert view.started == world.machines["a"].host.wall_us() / 1e6 - asyncio.get_running_loop().time()
+        begun = world.machines["a"].host.wall_us() / 1e6 - asyncio.get_running_loop().time()
+        assert view.started == pytest.approx(begun, abs=1e-3)
         assert [host.rpartition(":")[0] for host in view.listen] == ["10.0.2.2"]
         assert (view.peers_trusted, view.peers_pending) == (1, 1)
         assert (view.inbox_unread, view.outbox_queued) == (2, 1)

@@ -59,12 +59,12 @@ def test_handshake_that_waits_in_vain_leaves_nothing_behind(play: Play) -> None:
         a, b = await network(world, "a", "b")
         for _ in range(5):
             assert (await a.handshake("b", wait=0.5)).trust == "requested"
-        assert a._running._trust_waits == {}
+        assert a._running._waits._waiting == {}
         await b.approve("a")
         await world.until(lambda: trust(a, "b") == "trusted")
         for _ in range(5):
             assert (await a.handshake("b", wait=0.5)).trust == "trusted"
-        assert a._running._trust_waits == {}
+        assert a._running._waits._waiting == {}
 
     play(scenario)
 

@@ -17,7 +17,7 @@ def opened(frame: bytes) -> tuple[int, bytes]:
 
 @given(
     st.sampled_from(sorted(ACTIONS)),
-    st.integers(0, 2**64 - 1),
+    st.integers(0, trust.NUMBER_LIMIT),
     st.text(alphabet=st.characters(max_codepoint=127), max_size=63),
     st.text(max_size=trust.REASON_LIMIT),
 )
@@ -60,6 +60,13 @@ def test_malformed_action_is_refused(kind: int, body: bytes) -> None:
         TrustAction.parse(kind, bytes(8) + body)
     with pytest.raises(ParseError):
         TrustLetter.parse(bytes([kind]) + body + bytes(8))
+
+
+def test_impossible_number_is_refused() -> None:
+    with pytest.raises(ParseError):
+        TrustAction.parse(1, b"\x80" + bytes(7) + bytes(3))
+    with pytest.raises(ParseError):
+        TrustLetter.parse(b"\1" + bytes(3) + b"\x80" + bytes(7))
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,11 @@ class Home:
         return self.recovery_dir / "next-root-key"
 
     @property
+    def mailbox_file(self) -> Path:
+        """The private halves of the mailbox keys."""
+        return self.state_dir / "mailbox-keys"
+
+    @property
     def database(self) -> Path:
         return self.state_dir / "covey.db"
 

@@ -35,6 +35,7 @@ __all__ = [
     "SettingView",
     "Severity",
     "StreamView",
+    "Told",
     "TrustState",
 ]
 
@@ -44,6 +45,10 @@ TrustState = Literal["unknown", "requested", "pending", "trusted", "rejected"]
 """`requested`: we asked and wait. `pending`: they asked, we have not answered. `rejected`: they said no to us."""
 
 MessageType = Literal["text", "json", "binary"]
+
+Told = Literal["", "queued", "sealed", "delivered"]
+"""`delivered`: the peer has it on disk and said so. `sealed`: it waits at a rendezvous for a peer that is away, closed
+to all others. `queued`: it is on our disk and will be brought. "" for nothing said."""
 
 SendResult = Literal["delivered", "queued", "expired", "refused", "cancelled"]
 """`delivered`: the recipient has it on disk and said so. `queued`: it is on our disk and will be retried."""
@@ -130,6 +135,14 @@ class PeerView(msgspec.Struct, frozen=True):
     witnesses: int = 0
     """How many rendezvous answered for the name at first contact; 1 means only the safety number protects it."""
     warning: str = ""
+    told: Told = ""
+    """Where our last word about trust is."""
+    told_at: list[str] = []
+    """If `sealed`: the rendezvous at which it waits ..."""
+    told_until: float | None = None
+    """... and until when; it is sealed again before that, as long as the peer takes letters."""
+    told_problem: str = ""
+    """If `queued`: what stood in the way."""
 
 
 class IntroductionView(msgspec.Struct, frozen=True):

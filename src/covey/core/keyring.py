@@ -83,6 +83,16 @@ class Keyring:
         holds = delegation.head == log.head and (log.sequence, delegation.counter) >= newest
         return "holds" if holds else "superseded"
 
+    def admit_delegation(self, log: KeyLog, delegation: Delegation) -> None:
+        """A statement outside of a handshake was made under this delegation, and verified under `log`.
+
+        VerifyError (`older-delegation`) if a newer one is known; else no lower one is accepted any more.
+        """
+        rank = (log.sequence, delegation.counter)
+        if rank < self._ranks.get(log.identity, _NONE):
+            raise VerifyError("a newer delegation replaced this one", code="older-delegation")
+        self.saw_delegation(log.identity, *rank)
+
     def check(self, payload: HandshakePayload, static: bytes, now_us: int) -> bool:
         """Checks a peer's claims against the key it proved to hold. True if they are fully verified.
 
@@ -125,9 +135,6 @@ class Keyring:
             certificate.check_life(now_us)
         else:
             verify_chain(log, delegation, certificate, now_us)
-        rank = (log.sequence, delegation.counter)
-        if rank < self._ranks.get(log.identity, _NONE):
-            raise VerifyError("a newer delegation replaced this one", code="older-delegation")
-        self.saw_delegation(log.identity, *rank)
+        self.admit_delegation(log, delegation)
         if log.identity in self._logs:
             self._chains[log.identity] = _Chain(log.head, delegation, certificate)

@@ -44,9 +44,11 @@ from covey.node.clock import Clock
 from covey.node.committer import Committer
 from covey.node.connector import Connector
 from covey.node.contradictions import Contradiction, Contradictions
+from covey.node.deposits import Deposits
 from covey.node.directory import Directory
 from covey.node.introducer import Introducer
 from covey.node.mail import Mail
+from covey.node.mailbox import Mailbox
 from covey.node.naming import Naming, made_up_name
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.services import MessageService, TrustService
@@ -54,6 +56,7 @@ from covey.node.storage import Applied, Lock, Peer, Retention, Store, load_or_cr
 from covey.node.storage.settings import NAME, NETWORK, WALL_CLOCK
 from covey.node.storage.store import MAINTENANCE_SECONDS
 from covey.node.transport import Handler, Transport
+from covey.node.waits import Waits
 from covey.wire import messages, rendezvous, trust
 from covey.wire.ticket import Ticket
 
@@ -139,7 +142,7 @@ class Agent:
         if trust_clock:
             store.settings.set(WALL_CLOCK, self.clock.certain_us)
         store.maintain(self.now_us(), self.clock.certain_us)  # what expired while we were down is not sent now
-        self._trust_waits: dict[Identity, list[asyncio.Future[None]]] = {}
+        self._waits = Waits()
         credentials = renew(files.credentials, files.home, host, self.now_us())
         self.committer = Committer(host, store.database)
         self.transport = Transport(host, credentials, allow=self._allow, on_event=self._on_event, wall=self.now_us)
@@ -153,6 +156,7 @@ class Agent:
                 signed=self.announcement.signed,
                 on_present=self._on_present,
                 on_change=self._on_rendezvous_change,
+                on_mail=self._on_mail,
                 on_draining=self._on_draining,
             )
             for entry in (ticket.entries if ticket else ())
@@ -180,16 +184,33 @@ class Agent:
             on_met=lambda identity: self.publish(PeerIntroduced(), identity),
             on_failed=lambda reason: self.bus.publish(IntroductionFailed(reason=reason), self.host.wall_us() / 1e6),
         )
+        self.deposits = Deposits(
+            self.transport.endpoint,
+            self.book,
+            self.clients,
+            self.committer,
+            store,
+            random=host.random,
+            now_us=self.now_us,
+            own_name=lambda: self.name,
+        )
         self.mail = Mail(
             own_name=lambda: self.name,
             transport=self.transport,
             book=self.book,
             connector=self.connector,
+            deposits=self.deposits,
             committer=self.committer,
             store=store,
             now_us=self.now_us,
             publish=self.publish,
+            on_told=self._waits.look,
         )
+        self._trust_service = TrustService(self.transport, self.book, self.directory, self.is_forked)
+        self.mailbox = Mailbox(
+            host, files.home, self.transport.endpoint, self.directory, self._trust_service, self.now_us
+        )
+        self.announcement.mailbox_key_id = self.mailbox.key_id
         self._bind(listen)  # last: from here on there is something to close
 
     @property
@@ -204,13 +225,12 @@ class Agent:
         """Begins to serve and to meet others."""
         for service, handler in handlers.items():
             self.transport.serve(service, handler)
-        self.transport.serve(
-            trust.SERVICE, TrustService(self.transport, self.book, self.directory, self.is_forked).serve
-        )
+        self.transport.serve(trust.SERVICE, self._trust_service.serve)
         self.transport.serve(messages.SERVICE, MessageService(self.mail).serve)
         self.announcement.keep_fresh()
         for client in self.clients:
             self.transport.spawn(client.run(), "rendezvous client")
+            self.transport.spawn(self.mailbox.attend(client), "mailbox")
         self.transport.spawn(self._maintain(), "maintain")
         self.transport.spawn(self._compare_heads(), "compare log heads")
         self.mail.start()
@@ -243,18 +263,25 @@ class Agent:
 
     async def await_trust(self, identity: Identity, seconds: float) -> None:
         """Until the peer has answered our request, at most this long."""
-        peer = self.book.get(identity)
-        if peer is None or peer.trust != "requested":
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        waiting = self._trust_waits.setdefault(identity, [])
-        waiting.append(future)
-        try:
-            await asyncio.wait((future,), timeout=seconds)
-        finally:
-            waiting.remove(future)
-            if not waiting and self._trust_waits.get(identity) is waiting:
-                del self._trust_waits[identity]
+
+        def answered() -> bool:
+            peer = self.book.get(identity)
+            return peer is None or peer.trust != "requested"
+
+        await self._waits.until(identity, answered, seconds)
+
+    async def await_told(self, identity: Identity, seconds: float) -> None:
+        """Until it is known where our last word to this peer is: there, at a custodian, or only here."""
+        known = self.book.get(identity)
+        number = known.action_number if known is not None else 0
+
+        def decided() -> bool:
+            peer = self.book.get(identity)
+            if peer is None or peer.action is None or peer.action_number != number:
+                return True
+            return self.deposits.of(peer) is not None or self.mail.tried(identity, number)
+
+        await self._waits.until(identity, decided, seconds)
 
     # --- what happens ----------------------------------------------------------------------------------------------
 
@@ -387,14 +414,15 @@ class Agent:
             self.transport.wake()
         if applied.changed:
             self.publish(TrustChanged(state=peer.trust, reason=peer.reason), peer.identity)
-            if peer.trust != "requested":
-                for future in self._trust_waits.pop(peer.identity, []):
-                    if not future.done():
-                        future.set_result(None)
+            self._waits.look(peer.identity)
             if not trusted:
                 self._cut(peer)
+        if peer.action is None:
+            self._background(lambda: self.deposits.settled(peer.identity))
         if applied.decision.action is not None or trusted:
-            self.mail.courier(peer.identity).wake()
+            courier = self.mail.courier(peer.identity)
+            courier.wake()
+            courier.hope()
 
     def _cut(self, peer: Peer) -> None:
         """Trust is gone: streams end, and what is queued is refused."""
@@ -413,12 +441,16 @@ class Agent:
             if self.announcement.settle_homes(self.clients):
                 for client in self.clients:
                     client.publish_soon()
+            self.mailbox.on_change()
             before, self._reached = self._reached, sum(client.connected for client in self.clients)
             if self._reached > before:
                 self.mail.hope()
                 for connection in self.transport.endpoint.connections.values():
                     self.connector.keep_reserve(connection)
             self.bus.publish(RendezvousChanged(), self.host.wall_us() / 1e6)
+
+    def _on_mail(self, rendezvous: Identity) -> None:
+        self.mailbox.on_mail(rendezvous)
 
     async def _on_draining(self, client: RendezvousClient) -> bool:
         """A rendezvous is about to stop: what it relays for us goes another way first."""
@@ -502,6 +534,8 @@ class Agent:
         after = await self.host.blocking(lambda: renew(before, self.files.home, self.host, now_us))
         if after is not before:
             self.transport.endpoint.adopt(self.host.now(), after)
+        if await self.mailbox.renew() or after is not before:
+            self.announcement.mailbox_key_id = self.mailbox.key_id
             for client in self.clients:
                 client.publish_soon()
 

@@ -8,7 +8,7 @@ from typing import Final
 from covey.base.paths import Home
 from covey.crypto.certificates import CLOCK_SKEW_US
 from covey.crypto.credentials import Credentials
-from covey.crypto.record import RECORD_LIFE_US, Record
+from covey.crypto.record import NO_MAILBOX, RECORD_LIFE_US, Record
 from covey.crypto.record import Home as RecordHome
 from covey.crypto.renewal import renewed
 from covey.net.host import Host
@@ -36,6 +36,8 @@ class Announcement:
         """What this agent calls itself."""
         self.homes = [entry.identity for entry in (ticket.entries[:_HOMES] if ticket else ())]
         """Rendezvous that the record names as those to ask for us, at most two."""
+        self.mailbox_key_id = NO_MAILBOX
+        """Of the key that letters may be sealed to."""
         self._now_us = now_us
         self._sequence = 0
 
@@ -57,6 +59,7 @@ class Announcement:
             expires_us=min(now_us + RECORD_LIFE_US, certificate.until_us),
             homes=map(RecordHome, self.homes),
             name=self.name,
+            mailbox_key_digest=self.mailbox_key_id,
         )
         self._transport.endpoint.record = record.raw
         return Signed(record.raw, credentials.log.raw)

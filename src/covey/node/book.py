@@ -27,6 +27,7 @@ class PeerBook:
         self, store: Store, committer: Committer, now_us: Callable[[], int], on_trust: Callable[[Applied], None]
     ) -> None:
         self._peers = store.peers
+        self._letters = store.letters
         self._committer = committer
         self._now_us = now_us
         self._on_trust = on_trust
@@ -79,13 +80,48 @@ class PeerBook:
         applied = await self._change(
             identity, lambda: self._peers.apply(identity, event, now_us=self._now_us(), reason=reason)
         )
+        return self._enact(applied)
+
+    async def hear(self, identity: Identity, event: TrustEvent, reason: str, number: int) -> Applied:
+        """As `apply`, for an action that a peer said itself, just now: later than all that still waits somewhere."""
+
+        def hear() -> Applied:
+            self._letters.hear(identity, number, self._now_us())
+            return self._peers.apply(identity, event, now_us=self._now_us(), reason=reason)
+
+        return self._enact(await self._change(identity, hear))
+
+    async def hear_letter(self, identity: Identity, event: TrustEvent, reason: str, number: int, heard: int) -> bool:
+        """As `apply`, for an action from a sealed letter that says that its sender `heard` ours up to this number.
+
+        False: the peer's later words, or these, have been heard before.
+        """
+
+        def hear() -> Applied | None:
+            if number <= self._letters.heard(identity):
+                return None
+            self._letters.hear(identity, number, self._now_us())
+            self._peers.confirm_actions(identity, heard)
+            return self._peers.apply(identity, event, now_us=self._now_us(), reason=reason)
+
+        applied = await self._change(identity, hear)
+        if applied is None:
+            return False
+        self._enact(applied)
+        return True
+
+    async def heard(self, identity: Identity) -> int:
+        """The highest number of an action that we have of this peer; 0 for none."""
+        return await self._committer.run(lambda: self._letters.heard(identity))
+
+    async def confirm_action(self, identity: Identity, number: int) -> bool:
+        return await self._change(identity, lambda: self._peers.confirm_action(identity, number))
+
+    def _enact(self, applied: Applied) -> Applied:
         for dropped in applied.dropped:
             self._known.pop(dropped, None)
         self._on_trust(applied)
         return applied
-
-    async def confirm_action(self, identity: Identity, number: int) -> bool:
-        return await self._change(identity, lambda: self._peers.confirm_action(identity, number))
 
     async def _change(self, identity: Identity, job: Callable[[], T]) -> T:
         is_new = identity not in self._known

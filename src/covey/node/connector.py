@@ -129,6 +129,7 @@ class Connector:
         await ask(clients, lambda client: client.introduce(identity), now=self._transport.host.now, on_answer=offer)
 
     async def close(self) -> None:
+        """Gives up what is under way; nothing new is begun."""
         self._closed = True
         tasks = list(self._bringing.values())
         for task in tasks:

@@ -44,6 +44,11 @@ class Courier:
         self._delivery: _Delivery | None = None
         self.problem: CoveyError | None = None
         """Why the last try failed; None after a success."""
+        self.undeposited: CoveyError | None = None
+        """Why the action of an absent peer waits nowhere but here; None if it does, or never had to."""
+        self._trying = 0
+        self.tried = 0
+        """The number of the last action that could not be brought when we tried."""
 
     def wake(self) -> None:
         self._work.set()
@@ -63,6 +68,8 @@ class Courier:
                 self.problem = None
             except CoveyError as error:
                 self.problem = error
+                self.tried = self._trying
+                self._mail.on_told(self._identity)
                 self._work.set()
                 await self._retry.pause(patience(error))
 
@@ -73,7 +80,8 @@ class Courier:
             if peer.trust != "trusted":
                 await mail.refuse_all(self._identity)  # again: the program may have died when trust was taken back
             if peer.action is not None:
-                await self._tell(await mail.connector.connect(self._identity), peer)
+                self._trying = peer.action_number
+                await self._tell(await self._reach(), peer)
             elif peer.trust == "trusted":
                 queued = await mail.committer.run(lambda: mail.outbox.counts(self._identity).messages)
                 if not queued:
@@ -88,6 +96,21 @@ class Courier:
                     self._delivery = None
             else:
                 return
+
+    async def _reach(self) -> Connection:
+        """For a trust action. While the peer is away it waits, sealed, where the peer will look first."""
+        mail = self._mail
+        try:
+            return await mail.connector.connect(self._identity)
+        except UnreachableError:
+            peer = mail.book.get(self._identity)
+            if peer is not None and peer.action is not None:
+                try:
+                    await mail.deposits.deposit(peer)
+                    self.undeposited = None
+                except CoveyError as error:
+                    self.undeposited = error
+            raise
 
     async def _tell(self, connection: Connection, peer: Peer) -> None:
         """One trust action, until its receipt is here."""
@@ -111,7 +134,9 @@ class Courier:
             raise UnreachableError("the peer gave no receipt", code="no-receipt") from None
         finally:
             stream.abort()
-        await mail.book.confirm_action(self._identity, peer.action_number)
+        if await mail.book.confirm_action(self._identity, peer.action_number):
+            await mail.deposits.settled(self._identity)
+        mail.on_told(self._identity)
         told = mail.book.get(self._identity)
         if told is None or told.trust == "unknown":
             # It knows that we said no: with the connection go the windows and addresses that only a trusted peer gets.

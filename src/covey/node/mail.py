@@ -19,6 +19,7 @@ from covey.node.book import PeerBook
 from covey.node.committer import Committer
 from covey.node.connector import Connector
 from covey.node.courier import Courier
+from covey.node.deposits import Deposits
 from covey.node.storage import Draft, InboxMessage, Peer, Store
 from covey.node.storage.outbox import ID_SIZE
 from covey.node.transport import Transport
@@ -62,19 +63,24 @@ class Mail:
         transport: Transport,
         book: PeerBook,
         connector: Connector,
+        deposits: Deposits,
         committer: Committer,
         store: Store,
         now_us: Any,
         publish: Publish,
+        on_told: Callable[[Identity], None],
     ) -> None:
+        """`on_told(identity)`: there is news about what this peer has to be told."""
         self.own_name = own_name
         self.transport = transport
         self.book = book
         self.connector = connector
+        self.deposits = deposits
         self.committer = committer
         self.outbox = store.outbox
         self.inbox = store.inbox
         self.now_us = now_us
+        self.on_told = on_told
         self._store = store
         self._publish = publish
         self._couriers: dict[Identity, tuple[Courier, asyncio.Task[None]]] = {}
@@ -180,6 +186,17 @@ class Mail:
             courier = Courier(self, identity)
             self._couriers[identity] = courier, self.transport.spawn(courier.run(), "courier")
         return courier
+
+    def tried(self, identity: Identity, number: int) -> bool:
+        """We have tried to bring this peer the action with this number, and failed."""
+        courier, _ = self._couriers.get(identity, (None, None))
+        return courier is not None and courier.tried >= number
+
+    def problem(self, identity: Identity) -> str:
+        """Why what waits for this peer waits, "" if there is no reason yet."""
+        courier, _ = self._couriers.get(identity, (None, None))
+        error = (courier.undeposited or courier.problem) if courier is not None else None
+        return error.message if error is not None else ""
 
     def hope(self, identity: Identity | None = None) -> None:
         """This peer (or anybody) may be reachable again."""

@@ -42,6 +42,8 @@ from covey.wire.ticket import Ticket
 
 __all__ = ["Node"]
 
+_TOLD_SECONDS: Final = 3.0
+"""How long an answer about trust waits for the truth about where our word is."""
 _ANY_ADDRESS: Final = ("0.0.0.0", 0)  # noqa: S104 - an agent must be reachable on every interface to meet others
 
 _CROSSING_SECONDS: Final = 5.0
@@ -266,7 +268,8 @@ class Node:
     async def handshake(self, peer: str, reason: str = "", wait: float = 0) -> PeerView:
         """Asks a peer for trust; if it asked us before, this is our yes. Waits up to `wait` seconds for its answer.
 
-        The request is on our disk when this returns, and is brought to the peer whenever it can be reached.
+        The request is on our disk when this returns, and is brought to the peer whenever it can be reached. `told` of
+        the result says where it is by then: with the peer, sealed at its rendezvous while it is away, or only here.
         """
         agent = self._running
         if len(reason) > trust.REASON_LIMIT:
@@ -275,6 +278,7 @@ class Node:
         if found.trust != "trusted":
             agent.refuse_fork(found.identity)
             await agent.book.apply(found.identity, "local-request", reason)
+        await agent.await_told(found.identity, _TOLD_SECONDS)
         if wait > 0:
             await agent.await_trust(found.identity, wait)
         return self._peer_view(agent.book.get(found.identity) or found)
@@ -367,7 +371,10 @@ class Node:
         found = await self._known(peer)
         if event == "local-approve":
             self._running.refuse_fork(found.identity)
-        return self._peer_view((await self._running.book.apply(found.identity, event, reason)).peer)
+        agent = self._running
+        applied = await agent.book.apply(found.identity, event, reason)
+        await agent.await_told(found.identity, _TOLD_SECONDS)
+        return self._peer_view(agent.book.get(found.identity) or applied.peer)
 
     def _peer_view(self, peer: Peer) -> PeerView:
         agent = self._running
@@ -377,6 +384,9 @@ class Node:
             agent.transport.endpoint.connections.get(peer.identity),
             queued=agent.mail.queued.get(peer.identity, 0),
             rendezvous=len(agent.clients),
+            deposit=agent.deposits.of(peer),
+            custodians={client.identity: client.view().endpoint for client in agent.clients},
+            problem=agent.mail.problem(peer.identity),
         )
 
     async def _known(self, text: str) -> Peer:

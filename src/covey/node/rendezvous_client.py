@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from ipaddress import ip_address
 from typing import Final, TypeVar
 
@@ -56,7 +56,8 @@ class RendezvousClient:
 
     `signed()` gives what to publish (None: nothing yet). `on_present(identity)` hears of a watched agent that
     appeared, `on_change()` that `view()` gives something else than before. `on_draining(client)` is awaited when the
-    rendezvous says that it is about to stop; when it returns True we leave it at once, else when it goes.
+    rendezvous says that it is about to stop; when it returns True we leave it at once, else when it goes. `on_mail` is
+    told the rendezvous' identity when it says that a letter waits.
 
     What it pushes is advice, and a rendezvous may lie: an appearance counts if we asked for it, an address if packets
     could come from there, and neither oftener than an honest one would say it.
@@ -70,6 +71,7 @@ class RendezvousClient:
         signed: Callable[[], wire.Signed | None],
         on_present: Callable[[Identity], None],
         on_change: Callable[[], None],
+        on_mail: Callable[[Identity], None],
         on_draining: Callable[[RendezvousClient], Awaitable[bool]],
     ) -> None:
         self.identity = entry.identity
@@ -89,6 +91,7 @@ class RendezvousClient:
         self._signed = signed
         self._on_present = on_present
         self._on_change = on_change
+        self._on_mail = on_mail
         self._on_draining = on_draining
         self._stream: Stream | None = None
         self._target: Target | None = None
@@ -119,6 +122,11 @@ class RendezvousClient:
     def tried(self) -> bool:
         """We know whether it can be reached: the first attempt came to an end, good or bad."""
         return self._tried.is_set()
+
+    @property
+    def attachment(self) -> object:
+        """Another object with every new stream to it; None while there is none."""
+        return self._stream
 
     @property
     def rtt(self) -> float:
@@ -200,6 +208,28 @@ class RendezvousClient:
         """Asks for one `on_present` when the agent is (or already was) connected here."""
         self._watched.add(identity)
         await self._call(wire.Watch(self._next(), identity), wire.Done)
+
+    async def open_box(self, key: bytes) -> None:
+        """From now on it takes sealed letters for us. Our record must have been published."""
+        await self._call(wire.OpenBox(self._next(), key), wire.Done)
+
+    async def ask_box(self, identity: Identity) -> bytes:
+        """The mailbox key of an agent, unverified; b"" if it takes no letters for it."""
+        return (await self._call(wire.AskBox(self._next(), identity), wire.Box)).key
+
+    async def deposit(self, deposit_id: bytes, recipient: Identity, sealed: bytes) -> None:
+        """Returns when it says that the letter is on its disk."""
+        await self._call(wire.Deposit(self._next(), deposit_id, recipient, sealed), wire.Stored)
+
+    async def collect(self, after: int) -> wire.Letters:
+        """Our letters above a number of its own."""
+        return await self._call(wire.Collect(self._next(), after), wire.Letters)
+
+    async def clear(self, numbers: Sequence[int]) -> None:
+        """These letters are settled."""
+        for start in range(0, len(numbers), wire.LETTERS_LIMIT):
+            part = tuple(numbers[start : start + wire.LETTERS_LIMIT])
+            await self._call(wire.Clear(self._next(), part), wire.Done)
 
     async def _call(self, message: wire.Message, kind: type[M]) -> M:
         stream = self._stream
@@ -436,6 +466,8 @@ class RendezvousClient:
             if message.identity in self._watched:
                 self._watched.remove(message.identity)
                 self._on_present(message.identity)
+        elif isinstance(message, wire.Mail):
+            self._on_mail(self.identity)
         elif isinstance(message, wire.Draining) and not self.draining:
             self.draining = True
             self._transport.spawn(self._move_away(), "leave the rendezvous")

@@ -31,7 +31,7 @@ _REMOTE: Final[dict[str, TrustEvent]] = {
 
 
 class TrustService:
-    """Takes one trust action of a peer and gives its receipt once it is on disk."""
+    """Takes the trust actions of others: one from a stream, with a receipt once it is on disk, or one from a letter."""
 
     def __init__(
         self,
@@ -62,10 +62,22 @@ class TrustService:
             raise LimitError("too many trust requests", code="too-many-requests")
         if action.action == "request":
             await self._learn(peer)
-            if self._is_forked(peer) and not book.trusts(peer):
-                raise RefusedError("the identity has forked", code="forked-identity")
-        applied = await book.apply(peer, _REMOTE[action.action], action.reason)
+            self._refuse_fork(peer)
+        applied = await book.hear(peer, _REMOTE[action.action], action.reason, action.number)
         await stream.write(trust.encode_receipt(applied.peer.trust))
+
+    async def take(self, sender: Identity, letter: trust.TrustLetter, number: int) -> None:
+        """An action that waited, sealed, from a verified sender whose record was just asked for.
+
+        Returns when it is on the disk, or was overtaken by a later one. RefusedError (`forked-identity`).
+        """
+        if letter.action == "request":
+            self._refuse_fork(sender)
+        await self._book.hear_letter(sender, _REMOTE[letter.action], letter.reason, number, letter.heard)
+
+    def _refuse_fork(self, peer: Identity) -> None:
+        if self._is_forked(peer) and not self._book.trusts(peer):
+            raise RefusedError("the identity has forked", code="forked-identity")
 
     async def _learn(self, peer: Identity) -> None:
         """Finds the asker's own record, so that its address and name can be shown. Failing that, none is shown."""

@@ -39,6 +39,8 @@ _WRITE_PIECE: Final = 256 * 1024
 
 _LAST_TURNS: Final = 1000
 """Turns that saying goodbye to every peer may take; a turn sends up to 64 trains."""
+_FULL_SECONDS: Final = 0.05
+"""How long a full socket is waited for when the last words leave."""
 
 _ROOM_SECONDS: Final = 0.02
 """Pause before a stream is opened again when the peer allows no more of them."""
@@ -367,12 +369,17 @@ class Transport:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
         now = self.host.now()
-        for connection in list(self.endpoint.connections.values()):
+        # A relay forgets our circuits when we leave it: first a goodbye to those whom it relays to.
+        for connection in sorted(self.endpoint.connections.values(), key=_is_direct):
             self.endpoint.close(now, connection, CloseCode.SHUTDOWN, reason)
         for _ in range(_LAST_TURNS):
-            if not self.endpoint.pending or self.driver.blocked:
-                break
             self.driver.turn()
+            if self.driver.blocked:
+                if self.host.now() - now >= _FULL_SECONDS:
+                    break
+                await asyncio.sleep(_FULL_SECONDS / 10)
+            elif not self.endpoint.pending:
+                break
         self._closed = True
         self.driver.close()
         # Not left to the events: a full socket may have kept the last turns from happening.
@@ -467,3 +474,7 @@ def _unreachable(identity: Identity, code: str) -> UnreachableError:
         code=code,
         next_step="covey find, to see its present record",
     )
+
+
+def _is_direct(connection: Connection) -> bool:
+    return connection.session is None or not connection.session.active.route.relayed

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from typing import Final, cast
@@ -18,13 +19,14 @@ from covey.base.schema import (
     PeerView,
     SendResult,
     SendView,
+    Told,
 )
 from covey.base.types import Identity, address_text, endpoint_text, identity_text
 from covey.core.connection import Connection
 from covey.core.path import Path
 from covey.crypto.safety import safety_number
 from covey.node.introducer import Window
-from covey.node.storage import InboxMessage, Peer
+from covey.node.storage import Deposit, InboxMessage, Peer
 
 __all__ = [
     "introduction_view",
@@ -34,6 +36,7 @@ __all__ = [
     "pid",
     "safety_digits",
     "send_view",
+    "told",
     "version",
 ]
 
@@ -97,8 +100,27 @@ def _reason(connection: Connection, path: Path) -> str:
     return session.paths.relay_reason()
 
 
-def peer_view(peer: Peer, own: Identity, connection: Connection | None, *, queued: int, rendezvous: int) -> PeerView:
-    """`rendezvous`: how many could have answered for its name at first contact."""
+def told(peer: Peer, deposit: Deposit | None) -> Told:
+    """Where our last word about trust is. `deposit`: where it waits, if it does."""
+    if peer.action is not None:
+        return "queued" if deposit is None else "sealed"
+    return "delivered" if peer.trust in ("requested", "trusted", "rejected") else ""
+
+
+def peer_view(
+    peer: Peer,
+    own: Identity,
+    connection: Connection | None,
+    *,
+    queued: int,
+    rendezvous: int,
+    deposit: Deposit | None = None,
+    custodians: Mapping[Identity, str] | None = None,
+    problem: str = "",
+) -> PeerView:
+    """`rendezvous`: how many could have answered for its name at first contact. `custodians`: rendezvous' endpoints by
+    identity. `problem`: why what waits for the peer waits."""
+    where = told(peer, deposit)
     warning = ""
     if peer.trust in ("pending", "requested"):
         if rendezvous < 2:
@@ -122,6 +144,10 @@ def peer_view(peer: Peer, own: Identity, connection: Connection | None, *, queue
         queued=queued,
         witnesses=peer.witnesses,
         warning=warning,
+        told=where,
+        told_at=[(custodians or {}).get(each, identity_text(each)) for each in deposit.custodians] if deposit else [],
+        told_until=deposit.until_us / 1e6 if deposit else None,
+        told_problem=problem if where == "queued" else "",
     )
 
 

@@ -26,7 +26,7 @@ class Client:
     Lasts as long as the connection.
     """
 
-    __slots__ = ("bucket", "connection", "knows_store", "observed", "stream", "streamless_at", "writing")
+    __slots__ = ("bucket", "connection", "knows_store", "observed", "stream", "streamless_at", "told_mail", "writing")
 
     def __init__(self, connection: Connection, limits: Limits, now: float) -> None:
         self.connection = connection
@@ -37,6 +37,8 @@ class Client:
         """The endpoint that was pushed last on this stream."""
         self.knows_store = False
         """The log that the cache holds of it was merged into what the endpoint knows."""
+        self.told_mail = False
+        """It was told of mail and has not collected since: who fills its box does not fill its stream."""
         self.writing = asyncio.Lock()
 
     @property
@@ -107,6 +109,7 @@ class Clients:
             self.watches.forget(client.identity)
             older.abort()
         client.observed = ""
+        client.told_mail = False
         self._observe(client)
 
     def detach(self, client: Client, stream: Stream) -> None:
@@ -134,7 +137,8 @@ class Clients:
     def mail(self, identity: Identity) -> None:
         """A letter waits for this agent: tells it, if it is there."""
         client = self.live(identity)
-        if client is not None:
+        if client is not None and not client.told_mail:
+            client.told_mail = True
             self._push(client, wire.Mail(0))
 
     def moved(self, connection: Connection) -> None:

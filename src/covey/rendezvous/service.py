@@ -177,6 +177,7 @@ class Service:
                     self._clients.mail(recipient)
                     return wire.Stored(number)
                 case wire.Collect(_, after):
+                    client.told_mail = False
                     more, letters = await self._custodian.collect(client.identity, after)
                     return wire.Letters(number, more, tuple(letters))
                 case wire.Clear(_, numbers):

@@ -22,6 +22,7 @@ __all__ = [
     "ACTIONS",
     "FRAME_LIMIT",
     "LETTER_KIND",
+    "NUMBER_LIMIT",
     "REASON_LIMIT",
     "RECEIPT",
     "SERVICE",
@@ -35,6 +36,8 @@ __all__ = [
 SERVICE: Final = "trust"
 REASON_LIMIT: Final = 256
 """Characters of a reason."""
+NUMBER_LIMIT: Final = (1 << 63) - 1
+"""Highest number of an action: a clock gives it in 292,000 years, and every database can hold it."""
 FRAME_LIMIT: Final = 2048
 RECEIPT: Final = 0x81
 LETTER_KIND: Final = 1
@@ -61,7 +64,7 @@ class TrustAction:
         """Raises `ParseError`. The name is not checked to be one: see `base.types.check_name`."""
         action = _action(kind)
         reader = Reader(body)
-        number, name, reason = reader.u64(), reader.text8(63), _reason(reader)
+        number, name, reason = _number(reader), reader.text8(63), _reason(reader)
         reader.done()
         return cls(action, number, name, reason)
 
@@ -85,7 +88,7 @@ class TrustLetter:
         """Raises `ParseError`."""
         reader = Reader(body)
         action, name, reason = _action(reader.u8()), reader.text8(63), _reason(reader)
-        heard = reader.u64()
+        heard = _number(reader)
         reader.done()
         return cls(action, name, reason, heard)
 
@@ -95,6 +98,13 @@ def _action(number: int) -> str:
     if action is None:
         raise ParseError("unknown trust action")
     return action
+
+
+def _number(reader: Reader) -> int:
+    number = reader.u64()
+    if number > NUMBER_LIMIT:
+        raise ParseError("impossible number of an action")
+    return number
 
 
 def _reason(reader: Reader) -> str:

@@ -395,9 +395,11 @@ def test_migrations_make_the_same_schema_as_ever() -> None:
                 connection.execute(statement)
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
     connection.close()
-    assert len(MIGRATIONS) == 3
+    assert len(MIGRATIONS) == 4
     assert tables - {"sqlite_sequence"} == {
+        "deposits",
         "handshakes",
+        "heard",
         "inbox",
         "inbox_gaps",
         "inbox_removed",

@@ -9,8 +9,9 @@ paths.py       the profile's directories, made and checked
 identity.py    the identity, made once
 database.py    SQLite: transactions, group commit, schema number
 migrations.py  the schema
-settings.py, peers.py, outbox.py, inbox.py    one table group each
+settings.py, peers.py, outbox.py, inbox.py, letters.py    one table group each
 retention.py   how long what was read is kept
+mailbox.py     the mailbox keys, in a file of their own
 generation.py  restored from a backup?
 store.py       all of it, opened
 """
@@ -19,6 +20,8 @@ from covey.node.storage.database import Database
 from covey.node.storage.files import Lock
 from covey.node.storage.identity import load_or_create, save
 from covey.node.storage.inbox import Inbox, InboxCounts, InboxMessage, Incoming, Stored
+from covey.node.storage.letters import Deposit, Letters
+from covey.node.storage.mailbox import load_mailbox, save_mailbox
 from covey.node.storage.outbox import Draft, Outbox, OutboxMessage, Outcome, Queued
 from covey.node.storage.paths import Home, locate, prepare
 from covey.node.storage.peers import Applied, Order, Peer, Peers, find_peer
@@ -30,12 +33,14 @@ __all__ = [
     "DEFAULT_RETENTION",
     "Applied",
     "Database",
+    "Deposit",
     "Draft",
     "Home",
     "Inbox",
     "InboxCounts",
     "InboxMessage",
     "Incoming",
+    "Letters",
     "Lock",
     "Order",
     "Outbox",
@@ -49,8 +54,10 @@ __all__ = [
     "Store",
     "Stored",
     "find_peer",
+    "load_mailbox",
     "load_or_create",
     "locate",
     "prepare",
     "save",
+    "save_mailbox",
 ]

@@ -123,4 +123,20 @@ _FORKED: Final = (
 
 _RETENTION: Final = ("CREATE INDEX inbox_read ON inbox (number) WHERE acknowledged = 1",)
 
-MIGRATIONS: Final[Migrations] = (_FIRST, _FORKED, _RETENTION)
+_SEALED: Final = (
+    # The highest number of a trust action heard of each peer (PROTOCOL 23): a letter that was held back counts no more.
+    """CREATE TABLE heard (
+        sender BLOB PRIMARY KEY, number INTEGER NOT NULL, heard_us INTEGER NOT NULL) WITHOUT ROWID""",
+    "CREATE INDEX heard_us ON heard (heard_us)",
+    # Where our own action waits for an absent peer.
+    """CREATE TABLE deposits (
+        recipient BLOB PRIMARY KEY,
+        id BLOB NOT NULL,                       -- random: what the custodians' ids of it are made from
+        action_number INTEGER NOT NULL,
+        delegation BLOB NOT NULL,               -- the digest of the one it was sealed under
+        until_us INTEGER NOT NULL,
+        custodians BLOB NOT NULL)               -- their identities, one after the other
+        WITHOUT ROWID""",
+)
+
+MIGRATIONS: Final[Migrations] = (_FIRST, _FORKED, _RETENTION, _SEALED)

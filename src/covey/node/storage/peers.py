@@ -245,6 +245,16 @@ class Peers:
             > 0
         )
 
+    def confirm_actions(self, identity: bytes, upto: int) -> bool:
+        """The peer has heard every action up to this number. False if the one that waits is newer."""
+        return (
+            self._database.execute(
+                "UPDATE peers SET action = NULL WHERE identity = ? AND action_number <= ? AND action IS NOT NULL",
+                (identity, upto),
+            )
+            > 0
+        )
+
     def pin_name(self, identity: bytes, name: str) -> None:
         """Bind `name` to a trusted peer. `StateError`: ``not-trusted``, or ``name-taken`` by another trusted
         peer."""

@@ -13,6 +13,7 @@ from covey.node.storage.database import Database
 from covey.node.storage.files import DISK, Disk, VolatileDisk, write_private
 from covey.node.storage.generation import begin_generation
 from covey.node.storage.inbox import Inbox
+from covey.node.storage.letters import Letters
 from covey.node.storage.migrations import APPLICATION_ID, MIGRATIONS
 from covey.node.storage.outbox import Outbox
 from covey.node.storage.peers import Peers
@@ -38,7 +39,7 @@ clocks."""
 
 
 class Store:
-    """`database`, `settings`, `peers`, `outbox`, `inbox` of one profile, and whether it was restored from a
+    """`database`, `settings`, `peers`, `outbox`, `inbox`, `letters` of one profile, and whether it was restored from a
     backup.
 
     Make it with `open`, on the thread that will use it or before any other does; hold the profile's lock.
@@ -53,6 +54,7 @@ class Store:
         self.outbox = Outbox(database, random)
         self.inbox = Inbox(database)
         self.retention = retention
+        self.letters = Letters(database)
         self.restored = False
         self.begun_anew = False
         """The database took the place of the one in `damaged`; False: that of one which was restored since."""
