@@ -13,10 +13,19 @@ PROMISED = [
     *("id", "key show", "name", "find", "peers", "handshake", "pending"),
     *("approve", "reject", "trust", "untrust", "introduce", "ping"),
     *("send-message", "inbox", "inbox list", "inbox show", "inbox ack", "inbox clear"),
-    *("events", "bench", "config show", "store check", "rendezvous", "version"),
+    *(
+        "events",
+        "bench",
+        "config show",
+        "store check",
+        "completion install",
+        "completion show",
+        "rendezvous",
+        "version",
+    ),
 ]
 
-GROUPS = ["daemon", "key", "config", "store"]
+GROUPS = ["daemon", "key", "config", "store", "completion"]
 
 
 def test_every_promised_command_exists_and_no_other() -> None:

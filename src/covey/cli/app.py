@@ -14,6 +14,8 @@ from covey.base.errors import CoveyError, UsageError
 from covey.base.exit_codes import INTERRUPTED
 from covey.cli import (
     bench,
+    complete,
+    completion,
     config,
     daemon,
     doctor,
@@ -36,7 +38,7 @@ __all__ = ["app", "execute"]
 HELP_ORDER = (
     *("up", "daemon", "status", "doctor", "id", "key", "name", "find", "peers", "handshake"),
     *("pending", "approve", "reject", "trust", "untrust", "introduce", "ping", "send-message"),
-    *("inbox", "events", "bench", "config", "store", "rendezvous", "version"),
+    *("inbox", "events", "bench", "config", "store", "completion", "rendezvous", "version"),
 )
 """Commands in the order in which a newcomer needs them."""
 
@@ -70,7 +72,7 @@ def covey(
 
 NOUNS = (
     *(daemon, node, doctor, key, name, peers, trust, introduction),
-    *(messages, inbox, events, bench, config, store, rendezvous),
+    *(messages, inbox, events, bench, config, store, completion, rendezvous),
 )
 
 for noun in NOUNS:
@@ -78,7 +80,10 @@ for noun in NOUNS:
 
 
 def execute(arguments: Sequence[str]) -> int:
-    """Parse and carry out `arguments`; return the exit code."""
+    """Parse and carry out `arguments`; return the exit code. For a shell that completes, answer it instead."""
+    if os.environ.get(complete.VARIABLE):
+        complete.answer(arguments, get_command(app))
+        return 0
     try:
         result = get_command(app).main(args=list(arguments) or ["--help"], prog_name="covey", standalone_mode=False)
         return result if isinstance(result, int) else 0
