@@ -379,6 +379,27 @@ def test_followers_hear_of_it_without_the_code(play: Play) -> None:
     play(scenario)
 
 
+def test_status_tells_of_an_open_window_and_of_the_missing_network(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await strangers(world)
+
+        def found() -> list[tuple[str, str]]:
+            return [(each.code, each.severity) for each in a.view().findings]
+
+        assert found() == [("no-network", "warning")]
+        view = await a.open_introduction()
+        assert found() == [("no-network", "warning"), ("introduction-open", "note")]
+        assert view.code not in repr(a.view())
+        await b.introduce(view.invitation)
+        await world.until(lambda: found() == [("no-network", "note")])
+        assert not a.view().degraded
+        await a.open_introduction(5.0)
+        await world.wait(6.0)
+        assert found() == [("no-network", "note")]
+
+    play(scenario)
+
+
 def test_tries_of_a_window_are_bounded_for_whoever_knows_the_code(play: Play) -> None:
     async def scenario(world: World) -> None:
         a, b = await strangers(world)

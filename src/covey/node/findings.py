@@ -27,6 +27,7 @@ CODES: Final = (
             "clock-ahead",
             "clock-behind",
             "database-damaged",
+            "introduction-open",
             "name-taken",
             "no-network",
             "peer-revoked",
@@ -53,7 +54,11 @@ def findings(agent: Agent) -> list[FindingView]:
 def _network(agent: Agent) -> Iterator[FindingView]:
     """Does it belong to one, and is it reached?"""
     if not agent.clients:
-        yield FindingView("no-network", "warning", "this agent belongs to no network", _TICKET_ONCE)
+        what = "this agent belongs to no network"
+        if any(peer.trust == "trusted" for peer in agent.book.all()):
+            yield FindingView("no-network", "note", f"{what}: it finds peers only where it met them last", _TICKET_ONCE)
+        else:
+            yield FindingView("no-network", "warning", what, f"{_TICKET_ONCE}, or meet one agent: covey introduce")
         return
     away = [client for client in agent.clients if not client.connected]
     for client in away:
@@ -136,6 +141,19 @@ def _contradictions(agent: Agent) -> Iterator[FindingView]:
         )
 
 
+def _introduction(agent: Agent) -> Iterator[FindingView]:
+    """Can somebody come in by a code?"""
+    window = agent.introducer.window
+    if window is not None and not window.outcome.done():
+        left = max(0.0, window.until - agent.host.now())
+        yield FindingView(
+            "introduction-open",
+            "note",
+            f"a one-time code of this agent is good for {left:.0f} s more: whoever has it becomes a peer",
+            "to make it worthless: covey introduce, then Ctrl-C",
+        )
+
+
 def _revoked(agent: Agent) -> Iterator[FindingView]:
     """Is somebody trusted whose identity is over?"""
     for peer in agent.book.all():
@@ -200,6 +218,7 @@ SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (
     _silence,
     _contradictions,
     _revoked,
+    _introduction,
     _name,
     _witnesses,
     _clock,
