@@ -12,8 +12,7 @@ from covey.base import errors
 from covey.base.errors import CoveyError
 from covey.base.paths import Home
 from covey.base.schema import NodeView
-from covey.cli.client import STATUS, Client, error_from
-from covey.daemon.http import STATUS as DAEMON_STATUS
+from covey.cli.client import Client, error_from
 
 
 @pytest.fixture
@@ -41,10 +40,6 @@ def answer_once(listener: socket.socket, answer: bytes) -> threading.Thread:
     thread = threading.Thread(target=serve)
     thread.start()
     return thread
-
-
-def test_status_table_is_the_inverse_of_the_daemons() -> None:
-    assert {status: cls for cls, status in DAEMON_STATUS.items()} == STATUS
 
 
 def test_error_from_restores_class_code_and_next_step() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from covey.base import errors
 from covey.base.errors import CoveyError
-from covey.daemon import http as api_http
+from covey.base.failures import error_status
 from covey.daemon.api import BATCH_BODY_LIMIT, BODY_LIMIT, ROUTES
 from tests.daemon.memory import PEER_NAME, RunningDaemon
 
@@ -43,21 +43,12 @@ def request(
         connection.close()
 
 
-def test_error_status_is_one_to_one() -> None:
-    statuses = list(api_http.STATUS.values())
-    assert sorted(set(statuses)) == sorted(statuses)
-
-
 @pytest.mark.parametrize("cls", [getattr(errors, name) for name in errors.__all__], ids=lambda cls: cls.__name__)
 def test_error_of_every_class_is_an_error_view_with_its_status(daemon: RunningDaemon, cls: type[CoveyError]) -> None:
     daemon.node.failures["ping"] = cls("it went wrong", code="some-code", next_step="do this")
     status, view = request(daemon, "POST", "/v1/ping", b'{"peer": "azure-processor"}')
-    assert status == api_http.error_status(cls("x"))
+    assert status == error_status(cls("x"))
     assert view == {"code": "some-code", "message": "it went wrong", "next_step": "do this"}
-
-
-def test_subclass_of_a_listed_class_has_its_status() -> None:
-    assert api_http.error_status(errors.CryptoError("x")) == api_http.STATUS[errors.VerifyError]
 
 
 def test_unforeseen_error_is_internal_and_keeps_its_details(

@@ -1,6 +1,6 @@
 """The daemon's local API, from the outside: HTTP over its Unix socket, blocking, standard library only.
 
-Errors come back as the class they had in the daemon (`STATUS` is the inverse of the daemon's table). A daemon
+Errors come back as the class they had in the daemon (`base.failures`). A daemon
 that is not there is `UnreachableError` `not-running`.
 """
 
@@ -18,31 +18,17 @@ import msgspec
 
 from covey.base import errors
 from covey.base.errors import CoveyError
+from covey.base.failures import error_from as error_of_view
 from covey.base.paths import Home, check_private
 from covey.base.schema import ErrorView
 
 __all__ = [
-    "STATUS",
     "Client",
     "error_from",
     "not_running",
     "path_with",
     "path_with_query",
 ]
-
-STATUS: dict[int, type[CoveyError]] = {
-    400: errors.ParseError,
-    403: errors.RefusedError,
-    404: errors.NotFoundError,
-    409: errors.StateError,
-    422: errors.UsageError,
-    424: errors.VerifyError,
-    429: errors.LimitError,
-    500: CoveyError,
-    503: errors.UnreachableError,
-    504: errors.TimeoutError,
-    507: errors.StorageError,
-}
 
 GRACE_SECONDS = 2.0
 """The daemon is told how long we wait; its own `timeout` answer gets this much longer to arrive."""
@@ -177,8 +163,7 @@ def error_from(status: int, content: bytes) -> CoveyError:
         view = msgspec.json.decode(content, type=ErrorView)
     except msgspec.DecodeError:
         return CoveyError(f"the daemon answered with status {status}", code="internal", next_step="covey daemon logs")
-    cls = STATUS.get(status, CoveyError)
-    return cls(view.message, code=view.code, next_step=view.next_step)
+    return error_of_view(status, view)
 
 
 def _object(fields: dict[str, object]) -> bytes:

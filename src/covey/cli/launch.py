@@ -16,9 +16,9 @@ import msgspec
 
 from covey.base import errors
 from covey.base.errors import CoveyError
+from covey.base.failures import error_from
 from covey.base.paths import Home
 from covey.base.schema import ErrorView, NodeView
-from covey.cli.client import STATUS
 from covey.cli.command import Call
 
 __all__ = ["ask", "become", "start", "wait_for_exit"]
@@ -137,7 +137,7 @@ def wait_for_exit(home: Home, pid: int, *, timeout: float) -> bool:
 
 def _error(status: int, view: ErrorView | None) -> CoveyError:
     view = view or ErrorView("start-failed", "the daemon did not start", "covey daemon logs")
-    return STATUS.get(status, CoveyError)(view.message, code=view.code, next_step=view.next_step)
+    return error_from(status, view)
 
 
 def _command(options: dict[str, Any]) -> list[str]:

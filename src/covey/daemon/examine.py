@@ -1,12 +1,12 @@
 """`python -m covey.daemon.examine WHAT [OPTIONS-JSON]`: what the command line wants to know while no daemon runs.
 
 Prints one JSON document, `{"ok": true, "data": ...}` or `{"ok": false, "status": N, "error": ErrorView}` with the
-HTTP status that the local API would give this error. Changes nothing, and may run beside the daemon.
+HTTP status that the local API would give this error. Changes nothing, and may run beside the daemon. Only what the
+question needs is imported: somebody waits for the answer.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import sys
 import time
@@ -15,13 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from covey.base.errors import UsageError
+from covey.base.failures import error_status, error_view
 from covey.base.paths import Home
 from covey.base.schema import CheckView, FindingView, Items, KeysView
-from covey.daemon.doctor import Patient, examine
-from covey.daemon.http import error_status, error_view
-from covey.net.real import RealHost
-from covey.node.keys import load_keys
-from covey.node.storage.check import check_store
 
 __all__ = ["main"]
 
@@ -51,6 +47,11 @@ def _answer(arguments: list[str]) -> Any:
 
 
 def _doctor(home: Home) -> Items[CheckView]:
+    import asyncio
+
+    from covey.daemon.doctor import Patient, examine
+    from covey.net.real import RealHost
+
     host = RealHost()
     try:
         return Items(asyncio.run(examine(Patient(home, os.environ, host))))
@@ -59,10 +60,14 @@ def _doctor(home: Home) -> Items[CheckView]:
 
 
 def _keys(home: Home) -> KeysView:
+    from covey.node.keys import load_keys
+
     return load_keys(home, time.time_ns() // 1000)
 
 
 def _store(home: Home) -> Items[FindingView]:
+    from covey.node.storage.check import check_store
+
     return Items(check_store(home, time.time_ns() // 1000))
 
 

@@ -1,6 +1,6 @@
 """The mechanics of the local API: a Starlette application that serves the table of `api.py`.
 
-Every failure leaves as an `ErrorView` with the HTTP status of its class (`STATUS`); what was not foreseen is
+Every failure leaves as an `ErrorView` with the HTTP status of its class (`base.failures`); what was not foreseen is
 logged with its traceback and leaves as `internal`, without details. Bodies are bounded while they are read. A
 client may send `Covey-Timeout: SECONDS`: what takes longer is given up with `timeout`.
 """
@@ -20,28 +20,13 @@ from starlette.routing import Route as StarletteRoute
 
 from covey.base import errors
 from covey.base.errors import CoveyError
+from covey.base.failures import error_status, error_view
 from covey.base.schema import ErrorView
 from covey.daemon import sse
 from covey.daemon.api import ROUTES, Route, Service
 from covey.daemon.logs import get_logger
 
-__all__ = ["STATUS", "TIMEOUT_HEADER", "application", "error_status", "error_view"]
-
-STATUS: dict[type[CoveyError], int] = {
-    errors.ParseError: 400,
-    errors.RefusedError: 403,
-    errors.NotFoundError: 404,
-    errors.StateError: 409,
-    errors.UsageError: 422,
-    errors.VerifyError: 424,
-    errors.LimitError: 429,
-    CoveyError: 500,
-    errors.UnreachableError: 503,
-    errors.TimeoutError: 504,
-    errors.StorageError: 507,
-}
-"""HTTP status by error class, one for each, so that a client gets the class back; a subclass has its
-parent's."""
+__all__ = ["TIMEOUT_HEADER", "application"]
 
 TIMEOUT_HEADER = "covey-timeout"
 """Request header: seconds the client is willing to wait."""
@@ -66,22 +51,6 @@ def application(service: Service) -> Starlette:
         ],
         exception_handlers={HTTPException: _no_such_route},
     )
-
-
-def error_view(error: BaseException) -> ErrorView:
-    """What a user is told. The details of an unforeseen error stay in the log."""
-    if isinstance(error, CoveyError):
-        return ErrorView(error.code, error.message, error.next_step)
-    return ErrorView(
-        "internal", "something failed that was not foreseen; the daemon's log says why", "covey daemon logs"
-    )
-
-
-def error_status(error: BaseException) -> int:
-    for cls in type(error).__mro__:
-        if cls in STATUS:
-            return STATUS[cls]
-    return 500
 
 
 def _pattern(path: str) -> str:

@@ -13,8 +13,8 @@ import sys
 
 import msgspec
 
+from covey.base.failures import error_status, error_view
 from covey.base.schema import SCHEMA_VERSION, NodeView
-from covey.daemon.http import error_status, error_view
 
 __all__ = ["Starter"]
 

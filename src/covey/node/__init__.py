@@ -7,12 +7,35 @@ directory.py   look-ups at the rendezvous
 connector.py   a live connection with a peer
 courier.py     what a peer must get: trust actions and messages
 services.py    what a peer may ask of us
-storage/       files and SQLite
+findings.py    what is degraded, and what to do
+bus.py         events for whoever follows
+storage/       files and SQLite, and whether they are whole
+keys.py, reach.py   what may be shown of the keys; is a rendezvous there: without a node
+
+The package is lazy, so that looking at a profile's files does not load the network.
 """
 
 from __future__ import annotations
 
-from covey.node.node import Node
-from covey.node.transport import Stream
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from covey.node.node import Node as Node
+    from covey.node.transport import Stream as Stream
 
 __all__ = ["Node", "Stream"]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Node":
+        from covey.node.node import Node
+
+        value: Any = Node
+    elif name == "Stream":
+        from covey.node.transport import Stream
+
+        value = Stream
+    else:
+        raise AttributeError(f"module 'covey.node' has no attribute {name!r}")
+    globals()[name] = value
+    return value
