@@ -1,10 +1,11 @@
 """Writes `tests/vectors/protocol.json`: one session of two agents, datagram by datagram, with every secret.
 
-    PYTHONPATH=src python scripts/protocol_vectors.py > tests/vectors/protocol.json
+    PYTHONPATH=src python scripts/protocol_vectors.py > new.json && mv new.json tests/vectors/protocol.json
 
 For other implementations; `docs/protocol.md`, section 16, shows the beginning. Deterministic: keys are
 drawn from a counter, time is virtual, and the one thing the library draws itself, the ML-KEM encapsulation,
-is the one that `tests/vectors/covey.json` holds. How frames are packed into packets is our choice; what is
+is the one that `tests/vectors/covey.json` holds; what it draws for the sealed letter is the one in the file itself, as
+long as that fits. How frames are packed into packets is our choice; what is
 inside them is not.
 """
 
@@ -18,6 +19,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, Final
 
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
+
 from covey.base.types import Endpoint as Address
 from covey.core.endpoint import Endpoint
 from covey.core.events import StreamOffered, StreamReadable
@@ -26,14 +30,18 @@ from covey.core.path import Route
 from covey.core.session import Session
 from covey.crypto.credentials import Credentials
 from covey.crypto.keys import TransportKey
+from covey.crypto.mailbox import MAIL_LIFE_US, SEED_SIZE, MailboxKeys, xwing_private
 from covey.crypto.noise import HandshakeState
 from covey.crypto.ratchet import accept_answer, chain_0, epoch_keys, make_offer, next_chain
+from covey.crypto.seal import ENCAPSULATED_SIZE, encrypt, open_sealed, seal
 from covey.wire import control, frames
 from covey.wire.datagram import HEADER, HEADER_SIZE, INITIATION, PACKET, RESPONSE, Initiation, Response
+from covey.wire.trust import LETTER_KIND, TrustLetter
 
 WALL_US: Final = 1_800_000_000_000_000
 KEM_SEED_SIZE: Final = 64
 FIXED: Final = json.loads((Path(__file__).parent.parent / "tests/vectors/covey.json").read_text())["session"]
+FILE: Final = Path(__file__).parent.parent / "tests/vectors/protocol.json"
 SERVICE: Final = "echo"
 
 
@@ -253,6 +261,61 @@ def _control_body(stream: bytes, wanted: int) -> bytes:
     return next(body for kind, body in control.ControlReader().feed(stream) if kind == wanted)
 
 
+def _sealed_letter(sender: Side, recipient: Side) -> dict[str, Any]:
+    """A trust request as a sealed letter. What the library draws for HPKE is kept from the file as it is."""
+    keys = MailboxKeys().rotated(recipient.credentials, drawn("mailbox")(SEED_SIZE), WALL_US)
+    key, identity = keys.current, recipient.credentials.identity
+    expires_us = WALL_US + MAIL_LIFE_US
+    seen: dict[str, bytes] = {}
+
+    def recorded(public: bytes, info: bytes, plaintext: bytes) -> bytes:
+        seen.update(info=info, plaintext=plaintext)
+        kept = (
+            bytes.fromhex(json.loads(FILE.read_text()).get("letter", {}).get("encrypted", "")) if FILE.exists() else b""
+        )
+        return kept if _opens(kept, keys, info, plaintext) else encrypt(public, info, plaintext)
+
+    body = TrustLetter("request", "initiator", "the weekly report", 0).encode()
+    sealed = seal(
+        sender.credentials,
+        key,
+        expires_us=expires_us,
+        incarnation=1,
+        number=WALL_US,
+        kind=LETTER_KIND,
+        body=body,
+        encrypt=recorded,
+    )
+    letter = open_sealed(sealed, identity, keys, WALL_US)
+    letter.verify(sender.credentials.log, WALL_US)
+    return {
+        "from": sender.name,
+        "to": recipient.name,
+        "mailbox_seed": keys.pairs[0].seed.hex(),
+        "mailbox_key": key.raw.hex(),
+        "mailbox_key_id": key.id.hex(),
+        "expires_us": expires_us,
+        "incarnation": letter.incarnation,
+        "number": letter.number,
+        "kind": letter.kind,
+        "body": body.hex(),
+        "signed": letter.signed.hex(),
+        "signature": letter.signature.hex(),
+        "info": seen["info"].hex(),
+        "plaintext": seen["plaintext"].hex(),
+        "encrypted": sealed[-(len(seen["plaintext"]) + 16 + ENCAPSULATED_SIZE) :].hex(),
+        "sealed": sealed.hex(),
+    }
+
+
+def _opens(kept: bytes, keys: MailboxKeys, info: bytes, plaintext: bytes) -> bool:
+    try:
+        suite = Suite(KEM.MLKEM768_X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
+        return suite.decrypt(kept, xwing_private(keys.pairs[0].seed), info) == plaintext
+    except (InvalidTag, ValueError):
+        return False
+
+
 def transcript() -> dict[str, Any]:
     """The whole file."""
     recorder = Recorder()
@@ -267,13 +330,14 @@ def transcript() -> dict[str, Any]:
     initiator.endpoint.close(recorder.now, connection)
     recorder.run(lambda: not initiator.endpoint.connections and not responder.endpoint.connections)
     return {
-        "source": "Covey: PYTHONPATH=src python scripts/protocol_vectors.py > tests/vectors/protocol.json",
+        "source": "Covey: scripts/protocol_vectors.py",
         "wall_us": WALL_US,
         "initiator": initiator.keys(),
         "responder": responder.keys(),
         "handshake": recorder.handshake,
         "keys": _key_schedule(recorder),
         "datagrams": recorder.datagrams,
+        "letter": _sealed_letter(initiator, responder),
     }
 
 

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import json
 import os
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,8 +12,8 @@ from covey.base.constants import SEALED_LIMIT
 from covey.base.errors import CoveyError, CryptoError, LimitError, ParseError, VerifyError
 from covey.crypto import seal as module
 from covey.crypto.credentials import Credentials
-from covey.crypto.events import revoke
-from covey.crypto.mailbox import DAY_US, MailboxKey, MailboxKeys
+from covey.crypto.events import KeyLog, revoke
+from covey.crypto.mailbox import DAY_US, MailboxKey, MailboxKeys, MailboxPair
 from covey.crypto.seal import Letter, encrypt, open_sealed, padded_size, seal, sealed_expiry
 from tests.crypto.test_mailbox import CREDENTIALS as BOB
 from tests.crypto.test_mailbox import KEY, KEYS, NOW, drawn
@@ -188,3 +190,16 @@ def test_random_bytes_of_the_right_size_do_not_open() -> None:
     for size in (256, 512, 65_536 - 41 - 1136):
         with pytest.raises(CoveyError):
             opened(SEALED[:41] + os.urandom(1136 + size))
+
+
+def test_published_letter_opens() -> None:
+    published = json.loads((Path(__file__).parents[1] / "vectors" / "protocol.json").read_text())
+    vector, sender = published["letter"], published[published["letter"]["from"]]
+    key = MailboxKey.parse(bytes.fromhex(vector["mailbox_key"]))
+    keys = MailboxKeys((MailboxPair(bytes.fromhex(vector["mailbox_seed"]), key),))
+    key.verify(KeyLog.parse(bytes.fromhex(published[vector["to"]]["log"])), published["wall_us"])
+    assert key.id.hex() == vector["mailbox_key_id"]
+    letter = open_sealed(bytes.fromhex(vector["sealed"]), key.identity, keys, published["wall_us"])
+    letter.verify(KeyLog.parse(bytes.fromhex(sender["log"])), published["wall_us"])
+    assert (letter.sender.hex(), letter.number, letter.kind) == (sender["identity"], vector["number"], vector["kind"])
+    assert (letter.body.hex(), letter.signed.hex()) == (vector["body"], vector["signed"])

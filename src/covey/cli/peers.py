@@ -15,7 +15,7 @@ from covey.cli.client import path_with
 from covey.cli.command import Call, Outcome, command
 from covey.cli.node import milliseconds
 
-__all__ = ["PeerArgument", "find", "peers", "ping", "register", "show_peer"]
+__all__ = ["PeerArgument", "find", "peers", "ping", "register", "show_peer", "told_text"]
 
 PeerArgument = Annotated[str, typer.Argument(help="A name, address or identity.", show_default=False)]
 
@@ -83,7 +83,7 @@ def show_peers(items: list[PeerView]) -> None:
             (
                 render.safe(peer.name),
                 peer.address,
-                peer.trust,
+                f"{peer.trust}, {peer.told}" if peer.told in ("queued", "sealed") else peer.trust,
                 "yes" if peer.connected else "no",
                 *_active_path(peer),
                 str(peer.queued),
@@ -103,6 +103,7 @@ def show_peer(peer: PeerView) -> None:
         [
             ("identity", peer.identity),
             ("trust", peer.trust + (f" since {render.when(peer.since)}" if known else "")),
+            ("told", told_text(peer)),
             ("reason", render.safe(peer.reason)),
             ("safety number", peer.safety_number),
             ("connected", f"yes, {kind}, {rtt} ms" if peer.connected else "no"),
@@ -111,6 +112,20 @@ def show_peer(peer: PeerView) -> None:
             ("warning", render.safe(peer.warning)),
         ]
     )
+
+
+def told_text(peer: PeerView) -> str:
+    """Where our last word about trust is; "" if there is nothing to say."""
+    match peer.told:
+        case "delivered":
+            return "the peer has our word on disk"
+        case "sealed":
+            where = " and ".join(peer.told_at)
+            return f"our word waits, sealed, at {where} until {render.when(peer.told_until)}, or until the peer is up"
+        case "queued":
+            why = f" ({render.safe(peer.told_problem)})" if peer.told_problem else ""
+            return f"our word waits on this machine{why}; it is brought as soon as there is a way"
+    return ""
 
 
 def _active_path(peer: PeerView) -> tuple[str, str]:

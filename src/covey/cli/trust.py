@@ -44,7 +44,8 @@ def handshake(
 ) -> Outcome:
     """Ask an agent for mutual trust.
 
-    It is mutual at once if that agent had asked us before.
+    It is mutual at once if that agent had asked us before. If it is away, the request waits for it, sealed, at its
+    rendezvous, for up to seven days; "told" in the answer says where.
     """
     with call.client(at_least=wait) as client:
         view = client.post("/v1/handshake", PeerView, peer=peer, reason=reason, wait=call.within(wait))
@@ -62,11 +63,9 @@ def handshake(
             next_step=f"covey trust {name}",
         )
         return Outcome(view, show, error=late)
-    return Outcome(
-        view,
-        show,
-        f"{name} has to approve; compare the safety number with its owner, then: covey trust {name}",
-    )
+    away = {"sealed": f"{name} is away and finds the request when it is up. ", "queued": f"{name} has not got it yet. "}
+    step = f"{name} has to approve; compare the safety number with its owner, then: covey trust {name}"
+    return Outcome(view, show, away.get(view.told, "") + step)
 
 
 def pending(call: Call) -> Outcome:

@@ -13,11 +13,13 @@ from typing import TYPE_CHECKING, Final
 from covey.base.schema import SEVERITIES, FindingView
 from covey.base.types import identity_text
 from covey.node.clock import date_text
+from covey.node.deposits import CUSTODIANS
 from covey.node.storage.database import TROUBLES
 from covey.wire import rendezvous as wire
 
 if TYPE_CHECKING:
     from covey.node.agent import Agent
+    from covey.node.storage import Peer
 
 __all__ = ["CODES", "SOURCES", "findings"]
 
@@ -28,6 +30,7 @@ CODES: Final = (
             "clock-behind",
             "database-damaged",
             "introduction-open",
+            "mailbox-damaged",
             "name-taken",
             "no-network",
             "peer-revoked",
@@ -36,12 +39,16 @@ CODES: Final = (
             "rendezvous-silent",
             "rendezvous-stopping",
             "single-rendezvous",
+            "trust-unsent",
+            "trust-waits",
         }
     )
     | TROUBLES
 )
 """Every code that a source may give."""
 
+_NAMES: Final = 5
+"""Names in one finding."""
 _TICKET_ONCE: Final = "covey daemon stop && covey up --network covey1..."
 
 
@@ -191,6 +198,49 @@ def _storage(agent: Agent) -> Iterator[FindingView]:
         )
 
 
+def _waiting(agent: Agent) -> Iterator[FindingView]:
+    """Is there somebody who does not know yet what was said to it about trust?"""
+    waiting = [peer for peer in agent.book.all() if peer.action is not None]
+    sealed = [(peer, deposit) for peer in waiting if (deposit := agent.deposits.of(peer)) is not None]
+    if sealed:
+        single = any(len(deposit.custodians) < CUSTODIANS for _, deposit in sealed)
+        where = ", some of it at one rendezvous only, and lost with it" if single else ""
+        yield FindingView(
+            "trust-waits",
+            "note",
+            f"what was said about trust waits, sealed, until they are up: {_names(peer for peer, _ in sealed)}{where}",
+            "covey peers",
+        )
+    kept = {peer.identity for peer, _ in sealed}
+    unsent = [peer for peer in waiting if peer.identity not in kept and agent.mail.problem(peer.identity)]
+    if unsent:
+        yield FindingView(
+            "trust-unsent",
+            "warning",
+            f"what was said about trust could not be brought yet, nor left at a rendezvous: {_names(unsent)} "
+            f"({agent.mail.problem(unsent[0].identity)})",
+            "keep this agent up, and see: covey peers",
+        )
+
+
+def _names(peers: Iterable[Peer]) -> str:
+    names = [peer.name or identity_text(peer.identity) for peer in peers]
+    return ", ".join(names[:_NAMES]) + (f" and {len(names) - _NAMES} more" if len(names) > _NAMES else "")
+
+
+def _mailbox(agent: Agent) -> Iterator[FindingView]:
+    """Could it read what waited for it?"""
+    aside = agent.mailbox.damaged
+    if aside:
+        yield FindingView(
+            "mailbox-damaged",
+            "note",
+            f"the mailbox keys were damaged and moved to {aside}; letters that were sealed to them are lost, and their "
+            "senders repeat them",
+            f"rm {aside}",
+        )
+
+
 def _clock(agent: Agent) -> Iterator[FindingView]:
     """Is the time that we work with the one that the machine shows, and has it gone steadily?"""
     clock, wall_us = agent.clock, agent.host.wall_us()
@@ -214,6 +264,7 @@ def _clock(agent: Agent) -> Iterator[FindingView]:
 
 SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (
     _storage,
+    _mailbox,
     _network,
     _silence,
     _contradictions,
@@ -221,5 +272,6 @@ SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (
     _introduction,
     _name,
     _witnesses,
+    _waiting,
     _clock,
 )

@@ -70,6 +70,8 @@ class Mailbox:
         self._mail: set[Identity] = set()
         """Rendezvous whose box is to be looked into."""
         keys, aside = load_mailbox(home, endpoint.credentials.identity, now_us())
+        self.damaged = aside
+        """Where damaged keys were moved when this node started; "" if they were not."""
         if aside:
             _log.warning("the mailbox keys were damaged and moved to %s; letters that wait are lost", aside)
         self._keys = keys
