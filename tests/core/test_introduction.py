@@ -272,6 +272,19 @@ def test_repeated_greeting_gets_the_same_reply_and_counts_once() -> None:
     assert a.endpoint.introduction.is_open
 
 
+def test_recorded_greeting_repeated_from_everywhere_is_answered_at_a_rate() -> None:
+    wire_, a, b = pair()
+    open_window(a)
+    greeting = greeting_of(KEYS, 9)
+    for number in range(5000):
+        wire_.inject((f"10.1.{number >> 8}.{number & 255}", 4000), A, greeting, number / 1000)
+    wire_.run(5.5)
+    assert len(sent(wire_, REPLY, A)) <= limits.INTRODUCTION_ROUTES + 5 * limits.SOURCE_RATE + 1
+    enter(b)  # somebody else's greeting has a rate of its own
+    assert wire_.run(1.0, lambda: ended(a, b))
+    assert b.of(Introduced)
+
+
 def test_window_closes_after_too_many_tries_of_whoever_knows_the_code() -> None:
     wire_, a, b = pair()
     open_window(a)

@@ -24,6 +24,7 @@ from covey.core import limits
 from covey.core.events import Event, Introduced, IntroductionFailed
 from covey.core.keyring import Keyring
 from covey.core.path import Route
+from covey.core.rates import Rates
 from covey.crypto.credentials import Credentials, TransportPair
 from covey.crypto.keys import TransportKey
 from covey.crypto.mac import mac1, same
@@ -121,7 +122,8 @@ class Introduction:
     Errors: StateError from `open` and `enter` without a record of ours. `receive` never raises; whatever does not
     verify is dropped without an answer. After the event of a window or entry its keys are forgotten.
 
-    A stranger costs one HMAC inside a window and nothing outside. What is kept is bounded by `INTRODUCTION_TRIES`.
+    A stranger costs one HMAC inside a window and nothing outside. What is kept is bounded by `INTRODUCTION_TRIES`, and
+    one answer goes out at most `SOURCE_RATE` times a second, wherever its question comes from.
     """
 
     def __init__(self, owner: IntroductionOwner) -> None:
@@ -129,6 +131,7 @@ class Introduction:
         self._window: _Window | None = None
         self._used: _Used | None = None
         self._entry: _Entry | None = None
+        self._rates = Rates(limits.SOURCE_RATE, _ROUTES, limits.INTRODUCTION_TRIES + 1)
 
     @property
     def is_open(self) -> bool:
@@ -200,7 +203,7 @@ class Introduction:
         try:
             kind = datagram[0]
             if kind == GREETING:
-                self._on_greeting(datagram, route)
+                self._on_greeting(now, datagram, route)
             elif kind == REPLY:
                 self._on_reply(now, Reply.parse(datagram), route)
             elif kind == PROOF:
@@ -210,7 +213,7 @@ class Introduction:
         except CoveyError:
             return
 
-    def _on_greeting(self, datagram: memoryview, route: Route) -> None:
+    def _on_greeting(self, now: float, datagram: memoryview, route: Route) -> None:
         window = self._window
         if window is None:
             return
@@ -224,7 +227,7 @@ class Introduction:
                 self._fail_window("too-many-tries")
                 return
             visit = window.visits[raw] = self._visit(window, greeting)
-        self._owner.send(route, visit.reply)
+        self._answer(now, route, visit.reply)
 
     def _visit(self, window: _Window, greeting: Greeting) -> _Visit:
         pair, record = self._own()
@@ -257,7 +260,7 @@ class Introduction:
     def _on_proof(self, now: float, datagram: memoryview, route: Route) -> None:
         used = self._used
         if used is not None and datagram == used.proof:
-            self._owner.send(route, used.confirmation)
+            self._answer(now, route, used.confirmation)
             return
         window = self._window
         if window is None:
@@ -277,7 +280,7 @@ class Introduction:
         confirmation = header + CipherState(state.split()[1]).encrypt(header, b"")
         self._window = None
         self._used = _Used(bytes(datagram), confirmation, now + limits.INTRODUCTION_LINGER)
-        self._owner.send(route, confirmation)
+        self._answer(now, route, confirmation)
         self._owner.emit(Introduced(record, route, opened=True))
 
     def _on_confirmation(self, confirmation: Confirmation) -> None:
@@ -323,6 +326,11 @@ class Introduction:
 
     def _new_index(self) -> int:
         return int.from_bytes(self._owner.random(4), "big")
+
+    def _answer(self, now: float, route: Route, datagram: bytes) -> None:
+        """What was recorded on the way can be repeated from anywhere, so answers have a rate."""
+        if self._rates.take(now, datagram):
+            self._owner.send(route, datagram)
 
     def _repeat(self, now: float, entry: _Entry) -> None:
         for route in entry.routes:

@@ -54,20 +54,14 @@ _BEYOND: Final[dict[bool, Endpoint]] = {False: ("192.0.2.1", 9), True: ("2001:db
 
 @dataclass(slots=True)
 class Window:
-    """A code that was given out, and what came of it."""
+    """A code that was given out or is being entered, and what came of it. The code itself is not kept."""
 
-    code: str
     places: tuple[str, ...]
     until: float
     """Seconds, on the host's clock."""
     ask: bool
     """Trust is left to `approve`."""
     outcome: asyncio.Future[Peer]
-
-    @property
-    def invitation(self) -> str:
-        """What to give to the other person."""
-        return f"{self.code}@{','.join(self.places)}"
 
 
 class Introducer:
@@ -106,17 +100,17 @@ class Introducer:
 
     # --- the side that gives the code --------------------------------------------------------------------------------
 
-    async def open(self, seconds: float, *, ask: bool) -> Window:
-        """Opens a window and returns its code. An older window is closed by it."""
+    async def open(self, seconds: float, *, ask: bool) -> tuple[Window, str]:
+        """Opens a window; also its code, told here and never again. An older window is closed by it."""
         host = self._transport.host
         code = make_code(host.random(CODE_RANDOM_SIZE))
         keys = await self._keys(code)
         self.close("replaced by another window")
         self._announcement.signed()
         self._machine.open(host.now(), keys, seconds)
-        self.window = self._window(code, self._places(), seconds, ask=ask)
+        self.window = self._window(self._places(), seconds, ask=ask)
         self._transport.wake()
-        return self.window
+        return self.window, code
 
     async def wait(self, window: Window, seconds: float) -> None:
         """Until something came of a window, at most this long."""
@@ -145,7 +139,7 @@ class Introducer:
         code, places = _parse_invitation(invitation)
         if self._entering is not None:
             raise StateError("another code is being tried", code="introduction-running", next_step="wait for it")
-        entering = self._entering = self._window(code, tuple(places), seconds, ask=ask)
+        entering = self._entering = self._window(tuple(places), seconds, ask=ask)
         seeking: asyncio.Task[None] | None = None
         try:
             keys = await self._keys(code)
@@ -276,9 +270,9 @@ class Introducer:
         normal = parse_code(code)
         return await self._transport.host.blocking(lambda: derive_code_keys(normal))
 
-    def _window(self, code: str, places: tuple[str, ...], seconds: float, *, ask: bool) -> Window:
+    def _window(self, places: tuple[str, ...], seconds: float, *, ask: bool) -> Window:
         until = self._transport.host.now() + seconds
-        return Window(code, places, until, ask, asyncio.get_running_loop().create_future())
+        return Window(places, until, ask, asyncio.get_running_loop().create_future())
 
     def _places(self) -> tuple[str, ...]:
         """Where we may be found: on the network by address; as others see us; as we see ourselves."""

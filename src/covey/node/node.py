@@ -303,7 +303,8 @@ class Node:
         """
         if not 1.0 <= seconds <= INTRODUCTION_LIMIT_SECONDS:
             raise UsageError(f"a window is open for 1 to {INTRODUCTION_LIMIT_SECONDS:g} seconds", code="bad-window")
-        return self._introduction_view(await self._running.introducer.open(seconds, ask=ask), with_code=True)
+        window, code = await self._running.introducer.open(seconds, ask=ask)
+        return self._introduction_view(window, code)
 
     async def await_introduction(self, seconds: float) -> IntroductionView:
         """What came of the newest window, waiting for it at most so long. StateError (`no-introduction`)."""
@@ -339,7 +340,7 @@ class Node:
             raise StateError("no code was given out", code="no-introduction", next_step="covey introduce")
         return window
 
-    def _introduction_view(self, window: Window, *, with_code: bool = False) -> IntroductionView:
+    def _introduction_view(self, window: Window, code: str = "") -> IntroductionView:
         agent = self._running
         outcome = window.outcome
         error = outcome.exception() if outcome.done() else None
@@ -349,7 +350,7 @@ class Node:
             expires=(agent.host.wall_us() / 1e6) + window.until - agent.host.now(),
             peer=self._peer_view(peer) if peer is not None else None,
             error=error if isinstance(error, CoveyError) else None,
-            with_code=with_code,
+            code=code,
         )
 
     async def ping(self, peer: str) -> PingView:

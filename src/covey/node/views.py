@@ -152,9 +152,9 @@ def peer_view(
 
 
 def introduction_view(
-    window: Window, *, expires: float, peer: PeerView | None, error: CoveyError | None, with_code: bool
+    window: Window, *, expires: float, peer: PeerView | None, error: CoveyError | None, code: str
 ) -> IntroductionView:
-    """The code is told once, to whoever opened the window."""
+    """`code` is told once, to whoever opened the window; "" for everybody else."""
     state: IntroductionState = "open"
     if peer is not None:
         state = "introduced"
@@ -162,8 +162,8 @@ def introduction_view(
         state = _INTRODUCTION_ENDS.get(error.code, "failed")
     return IntroductionView(
         state=state,
-        code=window.code if with_code else "",
-        invitation=window.invitation if with_code else "",
+        code=code,
+        invitation=f"{code}@{','.join(window.places)}" if code else "",
         places=list(window.places),
         expires=expires,
         peer=peer,
