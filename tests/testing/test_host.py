@@ -224,3 +224,18 @@ def test_readable_is_called_for_what_came_before_it_was_set() -> None:
         assert isinstance(network.loop, SimLoop)
 
     play(body)
+
+
+def test_refused_sends_are_lost_and_counted() -> None:
+    async def body(network: SimNetwork) -> None:
+        host = SimHost(network, A)
+        host.full_share = 0.0
+        host.refused = {2, 3}
+        one, two = host.udp((A, 4040)), SimHost(network, B).udp((B, 4040))
+        for number in range(4):
+            assert one.send(memoryview(b"%d" % number), 1, (B, 4040))
+        await asyncio.sleep(1)
+        assert [bytes(got[0]) for got in iter(two.receive, None) if got] == [b"03"]
+        assert (host.sends, one.dropped) == (4, 2)
+
+    play(body)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from contextvars import copy_context
 from random import Random
 from typing import Final, TypeVar
@@ -74,6 +74,10 @@ class SimHost:
         """Whether datagrams that came together are received together."""
         self.full_share = FULL_SHARE
         """Share of sends on this host that meet a full socket out of bad luck."""
+        self.sends = 0
+        """Trains that its ports were given and took."""
+        self.refused: Container[int] = ()
+        """Which of these, counted from 1, the system refuses (ENOBUFS, EPERM, ENETUNREACH, EMSGSIZE): they are lost."""
         self.crashed = False
         self.asleep = False
         """The machine sleeps: what is sent to it is lost. See `World.suspend`."""
@@ -269,6 +273,10 @@ class SimPort:
             return True
         if self._becomes_full(size):
             return False
+        self._host.sends += 1
+        if self._host.sends in self._host.refused:
+            self.dropped += 1
+            return True
         payloads = [bytes(train[start : start + segment]) for start in range(0, size, segment)]
         self._host.outbound(self.local, remote, payloads)
         return True
