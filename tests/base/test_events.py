@@ -47,7 +47,7 @@ def test_event_is_one_json_object_with_its_type() -> None:
         ([], set(EVENTS)),
         (["*"], set(EVENTS)),
         (["name.changed"], {"name.changed", "gap"}),
-        (["message.*"], {"message.received", "message.delivered", "message.refused", "gap"}),
+        (["message.*"], {"message.received", "message.delivered", "message.refused", "message.expired", "gap"}),
         (["gap"], {"gap"}),
     ],
 )

@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from covey.base.schema import SEVERITIES
+from covey.node import Node
 from covey.node.findings import CODES
 from covey.testing.world import World
 from tests.node.stage import Play, network
@@ -34,3 +35,32 @@ def test_findings_come_the_worst_first_and_go_when_mended(play: Play) -> None:
         await world.until(lambda: not a.view().degraded)
 
     play(scenario)
+
+
+def test_keys_that_cannot_renew_themselves_are_told_in_time(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        (a,) = await network(world, "a")
+        agent = a._running
+        day_us = 86_400_000_000
+        agent.transport.endpoint.credentials = agent.credentials.without_root()
+        assert "operational-key-ends" not in codes(a)
+        certain_us = agent.now_us()
+        for days, severity in ((21, "warning"), (31, "error")):
+            agent.now_us = lambda days=days: certain_us + days * day_us  # type: ignore[method-assign]
+            assert codes(a)["operational-key-ends"] == severity
+
+    play(scenario)
+
+
+def test_inbox_that_nobody_reads_is_told_before_it_is_full(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        (a,) = await network(world, "a")
+        for unread, severity in ((80_000, None), (80_001, "warning"), (100_000, "error")):
+            a._running.mail.unread = unread
+            assert codes(a).get("inbox-filling") == severity
+
+    play(scenario)
+
+
+def codes(node: Node) -> dict[str, str]:
+    return {each.code: each.severity for each in node.view().findings}

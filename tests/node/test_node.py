@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from covey.base.errors import CoveyError, ParseError, StateError, StorageError, UsageError
-from covey.base.events import MessageDelivered, kind
+from covey.base.events import MessageDelivered, MessageExpired, kind
 from covey.base.paths import Home
 from covey.node import Node
 from covey.node import agent as agent_module
@@ -314,6 +314,19 @@ def test_subscriber_hears_of_what_happens(play: Play) -> None:
         delivered = next(event for event in heard if isinstance(event, MessageDelivered))
         assert (delivered.peer, delivered.name, delivered.message) == (a.identity, "a", "ab" * 16)
         assert all(getattr(event, "peer", a.identity) == a.identity for event in heard), "a rendezvous is no peer"
+
+    play(scenario)
+
+
+def test_subscriber_hears_of_a_message_that_expired(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, _ = await friends(world, "a", "b")
+        await world.crash("b")
+        events = a.subscribe(["message.*"])
+        await a.send("b", "too late", id="cd" * 16, ttl=5.0, wait=0)
+        event = await anext(events)
+        assert isinstance(event, MessageExpired)
+        assert (event.name, event.message) == ("b", "cd" * 16)
 
     play(scenario)
 

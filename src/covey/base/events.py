@@ -22,6 +22,7 @@ __all__ = [
     "Gap",
     "IntroductionFailed",
     "MessageDelivered",
+    "MessageExpired",
     "MessageReceived",
     "MessageRefused",
     "NameChanged",
@@ -133,6 +134,13 @@ class MessageRefused(PeerEvent, frozen=True, kw_only=True, tag="message.refused"
     reason: str
 
 
+class MessageExpired(PeerEvent, frozen=True, kw_only=True, tag="message.expired"):
+    """The time to live of our message was over before the peer had it."""
+
+    message: str
+    """The message's id, 32 hex digits."""
+
+
 class NameChanged(Event, frozen=True, kw_only=True, tag="name.changed"):
     """This agent goes by another name."""
 
@@ -180,6 +188,7 @@ AnyEvent = (
     | MessageReceived
     | MessageDelivered
     | MessageRefused
+    | MessageExpired
     | NameChanged
     | RendezvousChanged
     | RendezvousContradiction

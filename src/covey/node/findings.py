@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Final
 
 from covey.base.schema import SEVERITIES, FindingView
 from covey.base.types import identity_text
+from covey.crypto.renewal import DELEGATE_US
 from covey.node.clock import date_text
 from covey.node.deposits import CUSTODIANS
 from covey.node.storage.database import TROUBLES
+from covey.node.storage.inbox import MESSAGES_LIMIT
 from covey.wire import rendezvous as wire
 
 if TYPE_CHECKING:
@@ -29,10 +31,12 @@ CODES: Final = (
             "clock-ahead",
             "clock-behind",
             "database-damaged",
+            "inbox-filling",
             "introduction-open",
             "mailbox-damaged",
             "name-taken",
             "no-network",
+            "operational-key-ends",
             "peer-revoked",
             "rendezvous-away",
             "rendezvous-contradiction",
@@ -49,6 +53,8 @@ CODES: Final = (
 
 _NAMES: Final = 5
 """Names in one finding."""
+_FILLING: Final = 0.8
+"""The share of the inbox that may be unread before it is told."""
 _TICKET_ONCE: Final = "covey daemon stop && covey up --network covey1..."
 
 
@@ -262,6 +268,35 @@ def _clock(agent: Agent) -> Iterator[FindingView]:
         )
 
 
+def _keys(agent: Agent) -> Iterator[FindingView]:
+    """Will they renew themselves?"""
+    credentials, now_us = agent.credentials, agent.now_us()
+    left_us = credentials.delegation.until_us - now_us
+    if credentials.root is None and left_us < DELEGATE_US:
+        days = left_us / 86_400_000_000
+        yield FindingView(
+            "operational-key-ends",
+            "error" if left_us <= 0 else "warning",
+            "the operational key is over: peers refuse this agent"
+            if days <= 0
+            else f"{days:.1f} days are left of the "
+            "operational key, and the root key, which alone can name another, is not here",
+            "bring the root key back: covey key show",
+        )
+
+
+def _inbox(agent: Agent) -> Iterator[FindingView]:
+    """Is there room for what arrives? Read messages make room by themselves."""
+    unread = agent.mail.unread
+    if unread > MESSAGES_LIMIT * _FILLING:
+        yield FindingView(
+            "inbox-filling",
+            "error" if unread >= MESSAGES_LIMIT else "warning",
+            f"{unread:,} of at most {MESSAGES_LIMIT:,} messages are unread; when it is full, senders are refused",
+            "read and acknowledge them: covey inbox --follow --ack",
+        )
+
+
 SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (
     _storage,
     _mailbox,
@@ -274,4 +309,6 @@ SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (
     _witnesses,
     _waiting,
     _clock,
+    _keys,
+    _inbox,
 )

@@ -11,7 +11,7 @@ import msgspec
 
 from covey.base.constants import MESSAGE_LIMIT
 from covey.base.errors import LimitError, UsageError
-from covey.base.events import MessageDelivered, MessageReceived, MessageRefused, PeerEvent
+from covey.base.events import MessageDelivered, MessageExpired, MessageReceived, MessageRefused, PeerEvent
 from covey.base.schema import MessageType, MessageView, SendView
 from covey.base.types import Identity
 from covey.node import views
@@ -247,6 +247,9 @@ class Mail:
             )
             self.courier(identity).wake()
         await self._tell_expired([key for key in self._waiting if key[1] in expired])
+        for state in await self.committer.run(lambda: [self.outbox.state(each) for each in expired]):
+            if state is not None and state.result == "expired":
+                self._publish(MessageExpired(message=state.id.hex()), state.recipient)
 
     async def _tell_expired(self, waiting: list[tuple[Identity, bytes]]) -> None:
         """Those of these messages that did expire: an id may be that of several messages, to several recipients."""
