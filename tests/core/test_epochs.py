@@ -154,6 +154,23 @@ def test_exhausted_is_a_matter_of_packets_and_time() -> None:
     assert initiator.exhausted(10.0)
 
 
+def test_key_that_carries_no_data_lives_an_hour_and_a_used_one_is_soon_replaced() -> None:
+    times = limits.LIFETIMES
+    initiator, responder = both()
+    ratchet(initiator, responder, 10.0)
+    assert initiator.rekey_at == 10.0 + times.unused_seconds
+    assert initiator.hard_at == 10.0 + times.unused_seconds + times.last_seconds
+    initiator.use(11.0)
+    assert (initiator.rekey_at, initiator.hard_at) == (10.0 + times.rekey_seconds, 10.0 + times.hard_seconds)
+    initiator.use(500.0)
+    assert initiator.rekey_at == 10.0 + times.rekey_seconds, "only the first use counts"
+    responder.use(3000.0)
+    assert responder.due(3000.0)
+    assert (responder.rekey_at, responder.hard_at) == (3000.0, 3000.0 + times.last_seconds)
+    ratchet(initiator, responder, 3001.0)
+    assert responder.rekey_at == 3001.0 + times.unused_seconds
+
+
 def test_packets_of_unknown_epochs_have_no_key() -> None:
     initiator, _ = both()
     assert initiator.receive_key(1) is None

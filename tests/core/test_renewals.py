@@ -429,6 +429,7 @@ def test_session_that_one_side_keeps_is_kept_by_both(who: str) -> None:
     stage = Stage(keepalive=None)
     keeper: Connection = stage.a.connection(stage.b) if who == "a" else stage.b.connection(stage.a)
     keeper.keepalive = 60.0
+    keeper.wake()
     first = stage.both()
     stage.wire.run(2 * HOUR)
     assert stage.both() == first

@@ -97,6 +97,28 @@ def test_ratchet_runs_every_two_minutes_under_traffic() -> None:
     assert not a.of(ConnectionStalled) + b.of(ConnectionStalled)
 
 
+def test_idle_session_ratchets_once_an_hour_and_at_once_when_something_is_said() -> None:
+    wire, a, b = connected()
+    for side, other in ((a, b), (b, a)):
+        side.connection(other).keepalive = 20.0
+        side.connection(other).wake()
+    wire.run(2.5 * 3600)
+    session = session_of(a, b)
+    assert session.created < 1001
+    assert session.epochs.epoch == 3
+    for source, target in ((a, b), (b, a)):
+        epoch = session.epochs.epoch
+        wire.run(600)
+        assert session.epochs.epoch == epoch
+        stream = source.connection(target).open("s")
+        stream.write(b"x")
+        wire.run(1)
+        assert session.epochs.epoch == session_of(b, a).epochs.epoch == epoch + 1
+        wire.run(600)
+        assert session.epochs.epoch == epoch + 1, "what was said is protected: the next key is idle again"
+    assert not a.of(ConnectionStalled) + b.of(ConnectionStalled)
+
+
 def test_ratchet_goes_on_after_a_while_without_crypto_frames() -> None:
     wire, a, b = connected()
     chatter = Chatter(wire, a, b)

@@ -43,7 +43,7 @@ def test_agents_come_back_and_publish_again_after_a_crash_of_the_rendezvous(seco
         assert isinstance(machine, SimRendezvous)
         (world.directory / "rendezvous" / "state" / "cache.db").unlink()
         await asyncio.sleep(seconds)
-        if seconds > 30:  # it is pinged every 20 s
+        if seconds > 30:  # it is pinged every 25 s
             assert not is_connected(a)
             assert a.view().degraded
         assert (await a.send("b", "without a rendezvous")).result == "delivered"
@@ -51,7 +51,7 @@ def test_agents_come_back_and_publish_again_after_a_crash_of_the_rendezvous(seco
         begun = asyncio.get_running_loop().time()
         await world.until(lambda: is_connected(a) and is_connected(b))
         await world.until(lambda: published(world) == 2)
-        assert asyncio.get_running_loop().time() - begun < 25.0
+        assert asyncio.get_running_loop().time() - begun < 30.0
         assert a.view().degraded == b.view().degraded == []
         c = (await world.start_node("c")).node
         assert (await c.find("a")).identity == a.identity

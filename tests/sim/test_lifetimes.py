@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -199,5 +200,35 @@ def test_clock_set_back_revives_nothing(tmp_path: Path) -> None:
         assert (await b.send("a", "from the past", wait=120.0)).result == "queued"
         assert (await a.send("b", "to the past", wait=120.0)).result == "queued"
         assert await bodies(a) == await bodies(b) == []
+
+    play(scenario, tmp_path)
+
+
+# --- idle -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("homes", [1, 2])
+def test_idle_agent_costs_at_most_a_megabyte_a_day(
+    homes: int, tmp_path: Path, record_property: Callable[[str, object], None]
+) -> None:
+    """With trusted peers, who are as idle. UDP payload of both directions; the IP headers come on top."""
+
+    async def scenario(world: World) -> None:
+        a, b, _ = await friends(world, "a", "b", "c", rendezvous=homes)
+        assert (await a.send("b", "x", wait=30.0)).result == "delivered"
+        await bounce(await b.open("a", "echo"), b"open, and silent")
+        await asyncio.sleep(HOUR)
+        before = replace(world.machines["a"].host.traffic)
+        await asyncio.sleep(HOUR)
+        after = world.machines["a"].host.traffic
+        datagrams = after.sent - before.sent + after.received - before.received
+        size = after.bytes - before.bytes
+        record_property("datagrams", datagrams)
+        record_property("bytes", size)
+        print(f"idle, {homes} homes: {datagrams} datagrams, {size} bytes an hour, {24 * size / 1e6:.2f} MB a day")  # noqa: T201 - figures
+        assert not [peer for peer in a.peers() if peer.connected], "the tunnels are free"
+        assert 24 * size <= 500_000 * homes
+        assert datagrams <= 350 * homes
+        assert (await b.send("a", "the first packet wakes it", wait=5.0)).result == "delivered"
 
     play(scenario, tmp_path)

@@ -69,9 +69,29 @@ class Epochs:
         self._secret: OfferSecret | None = None
         self._offer = b""
         self._answer = b""
-        self.since = now
         self.packets = 0
         self.bytes = 0
+        self._begin(now)
+        self.use(now)  # it is there to be replaced at once
+
+    def _begin(self, now: float) -> None:
+        self.since = now
+        self._used = False
+        self.rekey_at = now + self.lifetimes.unused_seconds
+        """When the next ratchet is due at the latest, seconds."""
+        self.hard_at = self.rekey_at + self.lifetimes.last_seconds
+        """When the key may seal no more, seconds."""
+
+    def use(self, at: float) -> None:
+        """The present keys have carried a program's data since `at` at the latest: their short life begins.
+
+        Until then there is nothing that a ratchet would protect. Keys that are older are replaced now.
+        """
+        if not self._used:
+            self._used = True
+            times = self.lifetimes
+            self.rekey_at = max(self.since + times.rekey_seconds, at)
+            self.hard_at = max(self.since + times.hard_seconds, at + times.last_seconds)
 
     @property
     def wire_epoch(self) -> int:
@@ -79,16 +99,6 @@ class Epochs:
 
     def receive_key(self, wire_epoch: int) -> PacketKey | None:
         return self._receive.get(wire_epoch)
-
-    @property
-    def rekey_at(self) -> float:
-        """When the next ratchet is due at the latest, seconds."""
-        return self.since + self.lifetimes.rekey_seconds
-
-    @property
-    def hard_at(self) -> float:
-        """When the key may seal no more, seconds."""
-        return self.since + self.lifetimes.hard_seconds
 
     def due(self, now: float) -> bool:
         """Whether it is time for the next ratchet."""
@@ -157,6 +167,6 @@ class Epochs:
         assert self._next_send is not None
         self.key, self._next_send = self._next_send, None
         self.epoch = self._latest
-        self.since = now
+        self._begin(now)
         self.packets = self.bytes = 0
         self._offer = b""

@@ -89,6 +89,10 @@ class Lifetimes:
     hard_seconds: float = 180.0
     hard_packets: int = 1 << 23
     """No key seals anything beyond: the AES-GCM limit of RFC 9001, 6.6. The session ends, its connection does not."""
+    unused_seconds: float = 3600.0
+    """A key that sealed nothing but keepalives, acknowledgements and control may live so long (ADR 0013)."""
+    last_seconds: float = 60.0
+    """... and once it carries data, this much longer at least, for the ratchet that begins with it."""
     renew_seconds: float = 12 * 3600.0
     """A new handshake beside a session of this age."""
     epochs: int = 61_440

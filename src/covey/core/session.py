@@ -508,18 +508,19 @@ class Session:
         for at in (self.acks.at, self.sender.ready_at, self.retire_at, self.epochs.deadline()):
             if at is not None and at < due:
                 due = at
-        connection = self.connection
+        connection, epochs = self.connection, self.epochs
         if connection is not None and connection.session is self:
             at = self._keepalive_at(connection)
             if at is not None and at < due:
                 due = at
             if connection.keepalive is None:
                 due = min(due, self._idle_at(connection))
-            if self.initiator and self.epochs.due(self.epochs.rekey_at):
-                wait = limits.REKEY_GAP_SECONDS if self._rekey_wanted else self.epochs.lifetimes.rekey_seconds
-                due = min(due, self.epochs.since + wait)
+            if connection.last_used >= epochs.since:
+                epochs.use(connection.last_used)
+            if self.initiator and epochs.due(epochs.rekey_at):
+                due = min(due, epochs.since + limits.REKEY_GAP_SECONDS if self._rekey_wanted else epochs.rekey_at)
         if self.confirmed:
-            due = min(due, self.epochs.hard_at)
+            due = min(due, epochs.hard_at)
             if not self.verified:
                 due = min(due, self.created + limits.VERIFY_SECONDS)
         return due if due < float("inf") else None

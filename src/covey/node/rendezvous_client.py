@@ -23,7 +23,7 @@ from covey.wire.ticket import TicketEntry
 
 __all__ = ["RendezvousClient"]
 
-_KEEPALIVE: Final = 20.0
+_KEEPALIVE: Final = 25.0
 """Seconds between pings on an otherwise silent session: below the 30 s after which the quickest NATs forget."""
 _CALL_SECONDS: Final = 5.0
 _ASK_SECONDS: Final = (0.25, 0.5, 1.0, 2.0)
@@ -32,7 +32,9 @@ _PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
 """Waits between attempts to reach it; the last repeats."""
 _STEADY_SECONDS: Final = 10.0
 """A session that lasted so long makes the next attempt the first again; after a shorter one the pause grows."""
-_PUBLISH_SECONDS: Final = 300.0
+_PUBLISH_SECONDS: Final = 3600.0
+"""What changes is published at once, and so is everything to a rendezvous that we connect with; this is for one that
+lost its cache and not its sessions. Records live 24 h."""
 _PUBLISH_PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
 """Waits after a publication that failed; the last repeats."""
 _PATIENCE_SECONDS: Final = 1.0

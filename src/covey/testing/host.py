@@ -7,6 +7,7 @@ import ipaddress
 from collections import deque
 from collections.abc import Callable, Container, Sequence
 from contextvars import copy_context
+from dataclasses import dataclass
 from random import Random
 from typing import Final, TypeVar
 
@@ -15,7 +16,7 @@ from covey.net.host import train_limit
 from covey.testing.loop import SimError
 from covey.testing.network import Endpoint, SimNetwork
 
-__all__ = ["HostCrashed", "SimHost", "SimPort"]
+__all__ = ["HostCrashed", "SimHost", "SimPort", "Traffic"]
 
 T = TypeVar("T")
 
@@ -42,6 +43,20 @@ SCRIBBLE: Final = 0xDB
 
 class HostCrashed(SimError):
     """Code of a crashed host still runs and asks for the world. Its tasks should have been cancelled."""
+
+
+@dataclass
+class Traffic:
+    """Datagrams and bytes of UDP payload of one host, since it was made."""
+
+    sent: int = 0
+    sent_bytes: int = 0
+    received: int = 0
+    received_bytes: int = 0
+
+    @property
+    def bytes(self) -> int:
+        return self.sent_bytes + self.received_bytes
 
 
 class SimHost:
@@ -79,6 +94,7 @@ class SimHost:
         self.refused: Container[int] = ()
         """Which of these, counted from 1, the system refuses (ENOBUFS, EPERM, ENETUNREACH, EMSGSIZE): they are lost."""
         self.crashed = False
+        self.traffic = Traffic()
         self.asleep = False
         """The machine sleeps: what is sent to it is lost. See `World.suspend`."""
         self._loop = network.loop
@@ -178,6 +194,8 @@ class SimHost:
         """From the network: datagrams for one of our ports. See `network.Receiver`."""
         if self.asleep:
             return
+        self.traffic.received += len(payloads)
+        self.traffic.received_bytes += sum(map(len, payloads))
         host, number = target
         port = self._ports.get(target) or self._ports.get((_wildcard(host), number))
         if port is not None:
@@ -185,6 +203,8 @@ class SimHost:
 
     def outbound(self, local: Endpoint, remote: Endpoint, payloads: Sequence[bytes]) -> None:
         """From one of our ports, towards `remote`."""
+        self.traffic.sent += len(payloads)
+        self.traffic.sent_bytes += sum(map(len, payloads))
         host, number = local
         if host == _wildcard(host):
             source = self.source_address(remote)
