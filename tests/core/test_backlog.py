@@ -173,3 +173,15 @@ def test_full_lane_of_many_who_asked_a_lot_has_room_for_one_who_did_not() -> Non
     assert -1 in done
     assert 7 not in done
     assert len(done) == limits.BACKLOG_LANE
+
+
+def test_less_work_is_done_while_much_arrives() -> None:
+    """There is probably more in the socket, and packets of sessions are among it."""
+    clock = Clock(limits.BUSY_WORK_SECONDS / 2)
+    backlog: Backlog[int] = Backlog(clock)
+    for number in range(50):
+        backlog.put(NOW, number, "direct", number)
+    for _ in range(limits.BUSY_ARRIVALS):
+        backlog.arrived()
+    assert 2 <= len(served(clock, backlog, 1)) <= 3
+    assert len(served(clock, backlog, 1)) >= 8

@@ -25,6 +25,10 @@ _SMOOTHING: Final = 8
 """One measurement in so many makes up the average cost."""
 
 
+_DESERVING: Final = 0.5
+"""With less credit a source is not worth the search for one that has even less."""
+
+
 class _Source(Generic[T]):
     __slots__ = ("credit", "items")
 
@@ -47,6 +51,8 @@ class _Lane(Generic[T]):
         sources = self._sources
         source = sources.get(name)
         if self.size >= limits.BACKLOG_LANE:
+            if credit < _DESERVING:
+                return
             greedy = max(sources, key=lambda each: (len(sources[each].items), -sources[each].credit))
             found = sources[greedy]
             if (len(found.items), -found.credit) <= (1 if source is None else len(source.items) + 1, -credit):
@@ -79,6 +85,7 @@ class Backlog(Generic[T]):
         self._cost = limits.HANDSHAKE_COST
         self._free_at = float("-inf")
         self._loaded_until = float("-inf")
+        self._arrived = 0
 
     def __len__(self) -> int:
         return sum(lane.size for lane in self._lanes.values())
@@ -96,6 +103,10 @@ class Backlog(Generic[T]):
             self._loaded_until = now + limits.LOAD_STICKY
         self._free_at = max(self._free_at, now)
 
+    def arrived(self) -> None:
+        """Something came from a stranger, work or not."""
+        self._arrived += 1
+
     def loaded(self, now: float) -> bool:
         """Whether more waits than is done soon, or did in the last second."""
         return now < self._loaded_until
@@ -105,12 +116,17 @@ class Backlog(Generic[T]):
         return self._free_at if self._lanes else None
 
     def run(self, now: float, work: Callable[[T], None]) -> None:
-        """Does what waits, for `limits.WORK_SECONDS` at most. `work` does not raise."""
+        """Does what waits, for `limits.WORK_SECONDS` at most. `work` does not raise.
+
+        For less while much arrives: then there is probably more in the socket, packets of sessions among it.
+        """
         if not self._lanes or now < self._free_at:
             return
         began = self._clock()
         spent, done = 0.0, 0
-        while self._lanes and spent < limits.WORK_SECONDS:
+        budget = limits.WORK_SECONDS if self._arrived < limits.BUSY_ARRIVALS else limits.BUSY_WORK_SECONDS
+        self._arrived = 0
+        while self._lanes and spent < budget:
             work(self._take())
             done += 1
             spent = (self._clock() - began) or done * limits.HANDSHAKE_COST

@@ -202,6 +202,7 @@ class Handshakes:
 
     def receive(self, now: float, datagram: memoryview, route: Route) -> None:
         """Anything but a packet, at least two bytes long."""
+        self._backlog.arrived()
         try:
             kind = datagram[0]
             if kind == INITIATION:

@@ -46,6 +46,9 @@ HANDSHAKE_COST: Final = 0.0005
 """Seconds of one core that answering an initiation takes where no clock can tell: `benchmarks/handshakes.py`."""
 WORK_SECONDS: Final = 0.002
 """Work for strangers done at a time: how long packets of sessions may wait for it."""
+BUSY_WORK_SECONDS: Final = 0.0005
+BUSY_ARRIVALS: Final = 32
+"""The same if so many datagrams came from strangers since: one turn's worth (`net/turn.py`)."""
 BACKLOG_LANE: Final = 128
 """Requests of one lane that may wait for their turn."""
 LOAD_ITEMS: Final = 64

@@ -50,14 +50,11 @@ class Rates:
 def network(endpoint: Endpoint) -> bytes:
     """Whose address this probably is: an IPv4 address, or the 64-bit prefix that one IPv6 host may fill as it likes.
 
-    A host that is no IP literal stands for itself.
+    What is no IPv6 address stands for itself: endpoints have one spelling.
     """
-    host = endpoint[0].partition("%")[0]
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
+    host = endpoint[0]
+    if ":" not in host:
         return host.encode()
-    if address.version == 6:
-        mapped = address.ipv4_mapped
-        return address.packed[:8] if mapped is None else mapped.packed
-    return address.packed
+    address = ipaddress.IPv6Address(host.partition("%")[0])
+    mapped = address.ipv4_mapped
+    return address.packed[:8] if mapped is None else str(mapped).encode()

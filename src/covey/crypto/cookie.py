@@ -12,6 +12,7 @@ only by those who could compute mac1, and answers exactly the datagram whose mac
 from __future__ import annotations
 
 import hmac
+from functools import lru_cache
 from typing import Final
 
 from cryptography.exceptions import InvalidTag
@@ -39,6 +40,9 @@ SEALED_COOKIE_SIZE: Final = COOKIE_SIZE + 16
 COOKIE_SECONDS: Final = 120
 """How long a secret makes cookies; for as long again it still accepts them. An initiator uses a cookie this long."""
 
+NO_PROOF: Final = bytes(MAC_SIZE)
+"""The mac2 of who has no cookie."""
+
 Buffer = bytes | bytearray | memoryview
 
 
@@ -61,6 +65,8 @@ class CookieJar:
 
     def proves(self, now: float, source: bytes, authenticated: Buffer, tag: Buffer) -> bool:
         """Whether `tag`, the mac2 over `authenticated`, was made with a cookie that `source` was sent lately."""
+        if tag == NO_PROOF:
+            return False
         return any(same(mac2(_cookie(secret, source), authenticated), tag) for secret in self._at(now))
 
     def _at(self, now: float) -> tuple[bytes, bytes]:
@@ -74,8 +80,9 @@ class CookieJar:
         return hmac.digest(self._root, period.to_bytes(8, "big", signed=True), "sha256")
 
 
+@lru_cache(maxsize=64)
 def cookie_key(responder: bytes) -> bytes:
-    """The 32-byte key of cookies from whoever is known by `responder` (32 bytes). Compute it once per key."""
+    """The 32-byte key of cookies from whoever is known by `responder` (32 bytes)."""
     return hkdf(b"", responder, b"covey cookie 1")
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from functools import lru_cache
 from typing import Final
 
 __all__ = ["MAC_SIZE", "NO_PSK_TAG", "PSK_TAG_SIZE", "mac1", "mac1_key", "psk_tag", "same"]
@@ -25,8 +26,9 @@ NO_PSK_TAG: Final = bytes(PSK_TAG_SIZE)
 Buffer = bytes | bytearray | memoryview
 
 
+@lru_cache(maxsize=256)
 def mac1_key(responder_public: bytes) -> bytes:
-    """The 32-byte key of `mac1` for whoever is known by `responder_public`. Compute it once per key."""
+    """The 32-byte key of `mac1` for whoever is known by `responder_public`."""
     return hashlib.sha256(b"covey mac1 1\0" + responder_public).digest()
 
 
