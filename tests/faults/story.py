@@ -169,6 +169,7 @@ class Story:
         self.say(["queued", 5])
 
     def stop(self) -> None:
+        self.say(["stopping", 0])
         self.store.close()
         self.lock.release()
 

@@ -73,9 +73,17 @@ def folders(parent: Path, stride: int, offset: int) -> Iterator[tuple[int, Path]
         yield n, folder
 
 
-def check(folder: Path, said: list[Any], whole: dict[str, Any], context: str) -> None:
+def while_stopping(report: Report, first: int, last: int) -> bool:
+    """Was the store being closed at one of these calls? Then its end may not be on the disk."""
+    words = [(before, word[0]) for before, word in report.said]
+    ends = [before for before, kind in words if kind == "stopping"]
+    begins = [before for before, kind in words if kind == "identity"]
+    return any(end <= last and all(begin <= end or begin >= first for begin in begins) for end in ends)
+
+
+def check(folder: Path, said: list[Any], whole: dict[str, Any], context: str, *, unmarked: bool = False) -> None:
     try:
-        verify(home_in(folder), said, 2)
+        verify(home_in(folder), said, 2, copied=unmarked)
         run(folder, lambda call: 0, 3)
         assert ending(home_in(folder), 4) == whole
     except AssertionError as error:
@@ -150,7 +158,8 @@ def test_disk_that_fails_for_a_while_is_waited_for(
             break
         assert report.exit_code == 0
         assert all(code in CODES and hint for _, code, hint in failures(report)), failures(report)
-        check(folder, report.words(), whole, f"calls {n} to {n + 30}")
+        unmarked = while_stopping(report, n, n + 30)
+        check(folder, report.words(), whole, f"calls {n} to {n + 30}", unmarked=unmarked)
     assert n > 250
 
 

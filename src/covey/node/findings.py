@@ -31,6 +31,7 @@ CODES: Final = (
             "clock-ahead",
             "clock-behind",
             "database-damaged",
+            "database-restored",
             "inbox-filling",
             "introduction-open",
             "mailbox-damaged",
@@ -190,6 +191,14 @@ def _storage(agent: Agent) -> Iterator[FindingView]:
             "error",
             f"nothing new is accepted, neither to be sent nor from peers, who keep it: {trouble.message}",
             trouble.next_step,
+        )
+    if store.restored:
+        yield FindingView(
+            "database-restored",
+            "note",
+            "the database is a copy, or lost its log, since the last run: what was received after it was made is gone, "
+            "though its senders were told that it was delivered; queued messages were numbered anew",
+            "trust is as it was then too, so look at covey peers; the note goes with the next start",
         )
     if store.damaged is not None:
         lost = (

@@ -220,6 +220,25 @@ def test_open_migrates_from_every_older_schema(home: Home, reopen: Open) -> None
         home.generation_file.unlink()
 
 
+def test_open_notices_that_the_log_was_removed_after_a_crash(home: Home, reopen: Open, tmp_path: Path) -> None:
+    for lost, noticed in (("-shm", False), ("-wal", True)):
+        store = reopen()
+        store.database.row("PRAGMA wal_checkpoint(TRUNCATE)")
+        store.outbox.append(ADA, mid(1), "text", b"1", 1)
+        crashed = tmp_path / f"crashed{lost}"
+        shutil.copytree(home.state_dir, crashed)
+        store.close()
+        for path in home.state_dir.glob("covey.db*"):
+            with path.open("r+b") as file:  # the same inodes, as they were before the end
+                file.write((crashed / path.name).read_bytes())
+        for suffix in ("-wal", "-shm"):
+            if suffix != lost:
+                shutil.copy(crashed / f"covey.db{suffix}", home.state_dir)
+        store = reopen()
+        assert store.restored is noticed
+        assert not reopen().restored
+
+
 def restored_copy_of_database(home: Home, backup: Path) -> None:
     shutil.copy(backup / home.database.name, home.database)
 

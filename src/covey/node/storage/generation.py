@@ -10,6 +10,7 @@ found                          means
 all agree                      the database we closed, or a crash of it
 the token differs, or no file  the database alone was restored: its token is older, or from elsewhere
 another inode or ctime         files were replaced, as every backup program does, or moved to a new disk
+in use, but no -wal file       whoever had it open died, and then its log, with what was committed last, was removed
 neither has a token            it is new
 ============================== ========================================================================
 
@@ -29,12 +30,13 @@ from covey.node.storage.database import Database
 from covey.node.storage.files import DISK, Disk, read_private, write_private
 from covey.node.storage.settings import Settings
 
-__all__ = ["begin_generation"]
+__all__ = ["begin_generation", "end_generation"]
 
 _CURRENT: Final = "generation"
 _NEXT: Final = "generation-next"
 _FILE_STAMP: Final = "generation-stamp"
 _DATABASE_INODE: Final = "database-inode"
+_IN_USE: Final = "in-use"
 
 
 def begin_generation(
@@ -43,15 +45,19 @@ def begin_generation(
     random: Callable[[int], bytes],
     on_restored: Callable[[], object],
     disk: Disk = DISK,
+    *,
+    had_log: bool = True,
 ) -> bool:
     """Start a new generation, its token in `path`. True if the database had been restored since the last one.
+
+    `had_log`: SQLite's log was there before the database was opened.
 
     In that case `on_restored` is called first, so that a crash anywhere in here at worst calls it again at
     the next start. The database learns the token before the file does, so that a crash in between is no false
     alarm.
     """
     settings = Settings(database)
-    restored = _restored(database.path, path, settings)
+    restored = _restored(database.path, path, settings) or (not had_log and bool(settings.get_int(_IN_USE)))
     if restored:
         on_restored()
     token = random(16).hex()
@@ -63,7 +69,13 @@ def begin_generation(
         settings.set(_CURRENT, token)
         settings.set(_FILE_STAMP, _stamp(path))
         settings.set(_NEXT, None)
+        settings.set(_IN_USE, 1)
     return restored
+
+
+def end_generation(database: Database) -> None:
+    """Before the database is closed and SQLite removes its log by itself."""
+    Settings(database).set(_IN_USE, None)
 
 
 def _restored(database: Path, path: Path, settings: Settings) -> bool:

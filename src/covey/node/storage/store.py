@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
@@ -11,7 +12,7 @@ from covey.base.paths import Home
 from covey.node.storage.aside import finish_move, move_aside, moved_aside
 from covey.node.storage.database import Database
 from covey.node.storage.files import DISK, Disk, VolatileDisk, write_private
-from covey.node.storage.generation import begin_generation
+from covey.node.storage.generation import begin_generation, end_generation
 from covey.node.storage.inbox import Inbox
 from covey.node.storage.letters import Letters
 from covey.node.storage.migrations import APPLICATION_ID, MIGRATIONS
@@ -56,6 +57,7 @@ class Store:
         self.retention = retention
         self.letters = Letters(database)
         self.restored = False
+        """What was committed last may be missing: the database was restored, or lost its log, since it was in use."""
         self.begun_anew = False
         """The database took the place of the one in `damaged`; False: that of one which was restored since."""
         self._damaged: Path | None = None
@@ -85,6 +87,7 @@ class Store:
         """
         disk: Disk = DISK if durable else VolatileDisk()
         finish_move(home.database, disk)
+        had_log = home.database.with_name(f"{home.database.name}-wal").exists()
         try:
             database = Database(
                 home.database,
@@ -102,7 +105,9 @@ class Store:
             raise
         try:
             store = cls(database, random, retention)
-            store.restored = begin_generation(database, home.generation_file, random, store.outbox.renumber, disk)
+            store.restored = begin_generation(
+                database, home.generation_file, random, store.outbox.renumber, disk, had_log=had_log
+            )
             store._remember_damaged(moved_aside(home.database))
         except BaseException:
             database.close()
@@ -132,6 +137,12 @@ class Store:
 
     def close(self) -> None:
         """Close the database; an open transaction is lost, as in a crash. Calling it twice is fine."""
+        if not (self.database.closed or self.database.in_transaction):
+            for _ in range(2):
+                # If it cannot be written the next start takes the database for a restored one, which costs little.
+                with contextlib.suppress(StorageError):
+                    end_generation(self.database)
+                    break
         self.database.close()
 
 
