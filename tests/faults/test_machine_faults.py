@@ -6,7 +6,6 @@ Of the rest anything may be: see `machine`.
 from __future__ import annotations
 
 import random
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, get_args
@@ -21,13 +20,6 @@ from tests.faults.supervisor import Report, run_supervised
 STRIDES = pytest.mark.parametrize("stride", [11, pytest.param(1, marks=pytest.mark.slow)])
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture
-def parent() -> Iterator[Path]:
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        yield Path(name)
 
 
 class OnVolatileDisk(Story):

@@ -8,7 +8,6 @@ as ours, so a kill comes between any two statements, and also within them. The d
 from __future__ import annotations
 
 import errno
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -34,14 +33,6 @@ ERRORS = {
 STRIDES = pytest.mark.parametrize("stride", [7, pytest.param(1, marks=pytest.mark.slow)])
 
 pytestmark = pytest.mark.timeout(900)
-
-
-@pytest.fixture
-def parent() -> Iterator[Path]:
-    """In memory where there is such a place: a killed process loses nothing there either, and fsync costs nothing."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None) as name:
-        yield Path(name)
 
 
 @pytest.fixture

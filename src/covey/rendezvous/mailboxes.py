@@ -18,6 +18,9 @@ from covey.node.storage.database import Database, Migrations, Synchronous
 
 __all__ = ["MailboxStore", "Waiting"]
 
+APPLICATION_ID: Final = 0x436F766D
+"""In the file's header: "Covm"."""
+
 MIGRATIONS: Final[Migrations] = (
     (
         """CREATE TABLE boxes (
@@ -62,7 +65,7 @@ class MailboxStore:
     """
 
     def __init__(self, path: Path, *, synchronous: Synchronous = "FULL") -> None:
-        self.database = Database(path, MIGRATIONS, synchronous=synchronous)
+        self.database = Database(path, MIGRATIONS, application_id=APPLICATION_ID, synchronous=synchronous)
 
     def open_box(self, recipient: bytes, key: bytes, until_us: int) -> None:
         """From now on letters for `recipient` are taken, until the key's life ends; it replaces the key before."""
