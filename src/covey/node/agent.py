@@ -374,8 +374,8 @@ class Agent:
     def is_forked(self, identity: Identity) -> bool:
         """Two different rotations of this identity exist: existing trust stays with the branch seen first, new trust
         is impossible (PROTOCOL 4)."""
-        log = self.transport.endpoint.log_of(identity)
-        return log is not None and log.forked
+        log, known = self.transport.endpoint.log_of(identity), self.book.get(identity)
+        return (log is not None and log.forked) or (known is not None and known.forked)
 
     def refuse_fork(self, identity: Identity) -> None:
         """RefusedError (`forked-identity`) if this identity may not be trusted anew."""
@@ -494,9 +494,17 @@ class Agent:
             if trusted:
                 endpoint.pin(peer.identity)
             if peer.log:
-                endpoint.add_log(replace(KeyLog.parse(peer.log), forked=peer.forked))
+                self._restore_log(peer)
             if peer.order is not None:
                 endpoint.keyring.saw_delegation(peer.identity, *peer.order[:2])
+
+    def _restore_log(self, peer: Peer) -> None:
+        """One that is damaged is learnt again from the peer itself: its identity is the hash of its first event."""
+        try:
+            self.transport.endpoint.add_log(replace(KeyLog.parse(peer.log), forked=peer.forked))
+        except CoveyError as error:
+            who = identity_text(peer.identity)[:8]
+            _log.error("the key log kept of %s is damaged: %s (%s); covey store check", who, error.message, error.code)
 
     async def _maintain(self) -> None:
         """Once a minute, and whenever a message expires."""

@@ -366,8 +366,12 @@ class Database:
             raise StorageError(f"{self.path} is closed", code="store-closed")
         try:
             yield
+        except UnicodeDecodeError as error:  # in the schema, or in what SQLite says about it
+            raise self._corrupt("text that is none") from error
         except sqlite3.Error as error:
             number = getattr(error, "sqlite_errorcode", None)
+            if number is None and "decode" in str(error):  # Python's own, about a column
+                raise self._corrupt(str(error)) from error
             code = _CODES.get((number or 0) & 0xFF, "storage")  # extended codes keep the primary one in the low byte
             if code == "store-corrupt":
                 raise self._corrupt(str(error)) from error

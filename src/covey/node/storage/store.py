@@ -89,20 +89,26 @@ class Store:
         finish_move(home.database, disk)
         had_log = home.database.with_name(f"{home.database.name}-wal").exists()
         try:
-            database = Database(
-                home.database,
-                MIGRATIONS,
-                must_exist=home.generation_file.exists(),
-                application_id=APPLICATION_ID,
-                keep_old=True,
-                synchronous="FULL" if durable else "OFF",
-            )
+            return cls._open(home, random, disk, had_log, retention)
         except StorageError as error:
             if error.code == "store-missing":
                 raise _missing(home) from error
             if error.code == "store-corrupt":
                 raise _damaged(home, error, random, now_us, disk) from error
             raise
+
+    @classmethod
+    def _open(
+        cls, home: Home, random: Callable[[int], bytes], disk: Disk, had_log: bool, retention: Retention
+    ) -> Store:
+        database = Database(
+            home.database,
+            MIGRATIONS,
+            must_exist=home.generation_file.exists(),
+            application_id=APPLICATION_ID,
+            keep_old=True,
+            synchronous="OFF" if isinstance(disk, VolatileDisk) else "FULL",
+        )
         try:
             store = cls(database, random, retention)
             store.restored = begin_generation(
