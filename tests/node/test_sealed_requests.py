@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from covey.base.types import Identity
+from covey.crypto.events import revoke
 from covey.crypto.mailbox import MAIL_LIFE_US
 from covey.crypto.seal import seal
 from covey.node import Node
@@ -339,6 +340,58 @@ def test_second_custodian_gets_its_copy_when_it_is_back(play: Play) -> None:
         await world.restart("second")
         await world.until(lambda: len(about(a, "b").told_at) == 2)
         assert waiting(world, absent, "second") == 1
+
+    play(scenario, limit_s=DAY)
+
+
+def test_rendezvous_that_lost_its_letters_is_found_out(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, _ = await asked_while_away(world)
+        path = rendezvous(world).mailboxes.database.path
+        await world.crash("rendezvous")
+        for each in path.parent.glob(f"{path.name}*"):
+            each.unlink()
+        await world.restart("rendezvous")
+        # The box is gone with the letters, so nothing waits for b any more but at a itself.
+        await world.until(lambda: about(a, "b").told == "queued")
+        assert "no mailbox" in about(a, "b").told_problem
+        assert "trust-unsent" in [finding.code for finding in a.view().findings]
+        await world.restart("b")
+        await world.until(lambda: len(world.node("b").pending()) == 1)
+
+    play(scenario, limit_s=DAY)
+
+
+def test_letter_is_deposited_once_more_in_a_new_session_and_takes_no_room(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, absent = await asked_while_away(world)
+        (before,) = rendezvous(world).mailboxes.waiting(absent)
+        await world.crash("a")
+        await world.restart("a")
+        a = world.node("a")
+        assert about(a, "b").told == "sealed"
+        await world.until(lambda: rendezvous(world).mailboxes.waiting(absent)[0].number > before.number)
+        (after,) = rendezvous(world).mailboxes.waiting(absent)
+        assert after.deposit == before.deposit
+        await world.wait(HOUR)
+        assert rendezvous(world).mailboxes.waiting(absent) == [after]
+
+    play(scenario, limit_s=DAY)
+
+
+def test_letter_of_a_revoked_identity_is_dropped(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, absent = await asked_while_away(world)
+        credentials = a._running.credentials
+        assert credentials.root is not None
+        await stop(world, "a")
+        over = revoke(credentials.log, credentials.root)
+        rendezvous(world).store.database.execute(
+            "UPDATE records SET log = ? WHERE identity = ?", (over.raw, over.identity)
+        )
+        b = await back(world, "b")
+        assert b.pending() == []
+        assert waiting(world, absent) == 0
 
     play(scenario, limit_s=DAY)
 

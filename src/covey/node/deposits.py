@@ -2,13 +2,14 @@
 
 An action of trust goes to min(2, available) rendezvous at which the peer has a mailbox, its homes first. It stays our
 own until the peer has confirmed it: the courier goes on trying, and what waits elsewhere is sealed again when it
-expires, or when our delegation or the action is another one.
+expires, when our delegation or the action is another one, and once in every session with its custodian.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Final
 
 from covey.base.errors import CoveyError, StateError, UnreachableError, VerifyError
@@ -59,6 +60,8 @@ class Deposits:
         self._now_us = now_us
         self._own_name = own_name
         self._encrypt = encrypt
+        self._said_in: dict[tuple[Identity, Identity], object] = {}
+        """The session in which a custodian (second) said that it keeps what is for a peer (first)."""
         self._held = {deposit.recipient: deposit for deposit in store.letters.deposits()}
 
     def of(self, peer: Peer) -> Deposit | None:
@@ -72,33 +75,52 @@ class Deposits:
         """Sees to it that the peer's action waits where it should. Raises CoveyError if it waits nowhere then."""
         held = await self._prepare(peer)
         reached = [client for client in self._clients if client.connected]
-        wanted = min(CUSTODIANS, len(reached))
-        if len(held.custodians) >= wanted > 0:
-            return
         if not reached:
+            if held.custodians:
+                return
             raise UnreachableError("no rendezvous is connected", code="no-rendezvous", next_step="covey status")
+        wanted = min(CUSTODIANS, len(reached))
+        doubtful = [client for client in reached if self._is_doubtful(held, client)]
+        if len(held.custodians) >= wanted and not doubtful:
+            return
         record = Record.parse(peer.record) if peer.record else None
         if record is None or record.mailbox_key_digest == NO_MAILBOX:
             raise UnreachableError("the peer has no mailbox", code="no-mailbox")
         homes = {home.identity for home in record.homes}
         problem: CoveyError | None = None
-        for client in sorted(reached, key=lambda each: (each.identity not in homes, each.silent)):
-            if client.identity in held.custodians:
+        for client in (*doubtful, *sorted(reached, key=lambda each: (each.identity not in homes, each.silent))):
+            if client not in doubtful and (client.identity in held.custodians or len(held.custodians) >= wanted):
                 continue
             try:
                 held = await self._deposit_at(client, peer, record, held)
             except CoveyError as error:
                 problem = error
-                continue
-            if len(held.custodians) >= wanted:
-                return
+                held = await self._without(held, client)
         if problem is not None and not held.custodians:
             raise problem
+
+    def _is_doubtful(self, held: Deposit, client: RendezvousClient) -> bool:
+        """It said that it keeps the letter, in an earlier session: its disk, or its mind, may be another one by now.
+
+        Depositing once more under the same id costs no room there.
+        """
+        seen = self._said_in.get((held.recipient, client.identity))
+        return client.identity in held.custodians and seen is not client.attachment
+
+    async def _without(self, held: Deposit, client: RendezvousClient) -> Deposit:
+        if client.identity not in held.custodians:
+            return held
+        left = tuple(each for each in held.custodians if each != client.identity)
+        fresh = replace(held, custodians=left)
+        await self._keep(fresh)
+        return fresh
 
     async def settled(self, identity: Identity) -> None:
         """The peer has heard what waited for it."""
         peer = self._book.get(identity)
         if (peer is None or peer.action is None) and self._held.pop(identity, None) is not None:
+            for key in [key for key in self._said_in if key[0] == identity]:
+                del self._said_in[key]
             await self._committer.run(lambda: self._store.letters.forget_deposit(identity))
 
     async def _prepare(self, peer: Peer) -> Deposit:
@@ -137,16 +159,13 @@ class Deposits:
         )
         # Each custodian knows it by another id, so that none can touch what waits at the other.
         deposit_id = hashlib.sha256(held.id + client.identity).digest()[: wire.DEPOSIT_ID_SIZE]
+        session = client.attachment
         await client.deposit(deposit_id, peer.identity, sealed)
-        fresh = Deposit(
-            held.recipient,
-            held.id,
-            held.action_number,
-            held.delegation,
-            min(held.until_us, expires_us),
-            (*held.custodians, client.identity),
-        )
+        others = tuple(each for each in held.custodians if each != client.identity)
+        until_us = min(held.until_us, expires_us) if others else expires_us
+        fresh = replace(held, until_us=until_us, custodians=(*others, client.identity))
         await self._keep(fresh)
+        self._said_in[peer.identity, client.identity] = session
         return fresh
 
     async def _mailbox_key(self, client: RendezvousClient, record: Record) -> MailboxKey:
