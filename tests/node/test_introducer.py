@@ -11,6 +11,7 @@ from covey.base.events import IntroductionFailed, kind
 from covey.base.schema import IntroductionView
 from covey.core import limits
 from covey.node import Node
+from covey.testing import Link
 from covey.testing.nat import SYMMETRIC
 from covey.testing.world import World
 from tests.node.stage import Play, about, bodies, code_of, network, start_odd, trust, two_rendezvous, user
@@ -145,6 +146,39 @@ def test_request_that_was_refused_before_is_made_good_by_a_code(play: Play) -> N
         await world.until(lambda: trust(a, b) == trust(b, a) == "trusted")
 
     play(scenario)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+def test_agents_meet_on_a_bad_line(play: Play, seed: int) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await strangers(world)
+        assert (await b.introduce((await a.open_introduction()).invitation, 60.0)).name == "a"
+        await world.until(lambda: trust(a, "b") == trust(b, "a") == "trusted")
+
+    play(scenario, seed=seed, link=Link(latency_s=0.05, jitter_s=0.05, loss=0.2, duplicate=0.1))
+
+
+@pytest.mark.parametrize("victim", ["a", "b"])
+@pytest.mark.parametrize("moment", [0.012, 0.022, 0.042, 0.06])
+def test_crash_at_any_moment_is_mended_by_another_introduction(play: Play, victim: str, moment: float) -> None:
+    """The four datagrams, the session after them, the writes, the requests for trust: a crash in each of them."""
+
+    async def scenario(world: World) -> None:
+        a, b = await strangers(world)
+        view = await a.open_introduction()
+        entering = user(world, "b", b.introduce(view.invitation))
+        await world.wait(moment)
+        await world.crash(victim)
+        await asyncio.wait((entering,), timeout=60.0)
+        await world.restart(victim)
+        a, b = world.node("a"), world.node("b")
+        again = await code_of(b.introduce(view.invitation, 1.0))
+        assert again == "no-answer" or (victim, moment) == ("b", 0.012), "only where the proof had not left yet"
+        assert (await b.introduce((await a.open_introduction()).invitation)).trust == "trusted"
+        await world.until(lambda: trust(a, "b") == "trusted")
+        assert (await a.send("b", "hello", wait=20.0)).result == "delivered"
+
+    play(scenario, link=Link(latency_s=0.005))
 
 
 # --- consent ----------------------------------------------------------------------------------------------------------
