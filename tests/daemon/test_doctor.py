@@ -82,6 +82,14 @@ def test_file_others_may_read_is_found(home: Home) -> None:
     assert found["files"].result == "error"
 
 
+def test_large_database_is_left_to_store_check(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    home.database.write_bytes(b"damaged")
+    assert codes(look(home)["files"]) == ["store-corrupt"]
+    monkeypatch.setattr(doctor, "LOOK_LIMIT", 0)
+    found = look(home)["files"]
+    assert (codes(found), "covey store check" in found.detail) == ([], True)
+
+
 def test_slow_disk_is_found(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "SLOW_FSYNC_SECONDS", 0.0)
     assert codes(look(home)["disk"]) == ["disk-slow"]

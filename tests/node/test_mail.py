@@ -538,6 +538,73 @@ def test_follower_ends_when_the_node_closes_in_the_middle_of_a_message(play: Pla
     play(scenario)
 
 
+def test_position_goes_on_exactly_where_it_was_whoever_acknowledges_meanwhile(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        dice = Random(7)
+        texts = [str(number) for number in range(60)]
+        for text in texts[:40]:
+            assert (await a.send("b", text)).result == "delivered"
+        await b.inbox_acknowledge([3, 7, 8, 40])
+        unread = [text for text in texts[:40] if text not in ("2", "6", "7", "39")]
+        seen: list[str] = []
+        position: str | None = None
+        sent = 40
+        while len(seen) < len(unread) + 20:
+            following = await b.inbox_follow(position)
+            position, nothing = await anext(following)
+            assert nothing is None
+            for _ in range(dice.randrange(6)):  # a reader that comes back again and again
+                if len(seen) < len(unread) + sent - 40:
+                    position, message = await anext(following)
+                    assert message is not None
+                    seen.append(message.body)
+            await following.aclose()  # type: ignore[attr-defined]
+            if len(seen) >= len(unread) and sent < 60:
+                assert (await a.send("b", texts[sent])).result == "delivered"
+                sent += 1
+                if dice.random() < 0.5:
+                    await b.inbox_acknowledge([sent])  # by somebody else, before the reader came
+                if dice.random() < 0.2:
+                    await world.crash("b")
+                    await world.restart("b")
+                    b = world.node("b")
+        assert seen == unread + texts[40:]
+
+    play(scenario)
+
+
+@pytest.mark.parametrize("position", ["", "x", "1:", ":1", "-1", "1:2:3", "9" * 19, "4", "1:4"])
+def test_position_that_cannot_be_is_refused(position: str, play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        for _ in range(3):
+            await a.send("b", "x")
+        assert await code_of(b.inbox_follow(position)) == "bad-position"
+
+    play(scenario)
+
+
+def test_position_follower_waits_for_what_comes_and_ends_with_the_node(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        following = await b.inbox_follow()
+        assert await anext(following) == ("0", None)
+        waiting = asyncio.ensure_future(anext(following))
+        await asyncio.sleep(5.0)
+        assert not waiting.done()
+        await a.send("b", "x")
+        position, message = await waiting
+        assert message is not None
+        assert (position, message.body, message.acknowledged) == ("1", "x", False)
+        ending = asyncio.ensure_future(anext(following, None))
+        await asyncio.sleep(1.0)
+        await world.machines["b"].stop()  # type: ignore[union-attr]
+        assert await ending is None
+
+    play(scenario)
+
+
 def test_full_inbox_refuses_and_takes_again_once_there_is_room(play: Play, monkeypatch: pytest.MonkeyPatch) -> None:
     small = {**inbox_storage.Inbox.__init__.__kwdefaults__, "messages_limit": 8}
     monkeypatch.setattr(inbox_storage.Inbox.__init__, "__kwdefaults__", small)

@@ -66,7 +66,10 @@ complete -c covey -f -a '(__covey_complete)'
 Shell = Literal["bash", "zsh", "fish"]
 
 ShellArgument = Annotated[
-    Shell | None, typer.Argument(help="bash, zsh or fish; by default the one that $SHELL names.", show_default=False)
+    Shell | None,
+    typer.Argument(
+        metavar="[SHELL]", help="bash, zsh or fish; by default the one that $SHELL names.", show_default=False
+    ),
 ]
 
 
@@ -91,7 +94,10 @@ def choose(call: Call) -> Outcome:
 
 
 def show(call: Call, shell: ShellArgument = None) -> Outcome:
-    """Print the script, for the shell to read: source <(covey completion show bash)."""
+    """Print the script.
+
+    For the shell to read: source <(covey completion show bash).
+    """
     chosen = _chosen(shell)
     script = SCRIPTS[chosen]
     return Outcome({"shell": chosen, "script": script}, partial(render.line, script.rstrip("\n")))

@@ -30,10 +30,10 @@ def register(app: typer.Typer) -> None:
 
 
 def doctor(call: Call) -> Outcome:
-    """Find out what is wrong with this agent and around it, with the daemon running or not.
+    """Find out what is wrong, with the daemon running or not.
 
-    Settings, files, disk, clock, keys, sockets, UDP, rendezvous, versions. Nothing is changed. Exits with 0 if nothing
-    is worse than a note, with 11 for a warning and 12 for an error.
+    Looks at settings, files, disk, clock, keys, sockets, UDP, rendezvous and versions. Nothing is changed. Exits
+    with 0 if nothing is worse than a note, with 11 for a warning and 12 for an error.
     """
     checks = [_daemon(call), *launch.ask(call, "doctor", Items[CheckView]).items]
     report = DoctorReport(checks, _merged(checks))

@@ -33,13 +33,15 @@ def events(
         list[str] | None,
         typer.Option("--type", metavar="TYPE", help="Only this type, or a family as message.*; repeatable."),
     ] = None,
-    number: Annotated[int, typer.Option("-n", "--lines", min=1, max=1024, help="How many of the last ones.")] = 50,
+    number: Annotated[
+        int, typer.Option("-n", "--lines", metavar="N", min=1, max=1024, help="How many of the last ones.")
+    ] = 50,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what happens, until Ctrl-C.")] = False,
 ) -> Outcome:
-    """Show what happened to this agent lately: peers, trust, messages, names.
+    """Show what happened to this agent lately.
 
-    The daemon remembers the last 1024 events of its present run. With --follow, --json prints one object per line; an
-    event `gap` says that some are missing, for example after a restart of the daemon.
+    Peers, trust, messages, names: the daemon remembers the last 1024 events of its present run. With --follow, --json
+    prints one object per line; an event `gap` says that some are missing, for example after a restart of the daemon.
     """
     types = ",".join(type or ())
     with call.client() as client:

@@ -22,14 +22,14 @@ PREVIEW = 60
 """Characters of a message that the list shows."""
 
 AllOption = Annotated[bool, typer.Option("--all", help="Also those that are acknowledged.")]
-LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most this many.")]
+LimitOption = Annotated[int, typer.Option("--limit", metavar="N", min=1, max=1000, help="At most this many.")]
 AfterOption = Annotated[
     int | None, typer.Option("--after", metavar="N", min=0, help="Only those with a higher number.", show_default=False)
 ]
 
 
 def register(app: typer.Typer) -> None:
-    inbox = typer.Typer(help="List, show and clear the messages that arrived.", rich_markup_mode=None)
+    inbox = typer.Typer(rich_markup_mode=None)
     group(inbox)(list_messages)
     command(inbox, "list")(list_messages)
     command(inbox, "show")(show)
@@ -52,7 +52,8 @@ def list_messages(
 
     With --follow: the unread ones in full, then every new one, until Ctrl-C (exit code 130). None is missed or shown
     twice, also when the daemon restarts. Listing, showing and following leave a message unread; `inbox ack` marks it
-    as read, or --ack does as soon as it is on standard output.
+    as read, or --ack does as soon as it is on standard output. A daemon that went away is waited for, with --timeout
+    that long at most.
     """
     if follow:
         return _follow(call, 0 if all and after is None else after, acknowledge=ack)

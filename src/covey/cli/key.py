@@ -44,9 +44,9 @@ def choose(call: Call) -> Outcome:
 
 
 def show(call: Call) -> Outcome:
-    """Show identity, key-event log, fingerprints and dates; works without the daemon.
+    """Show identity, log, fingerprints and dates of the keys.
 
-    Nothing that is shown is secret.
+    Nothing that is shown is secret. Works without the daemon.
     """
     keys = launch.ask(call, "keys", KeysView)
     data = KeyShow(keys, _witnesses(call))

@@ -27,10 +27,10 @@ def name(
     new: Annotated[str | None, typer.Argument(metavar="[NEW]", help="The name to take.", show_default=False)] = None,
     release: Annotated[bool, typer.Option("--release", help="Give the name up, so that others may have it.")] = False,
 ) -> Outcome:
-    """Show, take or give up the name by which others find this agent.
+    """Show, take or give up this agent's name.
 
-    A name is leased, first come, at each rendezvous of the network, as long as the agent shows itself there within
-    seven days. Peers that trust this agent keep the name they know it by.
+    It is what others find the agent by: leased, first come, at each rendezvous of the network, as long as the agent
+    shows itself there within seven days. Peers that trust this agent keep the name they know it by.
     """
     if new is not None and release:
         raise UsageError("take a name or give it up, not both", next_step="covey name --help")

@@ -26,8 +26,8 @@ from covey.node.transport import Transport
 
 __all__ = ["Mail", "Publish", "encode_body"]
 
-_PAGE: Final = 100
-"""Messages a follower of the inbox takes at a time."""
+_PAGE: Final = 16
+"""Messages a follower of the inbox takes at a time: 16 MiB of the largest."""
 _TTL_LIMIT: Final = 10 * 365 * 24 * 3600.0
 """Longest time to live of a message, seconds. Ours; without one it waits for ever."""
 _NUMBER_LIMIT: Final = (1 << 63) - 1
@@ -316,9 +316,10 @@ class Mail:
         last = await self.committer.run(self.inbox.last)
         if place is not None and max(place) > last:
             raise UsageError(
-                f"position {position} is beyond the last message, {last}: this inbox was restored from a backup",
+                f"there is no message {max(place)} yet, the last one is {last}; if there was, this inbox was restored "
+                "from a backup",
                 code="bad-position",
-                next_step="begin again without a position",
+                next_step="covey inbox --follow",
             )
         return self._follow_from(place or _Place(0, last))
 
