@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from covey.base.config import (
     CONFIG_LIMIT,
@@ -104,3 +106,12 @@ def test_variable_that_cannot_be_is_refused(variable: str, code: str) -> None:
 
 def test_misspelt_variables_are_found() -> None:
     assert unknown_variables({"COVEY_HOSTNAM": "x", "COVEY_HOME": "/x", "HOME": "/x"}) == ["COVEY_HOSTNAM"]
+
+
+@given(st.binary(max_size=300) | st.text("hostname=listen_log'\"[].#\n0123456789:", max_size=200).map(str.encode))
+@example(b"listen = " + b"9" * 5000)
+@example(b"a = " + b"{a = " * 2000)
+def test_no_file_makes_the_reader_fail(raw: bytes) -> None:
+    config = parse_config(raw, "c.toml")
+    assert set(config.values) <= set(config.lines)
+    assert all(finding.what and finding.hint for finding in config.findings)

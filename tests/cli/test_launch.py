@@ -12,7 +12,9 @@ import pytest
 from covey.base import errors
 from covey.base.errors import CoveyError
 from covey.base.paths import Home
+from covey.base.schema import KeysView
 from covey.cli import launch
+from covey.cli.command import Call
 from tests.cli.conftest import Covey
 
 
@@ -104,3 +106,23 @@ def test_real_daemons_startup_error_reaches_the_user(
     path.write_text(config)
     result = covey("daemon", "start", "--json", *arguments)
     assert (result.code, result.document["error"]["code"]) == (code, error)
+
+
+@pytest.mark.parametrize(
+    ("code", "kind", "error"),
+    [
+        ("print('no answer')", "CoveyError", "internal"),
+        ("raise ValueError", "CoveyError", "internal"),
+        ("import select; select.select([], [], [], 60)", "TimeoutError", "timeout"),
+        ('print(\'{"ok": false, "status": 507, "error": {"code": "c", "message": "m"}}\')', "StorageError", "c"),
+    ],
+    ids=["garbage", "crash", "hang", "error"],
+)
+def test_ask_raises_what_went_wrong_and_prints_nothing(
+    home: Home, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], code: str, kind: str, error: str
+) -> None:
+    monkeypatch.setattr(launch, "_examination", lambda what, profile: [sys.executable, "-c", code])
+    with pytest.raises(CoveyError) as caught:
+        launch.ask(Call(timeout=2.0 if kind == "TimeoutError" else 60.0), "keys", KeysView)
+    assert (type(caught.value).__name__, caught.value.code) == (kind, error)
+    assert capfd.readouterr() == ("", "")

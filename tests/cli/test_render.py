@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
+from covey.base.schema import FindingView
 from covey.cli import render
 
 
@@ -53,3 +56,30 @@ def test_table_on_a_terminal_is_rich_and_takes_text_literally(
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     render.table(("NAME", "TRUST"), [("[bold]not markup", "trusted")], empty="")
     assert "[bold]not markup" in capsys.readouterr().out
+
+
+def test_findings_are_two_lines_each_and_escaped(capsys: pytest.CaptureFixture[str]) -> None:
+    items = [FindingView("note-code", "note", "no hint"), FindingView("bad", "error", "it\x1b[0m broke", "do\nthis")]
+    render.findings(render.worst_first(items))
+    assert capsys.readouterr().out.splitlines() == [
+        "  error  it\\x1b[0m broke (bad)",
+        "         do: do\\nthis",
+        "  note   no hint (note-code)",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("severities", "text"),
+    [
+        ([], "nothing"),
+        (["note"], "1 note"),
+        (["warning", "error", "warning"], "1 error, 2 warnings"),
+    ],
+)
+def test_tally_counts_the_worst_first(severities: list[Any], text: str) -> None:
+    assert render.tally([FindingView("x", severity, "x") for severity in severities]) == text
+
+
+def test_verdict_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    render.verdict("ok", "all is\nwell")
+    assert capsys.readouterr().out == "ok: all is\\nwell\n"

@@ -6,6 +6,7 @@ from typing import Any
 
 import msgspec
 
+from covey.base.events import EVENTS
 from covey.daemon import openapi
 from covey.daemon.api import ROUTES
 
@@ -44,3 +45,12 @@ def test_body_is_described_where_there_is_one() -> None:
 def test_events_are_described_as_a_stream() -> None:
     answers = document()["paths"]["/v1/events"]["get"]["responses"]["200"]["content"]
     assert list(answers) == ["text/event-stream"]
+
+
+def test_every_type_of_event_is_described_with_its_fields() -> None:
+    paths, schemas = document()["paths"], document()["components"]["schemas"]
+    schema = paths["/v1/events"]["get"]["responses"]["200"]["content"]["text/event-stream"]["schema"]
+    described = {name: reference.rpartition("/")[2] for name, reference in schema["discriminator"]["mapping"].items()}
+    assert set(described) == set(EVENTS)
+    for name, component in described.items():
+        assert set(schemas[component]["properties"]) == {"event", *EVENTS[name].__struct_fields__}

@@ -130,11 +130,15 @@ def test_recent_events_are_the_newest_of_what_is_remembered(daemon: RunningDaemo
 
 def test_slow_reader_costs_no_memory_and_is_told(daemon: RunningDaemon) -> None:
     reader = Reader(daemon)
-    big = "x" * 4000
-    for count in range(20 * RING):  # far more than the kernel's buffers hold
-        daemon.call(
-            lambda: daemon.node.bus.publish(TrustChanged(state="pending", reason=big), 1.0)
-        ) if count % 64 else (publish(daemon, MessageReceived(count=count)))
+    big = TrustChanged(state="pending", reason="x" * 4000)
+
+    async def flood() -> None:
+        for _ in range(20):  # far more than the kernel's buffers hold
+            for _ in range(RING):
+                daemon.node.bus.publish(big, 1.0)
+            await asyncio.sleep(0)
+
+    daemon.call(flood)
     kinds = []
     while not kinds or kinds[-1] != "gap":
         kinds.append(reader.data()["event"])

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import select
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 
 from covey.base.errors import StateError, UsageError
 from covey.net.host import train_limit
-from covey.net.udp import Offload, UdpSocketPort, _endpoint, bind_failure, probe_offload
+from covey.net.udp import Offload, UdpSocketPort, _endpoint, bind_failure, granted_buffers, probe_offload
 
 LOOPBACK = ("127.0.0.1", 0)
 NOTHING = Offload(gso=False, gro=False)
@@ -362,3 +363,14 @@ def empty(sink: socket.socket) -> bytes:
             heard += sink.recv(65_536)
         except BlockingIOError:
             return bytes(heard)
+
+
+def test_granted_buffers_are_those_of_a_port() -> None:
+    port = UdpSocketPort(("127.0.0.1", 0))
+    try:
+        sock = port._socket
+        real = [sock.getsockopt(socket.SOL_SOCKET, which) for which in (socket.SO_RCVBUF, socket.SO_SNDBUF)]
+        share = 2 if sys.platform.startswith("linux") else 1
+        assert granted_buffers() == (real[0] // share, real[1] // share)
+    finally:
+        port.close()

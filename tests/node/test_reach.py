@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
+from random import Random
 
 from covey.crypto.cookie import COOKIE_NONCE_SIZE, COOKIE_SIZE, cookie_key, mac2, seal_cookie
 from covey.node.reach import _Question, reach
 from covey.testing.world import World
-from covey.wire.datagram import MAC_SIZE, CookieReply, RecordRequest
+from covey.wire.datagram import MAC_SIZE, RECORD_REQUEST_SIZE, CookieReply, RecordRequest
 from covey.wire.ticket import Ticket, TicketEntry
 from tests.node.stage import Play
 
@@ -98,5 +100,31 @@ def test_question_is_asked_again_with_the_cookie_of_one_under_load(play: Play) -
         assert question.take_untrusted(CookieReply(b"another!", nonce, sealed).encode()) is None
         assert question.take_untrusted(CookieReply(message[4:12], nonce, bytes(32)).encode()) is None
         assert question.ahead_us is None
+
+    play(scenario)
+
+
+def test_no_datagram_makes_the_question_fail(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        machine = await world.start_rendezvous()
+        host = world.place("a").host
+        question, dice = _Question(host, entry(world)), Random(5)
+        port = host.udp(("0.0.0.0", 0))
+        port.send(
+            memoryview(bytearray(RecordRequest.finish(question.message))), RECORD_REQUEST_SIZE, (machine.host.ip, 4040)
+        )
+        await asyncio.sleep(1.0)
+        received = port.receive()
+        assert received is not None
+        answer = bytes(received[0])
+        for _ in range(3000):
+            mutated = bytearray(answer[: dice.randrange(1, len(answer))] if dice.random() < 0.3 else answer)
+            for at in dice.sample(range(len(mutated)), min(len(mutated), dice.randrange(1, 4))):
+                mutated[at] ^= 1 << dice.randrange(8)
+            assert question.take_untrusted(bytes(mutated)) is None
+            question.take_untrusted(dice.randbytes(dice.randrange(100)))
+            assert question.ahead_us is None
+        question.take_untrusted(answer)
+        assert question.ahead_us == 0
 
     play(scenario)

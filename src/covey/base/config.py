@@ -101,7 +101,7 @@ def parse_config(raw: bytes, path: str) -> ConfigFile:
         return _refused(f"{path}:{line}: this is not UTF-8 text", path)
     try:
         found = tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also what tomllib lets through, as of a number of 5000 digits
         match = re.search(r"at line (\d+)", str(error))
         place = f"{path}:{match[1]}" if match else path
         return _refused(f"{place}: this is not TOML: {error}", path)

@@ -94,9 +94,10 @@ def ask(call: Call, what: str, answer: type[T]) -> T:
     """What `covey.daemon.examine` finds out about a profile, without its daemon. Raises the error it gives."""
     try:
         done = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-P", "-m", "covey.daemon.examine", what, json.dumps({"profile": call.home.profile})],
+            _examination(what, call.home.profile),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
+            stderr=None if os.environ.get("COVEY_DEBUG") else subprocess.DEVNULL,
             timeout=call.timeout if call.timeout is not None else ASK_SECONDS,
             check=False,
         )
@@ -109,7 +110,11 @@ def ask(call: Call, what: str, answer: type[T]) -> T:
         if status.ok:
             return msgspec.json.decode(status.data, type=answer)
     except msgspec.DecodeError as error:
-        raise CoveyError(f"the examination ended with code {done.returncode}", code="internal") from error
+        raise CoveyError(
+            f"the examination ended with code {done.returncode} and without an answer",
+            code="internal",
+            next_step="this is a defect of covey; COVEY_DEBUG=1 shows where it happened",
+        ) from error
     raise _error(status.status, status.error)
 
 
@@ -138,6 +143,10 @@ def wait_for_exit(home: Home, pid: int, *, timeout: float) -> bool:
 def _error(status: int, view: ErrorView | None) -> CoveyError:
     view = view or ErrorView("start-failed", "the daemon did not start", "covey daemon logs")
     return error_from(status, view)
+
+
+def _examination(what: str, profile: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "covey.daemon.examine", what, json.dumps({"profile": profile})]
 
 
 def _command(options: dict[str, Any]) -> list[str]:

@@ -186,3 +186,15 @@ def test_lock_excludes_another_process_and_ends_with_it(tmp_path: Path) -> None:
 def test_lock_in_a_missing_directory_is_a_storage_error(tmp_path: Path) -> None:
     with pytest.raises(StorageError):
         Lock(tmp_path / "missing" / "lock").acquire()
+
+
+def test_lock_tells_whether_somebody_holds_it_and_takes_nothing(tmp_path: Path) -> None:
+    lock, other = Lock(tmp_path / "lock"), Lock(tmp_path / "lock")
+    assert not lock.is_held()
+    assert not lock.path.exists()
+    with other:
+        assert lock.is_held()
+        assert other.is_held()
+    assert not lock.is_held()
+    lock.acquire()
+    lock.release()
