@@ -225,8 +225,8 @@ def test_introduction_puts_nobody_in_the_place_of_a_peer_of_the_same_name(play: 
         a, b = await network(world, "a", "b")
         await world.befriend("a", "b")
         other = await start_odd(world, "other", name="a")
-        await b.introduce((await other.open_introduction()).invitation)
-        await world.until(lambda: trust(b, other) == "trusted")
+        peer = await b.introduce((await other.open_introduction()).invitation)
+        assert (peer.name, peer.trust) == ("", "trusted")  # so no command that names `a` can mean this one
         assert (await b.send("a", "for the first a")).result == "delivered"
         assert (await bodies(a), await bodies(other)) == (["for the first a"], [])
 

@@ -94,7 +94,7 @@ class IntroductionFailed(Event, frozen=True, kw_only=True, tag="introduction.fai
     """A one-time code that this agent gave out, or entered, came to nothing."""
 
     reason: str
-    """`window-expired`, `too-many-tries`, or the code of the check that somebody failed who had it."""
+    """`window-expired`, `too-many-tries`, `no-answer`, or the code of the check that somebody failed who had it."""
 
 
 class PeerKeys(PeerEvent, frozen=True, kw_only=True, tag="peer.keys"):

@@ -33,7 +33,7 @@ from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import Peer
 from covey.node.transport import Transport
 
-__all__ = ["Introducer", "Window"]
+__all__ = ["Introducer", "Meeting"]
 
 PLACES_LIMIT: Final = 8
 """Places of one invitation that are tried."""
@@ -53,7 +53,7 @@ _BEYOND: Final[dict[bool, Endpoint]] = {False: ("192.0.2.1", 9), True: ("2001:db
 
 
 @dataclass(slots=True)
-class Window:
+class Meeting:
     """A code that was given out or is being entered, and what came of it. The code itself is not kept."""
 
     places: tuple[str, ...]
@@ -94,13 +94,13 @@ class Introducer:
         self._on_met = on_met
         self._on_failed = on_failed
         self._machine = transport.endpoint.introduction
-        self._entering: Window | None = None
-        self.window: Window | None = None
+        self._entering: Meeting | None = None
+        self.window: Meeting | None = None
         """The newest one, until the next."""
 
     # --- the side that gives the code --------------------------------------------------------------------------------
 
-    async def open(self, seconds: float, *, ask: bool) -> tuple[Window, str]:
+    async def open(self, seconds: float, *, ask: bool) -> tuple[Meeting, str]:
         """Opens a window; also its code, told here and never again. An older window is closed by it."""
         host = self._transport.host
         code = make_code(host.random(CODE_RANDOM_SIZE))
@@ -108,11 +108,11 @@ class Introducer:
         self.close("replaced by another window")
         self._announcement.signed()
         self._machine.open(host.now(), keys, seconds)
-        self.window = self._window(self._places(), seconds, ask=ask)
+        self.window = self._meeting(self._places(), seconds, ask=ask)
         self._transport.wake()
         return self.window, code
 
-    async def wait(self, window: Window, seconds: float) -> None:
+    async def wait(self, window: Meeting, seconds: float) -> None:
         """Until something came of a window, at most this long."""
         await asyncio.wait((window.outcome,), timeout=seconds)
 
@@ -139,7 +139,7 @@ class Introducer:
         code, places = _parse_invitation(invitation)
         if self._entering is not None:
             raise StateError("another code is being tried", code="introduction-running", next_step="wait for it")
-        entering = self._entering = self._window(tuple(places), seconds, ask=ask)
+        entering = self._entering = self._meeting(tuple(places), seconds, ask=ask)
         seeking: asyncio.Task[None] | None = None
         try:
             keys = await self._keys(code)
@@ -220,10 +220,9 @@ class Introducer:
             self._transport.spawn(self._complete(event, meeting), "introduced")
             return
         _fail(meeting, _window_error(event.code) if event.opened else _entry_error(event.code))
-        if event.opened:
-            self._on_failed(event.code)
+        self._on_failed(event.code)
 
-    async def _complete(self, event: Introduced, meeting: Window) -> None:
+    async def _complete(self, event: Introduced, meeting: Meeting) -> None:
         """A record becomes a peer: session, log, book, wish for trust."""
         try:
             peer = await self._befriend(event, meeting)
@@ -235,7 +234,7 @@ class Introducer:
         if not meeting.outcome.done():
             meeting.outcome.set_result(peer)
 
-    async def _befriend(self, event: Introduced, meeting: Window) -> Peer:
+    async def _befriend(self, event: Introduced, meeting: Meeting) -> Peer:
         transport, book = self._transport, self._book
         record = Record.parse(event.record)
         identity = record.identity
@@ -254,7 +253,9 @@ class Introducer:
         if log is None:  # the session is verified, so only a flood of other logs can have pushed it out
             raise UnreachableError("the other side's log was lost", code="introduction-broken")
         record.verify(log, self._now_us())
-        await book.remember(record, log, name=record.name)
+        # A name that trust has bound to somebody else here would lead to them: whoever comes by it is shown without.
+        taken = any(each.pinned_name == record.name and each.identity != identity for each in book.all())
+        await book.remember(record, log, name="" if taken else record.name)
         if not event.route.relayed:
             await book.remember_candidates(identity, [event.route.remote])
         if meeting.outcome.done():
@@ -270,9 +271,9 @@ class Introducer:
         normal = parse_code(code)
         return await self._transport.host.blocking(lambda: derive_code_keys(normal))
 
-    def _window(self, places: tuple[str, ...], seconds: float, *, ask: bool) -> Window:
+    def _meeting(self, places: tuple[str, ...], seconds: float, *, ask: bool) -> Meeting:
         until = self._transport.host.now() + seconds
-        return Window(places, until, ask, asyncio.get_running_loop().create_future())
+        return Meeting(places, until, ask, asyncio.get_running_loop().create_future())
 
     def _places(self) -> tuple[str, ...]:
         """Where we may be found: on the network by address; as others see us; as we see ourselves."""
@@ -312,7 +313,7 @@ def _parse_invitation(text: str) -> tuple[str, list[str]]:
     return code, places
 
 
-def _fail(meeting: Window, error: CoveyError) -> None:
+def _fail(meeting: Meeting, error: CoveyError) -> None:
     if not meeting.outcome.done():
         meeting.outcome.set_exception(error)
         meeting.outcome.exception()  # nobody need be waiting

@@ -31,7 +31,7 @@ from covey.node import views
 from covey.node.agent import RESERVED_SERVICES, Agent, Files
 from covey.node.bus import RING, Bus, Follower
 from covey.node.findings import findings
-from covey.node.introducer import Window
+from covey.node.introducer import Meeting
 from covey.node.mail import encode_body
 from covey.node.naming import made_up_name
 from covey.node.services import SINK, serve_sink
@@ -334,13 +334,13 @@ class Node:
             await agent.await_trust(peer.identity, _CROSSING_SECONDS)
         return self._peer_view(agent.book.get(peer.identity) or peer)
 
-    def _newest_window(self) -> Window:
+    def _newest_window(self) -> Meeting:
         window = self._running.introducer.window
         if window is None:
             raise StateError("no code was given out", code="no-introduction", next_step="covey introduce")
         return window
 
-    def _introduction_view(self, window: Window, code: str = "") -> IntroductionView:
+    def _introduction_view(self, window: Meeting, code: str = "") -> IntroductionView:
         agent = self._running
         outcome = window.outcome
         error = outcome.exception() if outcome.done() else None

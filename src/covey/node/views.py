@@ -25,7 +25,7 @@ from covey.base.types import Identity, address_text, endpoint_text, identity_tex
 from covey.core.connection import Connection
 from covey.core.path import Path
 from covey.crypto.safety import safety_number
-from covey.node.introducer import Window
+from covey.node.introducer import Meeting
 from covey.node.storage import Deposit, InboxMessage, Peer
 
 __all__ = [
@@ -152,7 +152,7 @@ def peer_view(
 
 
 def introduction_view(
-    window: Window, *, expires: float, peer: PeerView | None, error: CoveyError | None, code: str
+    window: Meeting, *, expires: float, peer: PeerView | None, error: CoveyError | None, code: str
 ) -> IntroductionView:
     """`code` is told once, to whoever opened the window; "" for everybody else."""
     state: IntroductionState = "open"
