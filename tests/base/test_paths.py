@@ -66,6 +66,7 @@ def test_locate_names_every_file() -> None:
     home = locate({"COVEY_HOME": "/h"})
     expected = {
         "identity_file": "/h/default/state/identity",
+        "mailbox_file": "/h/default/state/mailbox-keys",
         "recovery_file": "/h/default/recovery/next-root-key",
         "database": "/h/default/state/covey.db",
         "generation_file": "/h/default/state/generation",
