@@ -11,6 +11,7 @@ import socket
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -87,6 +88,43 @@ def test_the_ticket_is_all_of_standard_output_and_a_signal_ends_it_with_0(tmp_pa
         assert "only agents on this machine" in err
 
 
+def test_joined_rendezvous_is_in_the_ticket_also_after_a_restart_without_a_word(tmp_path: Path) -> None:
+    with running(tmp_path / "one", *LOOPBACK) as one, running(tmp_path / "two", *LOOPBACK) as alone:
+        first = one.ticket
+        alone.stop()
+        with running(tmp_path / "two", *LOOPBACK, "--join", str(first)) as two:
+            both = two.ticket
+            _, _, err = two.stop()
+        assert both.entries[0] == first.entries[0]
+        assert [entry.identity for entry in both.entries[1:]] == [alone.ticket.entries[0].identity]
+        assert "names 2 rendezvous" in err
+        with running(tmp_path / "two", "--json") as again:
+            said = json.loads(again.line)
+            again.stop()
+        assert (Ticket.parse(said["ticket"]), said["rendezvous"]) == (both, 2)
+        one.stop()
+
+
+def test_drain_timeout_is_how_long_a_client_that_stays_is_waited_for(tmp_path: Path) -> None:
+    async def main(process: Process) -> None:
+        host = RealHost()
+        agent = Agent(host, "127.0.0.1")
+        try:
+            await agent.join(process.ticket)
+            begun = time.monotonic()
+            process.popen.send_signal(signal.SIGTERM)
+            await agent.pushed(wire.Draining)
+            assert await agent.lookup(wire.BY_IDENTITY, agent.identity) == [], "it answers until it ends"
+            await asyncio.to_thread(process.popen.wait)
+            assert 0.7 < time.monotonic() - begun < 5.0
+        finally:
+            await agent.close()
+            host.close()
+
+    with running(tmp_path / "home", *LOOPBACK, "--drain-timeout", "1") as process:
+        asyncio.run(main(process))
+
+
 def test_json_says_the_same_in_one_line_and_logs_in_lines(tmp_path: Path) -> None:
     with running(tmp_path / "home", *LOOPBACK, "--json") as process:
         said = json.loads(process.line)
@@ -100,6 +138,7 @@ def test_json_says_the_same_in_one_line_and_logs_in_lines(tmp_path: Path) -> Non
         "identity": identity_text(entry.identity),
         "listen": list(entry.endpoints),
         "endpoints": list(entry.endpoints),
+        "rendezvous": 1,
     }
     logged = [json.loads(line) for line in err.splitlines()]
     assert [line["event"] for line in logged] == ["draining", "stopped"]

@@ -20,10 +20,22 @@ def rendezvous(
         str | None, typer.Option("--listen", metavar="HOST:PORT", help="Where to serve; port 0 picks one.")
     ] = None,
     advertise: Annotated[
-        str | None, typer.Option("--advertise", metavar="HOST:PORT", help="The address seen from outside.")
+        list[str] | None,
+        typer.Option("--advertise", metavar="HOST:PORT", help="The address seen from outside; up to four times."),
+    ] = None,
+    join: Annotated[
+        list[str] | None,
+        typer.Option("--join", metavar="TICKET", help="Another rendezvous of the network; its ticket gets both."),
     ] = None,
     home: Annotated[
         str | None, typer.Option("--home", metavar="DIR", help="Where it keeps its identity and cache.")
+    ] = None,
+    drain_timeout: Annotated[
+        float | None,
+        typer.Option("--drain-timeout", metavar="SECONDS", help="How long clients may take to leave at the end; 5."),
+    ] = None,
+    log_level: Annotated[
+        str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
     ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print and log JSON, one object a line.")] = False,
 ) -> NoReturn:
@@ -31,12 +43,15 @@ def rendezvous(
 
     It prints the network's ticket as soon as it serves.
     """
-    arguments = [
-        word
-        for option, value in (("--listen", listen), ("--advertise", advertise), ("--home", home))
-        if value is not None
-        for word in (option, value)
+    options: list[tuple[str, str | float | None]] = [
+        ("--listen", listen),
+        *(("--advertise", each) for each in advertise or ()),
+        *(("--join", each) for each in join or ()),
+        ("--home", home),
+        ("--drain-timeout", drain_timeout),
+        ("--log-level", log_level),
     ]
+    arguments = [word for option, value in options if value is not None for word in (option, str(value))]
     if json:
         arguments.append("--json")
     sys.stdout.flush()

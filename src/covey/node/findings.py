@@ -104,7 +104,7 @@ def _witnesses(agent: Agent) -> Iterator[FindingView]:
             "note",
             "one rendezvous: a first contact is protected by the safety number alone, and while it is away only peers "
             "that were met before are reached",
-            "run a second one and give its ticket too",
+            "run a second one, covey rendezvous --join TICKET, and give its ticket to every agent",
         )
 
 

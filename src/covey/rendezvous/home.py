@@ -39,6 +39,8 @@ class Remembered(msgspec.Struct, frozen=True):
     host: str
     port: int
     advertise: tuple[str, ...] = ()
+    network: str = ""
+    """The ticket of all rendezvous of the network, this one among them."""
 
 
 class Place:

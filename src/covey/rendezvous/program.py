@@ -1,6 +1,7 @@
 """The process: `python -m covey.rendezvous`, or `covey rendezvous`, which becomes it.
 
-    --listen HOST:PORT  --advertise HOST:PORT ...  --home DIR  --json  --log-level LEVEL  --drain-timeout SECONDS
+    --listen HOST:PORT  --advertise HOST:PORT ...  --join TICKET ...
+    --home DIR  --json  --log-level LEVEL  --drain-timeout SECONDS
 
 What is not said is what the last run of the same home was told: without `--listen` it listens where it did
 before (at first 0.0.0.0:4040) and advertises what it did, and port 0 takes the port it had before if that is
@@ -16,7 +17,7 @@ import logging
 import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from functools import partial, reduce
 from typing import Final, NamedTuple, NoReturn
 
 from covey.base.constants import DEFAULT_PORT
@@ -55,6 +56,8 @@ class Options(NamedTuple):
     log_level: str
     drain_timeout: float = DRAIN_SECONDS
     """Seconds."""
+    join: tuple[Ticket, ...] = ()
+    """Of the other rendezvous of the network; none: as the last time."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -89,11 +92,13 @@ async def run(options: Options, where: Place) -> int:
             contextlib.closing(where.open_store(opened_us)) as store,
             contextlib.closing(where.open_mailboxes(opened_us)) as mailboxes,
         ):
-            listens, advertise = await _places(options, where.remembered(), host)
+            before = where.remembered()
+            listens, advertise = await _places(options, before, host)
             make = partial(Rendezvous, host, store=store, mailboxes=mailboxes, advertise=advertise, save=where.save)
             server, ticket = await _start(make, credentials, listens)
-            where.remember(Remembered(server.listening[0], server.listening[1], advertise))
-            ready.serving(ticket, server.listening, json=options.json)
+            network = _network(ticket, options.join, before)
+            where.remember(Remembered(server.listening[0], server.listening[1], advertise, str(network)))
+            ready.serving(ticket, network, server.listening, json=options.json)
             counting = loop.create_task(_log_counts(server))
             await stopping.wait()
             _log.info("draining")
@@ -149,6 +154,13 @@ async def _places(
     return listens, options.advertise
 
 
+def _network(own: Ticket, joined: Sequence[Ticket], before: Remembered | None) -> Ticket:
+    """The ticket of the whole network: of those given, else those of the last time, and of ours as it is now."""
+    remembered = Ticket.parse(before.network) if not joined and before is not None and before.network else None
+    tickets = [*joined, *([] if remembered is None else [remembered])]
+    return reduce(Ticket.joined, [*tickets, own])
+
+
 async def _log_counts(server: Rendezvous) -> NoReturn:
     last = None
     while True:
@@ -192,6 +204,13 @@ def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> O
         default=[],
         help="the address seen from outside, for the ticket; up to four times",
     )
+    parser.add_argument(
+        "--join",
+        metavar="TICKET",
+        action="append",
+        default=[],
+        help="the ticket of another rendezvous of the network, or of all others; ours is printed with them",
+    )
     parser.add_argument("--home", metavar="DIR", help="where it keeps its identity and cache")
     parser.add_argument("--json", action="store_true", help="print and log JSON, one object a line")
     parser.add_argument("--log-level", metavar="LEVEL", help=f"{', '.join(logs.LEVELS)} (COVEY_LOG_LEVEL)")
@@ -219,7 +238,8 @@ def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> O
             )
     if len(advertise) > ADVERTISE_LIMIT:
         raise UsageError(f"a ticket holds at most {ADVERTISE_LIMIT} addresses", code="bad-advertise")
-    return Options(listen, advertise, given.home, given.json, level, given.drain_timeout)
+    join = tuple(map(Ticket.parse, given.join))
+    return Options(listen, advertise, given.home, given.json, level, given.drain_timeout, join)
 
 
 def _endpoint(text: str, option: str, example: str) -> Endpoint:

@@ -24,25 +24,32 @@ from covey.wire.ticket import Ticket
 __all__ = ["failed", "serving"]
 
 
-def serving(ticket: Ticket, listening: Endpoint, *, json: bool) -> None:
-    """It serves. The explanations for people go to standard error, so that `$(...)` gets the ticket."""
-    (entry,) = ticket.entries
+def serving(own: Ticket, network: Ticket, listening: Endpoint, *, json: bool) -> None:
+    """It serves. `own` names this rendezvous, `network` all of them. The explanations for people go to standard error,
+    so that `$(...)` gets the ticket."""
+    (entry,) = own.entries
     identity, listen = identity_text(entry.identity), endpoint_text(listening)
     if json:
         _say_json(
             event="serving",
-            ticket=str(ticket),
+            ticket=str(network),
             identity=identity,
             listen=[listen],
             endpoints=list(entry.endpoints),
+            rendezvous=len(network.entries),
         )
         return
-    _say(str(ticket), sys.stdout)
+    _say(str(network), sys.stdout)
     _say(f"rendezvous is up  listening {listen}  identity {identity}", sys.stderr)
     warning = reach(entry.endpoints)
     if warning:
         _say(f"note: {warning}", sys.stderr)
-    _say(f"next: on each machine: covey up --network {ticket}", sys.stderr)
+    if len(network.entries) > 1:
+        _say(
+            f"note: the ticket names {len(network.entries)} rendezvous: it is the one for every agent",
+            sys.stderr,
+        )
+    _say(f"next: on each machine: covey up --network {network}", sys.stderr)
 
 
 def failed(error: CoveyError, *, json: bool) -> None:
