@@ -53,7 +53,7 @@ format: $(DEV) ## let ruff fix and format what it can
 	@.venv/bin/ruff format .
 
 kill-test: $(DEV) ## kill daemons in the middle of their work and count what was lost
-	@$(PY) scripts/kill_test.py
+	@$(PY) -m scripts.kill_test
 
 sim-long: $(DEV) ## SEEDS=5000 seeds of the hostile simulation (an hour on two cores), and a thousand nodes
 	@$(PY) -m pytest $(WORKERS) tests/sim/test_hostile.py --sim-seeds $(SEEDS) --timeout=3600 $(PYTEST_ARGS)

@@ -122,9 +122,13 @@ class _Handle:
 class RendezvousProcess:
     """`covey rendezvous` in a directory of its own; a restart keeps identity and port, and so the ticket."""
 
-    def __init__(self, home: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, home: Path, environment: Mapping[str, str] | None = None, *, joins: RendezvousProcess | None = None
+    ) -> None:
+        """`joins`: another of the same network, running when this one starts first; the ticket then names both."""
         self.home = home
         self.ticket = ""
+        self._joins = joins
         self._environment = {**_clean_environment(), **(environment or {})}
         self._process: subprocess.Popen[str] | None = None
         self._lock = threading.RLock()
@@ -139,7 +143,9 @@ class RendezvousProcess:
             if self.running:
                 return self.ticket
             self.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-            arguments = ("rendezvous", "--listen", "127.0.0.1:0", "--home", os.fspath(self.home))
+            arguments = ["rendezvous", "--listen", "127.0.0.1:0", "--home", os.fspath(self.home)]
+            if self._joins is not None:
+                arguments += ["--join", self._joins.ticket]
             with (self.home / "rendezvous.log").open("a") as log:
                 process = self._process = subprocess.Popen(
                     _cli(*arguments),
@@ -156,6 +162,20 @@ class RendezvousProcess:
                 raise RuntimeError(f"the rendezvous did not start: {line!r}, see {self.home}/rendezvous.log")
             self.ticket = line
             return line
+
+    def freeze(self) -> bool:
+        """SIGSTOP: it hangs until `thaw`. False if it does not run."""
+        return self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> bool:
+        return self._signal(signal.SIGCONT)
+
+    def _signal(self, number: int) -> bool:
+        with self._lock:
+            if self._process is None or self._process.poll() is not None:
+                return False
+            self._process.send_signal(number)
+            return True
 
     def kill(self, number: int = signal.SIGKILL) -> bool:
         """Signal it and wait for its end; False if it did not run."""
