@@ -88,20 +88,21 @@ async def storm(directory: Path, seed: int) -> Ledger:
     random = Random(seed)
     count = 3 + seed % 5
     names = [f"n{number}" for number in range(count)]
+    rendezvous = ["rv0", "rv1", "rv2"][: 1 + seed % 3]
     link = Link(latency_s=0.005 + 0.03 * random.random(), jitter_s=0.03, loss=0.2, duplicate=0.1, corrupt=0.01)
     ledger = Ledger()
     async with World(directory, seed=seed, disk_s=0.02 * random.random()) as world:
-        await world.start_rendezvous()
+        await world.start_several(*rendezvous)
         await inhabit(world, random, names)
         friends = {(a, b) for a in names for b in random.sample([n for n in names if n != a], 2)}
         for a, b in sorted(friends):
             await world.befriend(a, b)
         world.network.default = link
-        chaos = asyncio.create_task(unrest(world, random, names))
+        chaos = asyncio.create_task(unrest(world, random, [*names, *rendezvous]))
         await asyncio.gather(*(talk(world, Random(f"{seed}/{name}"), name, friends, ledger) for name in names))
         await chaos
         world.heal()
-        for name in [*names, "rendezvous"]:
+        for name in [*names, *rendezvous]:
             if not world.machines[name].running:
                 await world.restart(name)
         await world.until(lambda: all(machine.node.view().outbox_queued == 0 for machine in world.nodes()))
@@ -146,7 +147,7 @@ async def unrest(world: World, random: Random, names: list[str]) -> None:
     number = 0
     while loop.time() < end:
         await asyncio.sleep(random.expovariate(0.7))
-        victim = random.choice([*names, "rendezvous"])
+        victim = random.choice(names)
         machine = world.machines[victim]
         box = world.boxes[random.choice(sorted(world.boxes))]
         number += 1
