@@ -419,7 +419,8 @@ class Scenario:
 def check_empty(side: Side) -> None:
     endpoint = side.endpoint
     left = {
-        "sessions": len(endpoint._sessions),
+        "sessions": len(endpoint._sessions) + len(endpoint._by_peer),
+        "strangers": len(endpoint._strangers),
         "connections": len(endpoint.connections),
         "attempts": endpoint.handshakes.attempts,
         "half-open": endpoint.handshakes.half_open,

@@ -44,7 +44,6 @@ from covey.core.schedule import Schedule
 from covey.core.sender import Train
 from covey.core.session import CloseCode, Session
 from covey.core.stream import StreamCode
-from covey.crypto.certificates import Delegation, TransportCertificate
 from covey.crypto.credentials import Credentials
 from covey.crypto.events import KeyLog
 from covey.crypto.ratchet import Encapsulate, encapsulate
@@ -97,6 +96,10 @@ class Endpoint:
         self._renewals = Renewals(random, lifetimes)
         self._halves = Halves(random(32))
         self._sessions: dict[int, Session] = {}
+        self._by_peer: dict[Identity, list[Session]] = {}
+        """The same sessions: nobody looks through all of them for those of one peer."""
+        self._strangers: OrderedDict[Connection, None] = OrderedDict()
+        """Live connections with peers that were neither admitted nor pinned when they began, the oldest first."""
         self._unverified: OrderedDict[int, Session] = OrderedDict()
         self._ready: deque[Session] = deque()
         self._queue: deque[tuple[Route, bytes]] = deque()
@@ -524,6 +527,7 @@ class Endpoint:
             now=now,
         )
         self._sessions[established.local_index] = session
+        self._by_peer.setdefault(session.peer, []).append(session)
         return session
 
     def _bind(self, now: float, session: Session) -> None:
@@ -590,12 +594,11 @@ class Endpoint:
         if connection is None:
             return
         payload = session.payload
-        until_us = min(
-            TransportCertificate.parse(payload.certificate).until_us, Delegation.parse(payload.delegation).until_us
-        )
-        self._renewals.watch(now, session, (until_us - self.wall()) / 1e6)
+        self._renewals.watch(now, session, (self.keyring.until_us(payload) - self.wall()) / 1e6)
         if session.own_certificate != self.credentials.current.certificate.raw:
             self._renewals.want_all(now, [session])
+        if not connection.admitted and not self.keyring.is_pinned(session.peer):
+            self._strangers.setdefault(connection)
         resumed, connection.live = connection.live, True
         self.emit(ConnectionLive(connection, resumed))
         session.set_verified()
@@ -622,24 +625,33 @@ class Endpoint:
                 self.handshakes.connect(now, target, connection.local_half, routes)
 
     def _new_connection(self, now: float, identity: Identity, half: bytes) -> Connection:
-        strangers = [
-            each
-            for each in self.connections.values()
-            if not each.admitted and not self.handshakes.trying(each.peer) and not self.keyring.is_pinned(each.peer)
-        ]
-        if len(strangers) >= limits.STRANGER_CONNECTIONS:
-            self.close(now, min(strangers, key=lambda each: each.created), CloseCode.IDLE)
+        if len(self._strangers) >= limits.STRANGER_CONNECTIONS:
+            self._close_stranger(now)
         connection = Connection(self.credentials.identity, identity, half, self.emit)
         connection.created = now
         self.connections[identity] = connection
         return connection
 
+    def _close_stranger(self, now: float) -> None:
+        """Makes room: whoever is a stranger no longer is not counted any more, or else the oldest has to go."""
+        for connection in list(self._strangers):
+            if connection.admitted or self.keyring.is_pinned(connection.peer):
+                del self._strangers[connection]
+            elif not self.handshakes.trying(connection.peer):
+                self.close(now, connection, CloseCode.IDLE)
+            if len(self._strangers) < limits.STRANGER_CONNECTIONS:
+                return
+
     def _sessions_of(self, connection: Connection) -> list[Session]:
-        return [session for session in self._sessions.values() if session.connection is connection]
+        return [session for session in self._by_peer.get(connection.peer, ()) if session.connection is connection]
 
     def _forget(self, session: Session) -> None:
         session.ended = True
-        self._sessions.pop(session.local_index, None)
+        if self._sessions.pop(session.local_index, None) is not None:
+            others = self._by_peer[session.peer]
+            others.remove(session)
+            if not others:
+                del self._by_peer[session.peer]
         self._unverified.pop(session.local_index, None)
         self._renewals.forget(session)
 
@@ -659,13 +671,14 @@ class Endpoint:
         """
         if connection.closed:
             return
-        for session in list(self._sessions.values()):
-            same_half = session.peer == connection.peer and session.local_half == connection.local_half
+        for session in list(self._by_peer.get(connection.peer, ())):
+            same_half = session.local_half == connection.local_half
             if session.connection is None and same_half and session is not successor:
                 self._forget(session)
         self._halves.end(connection.peer)
         if self.connections.get(connection.peer) is connection:
             del self.connections[connection.peer]
+        self._strangers.pop(connection, None)
         connection.lose(stream_code)
         if self.relay is not None:
             self.relay.forget(connection)

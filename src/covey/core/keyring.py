@@ -114,6 +114,11 @@ class Keyring:
         """Follows a peer's claims to its identity. VerifyError if they do not lead there, or are out of date."""
         self._follow(self._chain(payload, log), log, now_us)
 
+    def until_us(self, payload: HandshakePayload) -> int:
+        """When claims end that were verified: wall microseconds."""
+        chain = self._chain(payload, self._logs.get(payload.identity))
+        return min(chain.certificate.until_us, chain.delegation.until_us)
+
     def _chain(self, payload: HandshakePayload, log: KeyLog | None) -> _Chain:
         """The claims taken apart: those that were followed before if they are the same, byte for byte."""
         known = self._chains.get(payload.identity)

@@ -75,6 +75,7 @@ response, so that a forged source address gains nothing (DESIGN 4)."""
 COOKIE_REPLY_SIZE: Final = 56
 RECORD_REQUEST_SIZE: Final = 1200
 
+_INITIATION: Final = struct.Struct(f">4sI8s{INITIATION_SIZE - 16 - 2 * MAC_SIZE}s{MAC_SIZE}s{MAC_SIZE}s")
 _NO_MAC2: Final = bytes(MAC_SIZE)
 _LOG_IN_RESPONSE_LIMIT: Final = 1024
 
@@ -114,12 +115,8 @@ class Initiation:
     def parse(cls, data: bytes | memoryview) -> Initiation:
         if len(data) != INITIATION_SIZE:
             raise ParseError("an initiation of a wrong size")
-        reader = Reader(data)
-        _opening(reader, INITIATION)
-        sender_index = reader.u32()
-        psk_tag = reader.take(8)
-        noise = reader.take(reader.remaining - 2 * MAC_SIZE)
-        mac1, mac2 = reader.take(MAC_SIZE), reader.take(MAC_SIZE)
+        opening, sender_index, psk_tag, noise, mac1, mac2 = _INITIATION.unpack(data)
+        _opening(Reader(opening), INITIATION)
         return cls(sender_index, psk_tag, noise, mac1, mac2, bytes(data[: -2 * MAC_SIZE]))
 
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass
+from typing import Final
 
 from covey.base.codec import Reader, Writer
 from covey.base.constants import HANDSHAKE_PAYLOAD_LIMIT
@@ -10,6 +12,10 @@ from covey.base.errors import ParseError
 from covey.base.types import IDENTITY_SIZE, Identity
 
 __all__ = ["HandshakePayload"]
+
+
+_HEAD: Final = struct.Struct(f">Q8s{IDENTITY_SIZE}sI32s")
+"""Timestamp, half, identity, sequence and head of the log."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +38,7 @@ class HandshakePayload:
 
     def encode(self, padded_size: int = 0) -> bytes:
         """The payload, zero-padded to `padded_size` bytes. ValueError above 1000 bytes: our own fault."""
-        writer = Writer().u64(self.timestamp).raw(self.half).raw(self.identity)
-        writer.u32(self.log_sequence).raw(self.log_head)
+        writer = Writer().raw(_HEAD.pack(self.timestamp, self.half, self.identity, self.log_sequence, self.log_head))
         writer.block16(self.delegation).block16(self.certificate).block16(self.enclave)
         body = writer.bytes()
         if len(body) > HANDSHAKE_PAYLOAD_LIMIT:
@@ -45,16 +50,9 @@ class HandshakePayload:
         if len(data) > HANDSHAKE_PAYLOAD_LIMIT:
             raise ParseError("handshake payload too long")
         reader = Reader(data)
-        payload = cls(
-            reader.u64(),
-            reader.take(8),
-            Identity(reader.take(IDENTITY_SIZE)),
-            reader.u32(),
-            reader.take(32),
-            reader.block16(),
-            reader.block16(),
-            reader.block16(),
-        )
+        timestamp, half, identity, sequence, head = _HEAD.unpack(reader.take(_HEAD.size))
+        blocks = reader.block16(), reader.block16(), reader.block16()
+        payload = cls(timestamp, half, Identity(identity), sequence, head, *blocks)
         if any(reader.rest()):
             raise ParseError("padding is not zero")
         return payload
