@@ -3,6 +3,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from covey.base.events import RendezvousChanged
 from covey.base.schema import SEVERITIES
 from covey.node import Node
 from covey.node.findings import CODES
@@ -31,8 +32,12 @@ def test_findings_come_the_worst_first_and_go_when_mended(play: Play) -> None:
         ]
         assert [SEVERITIES.index(each.severity) for each in found] == [0, 2]
         assert all(each.what and each.hint for each in found)
+        events = a.subscribe(["rendezvous.changed"])
         await world.restart("rendezvous")
         await world.until(lambda: not a.view().degraded)
+        changed = await anext(events)
+        assert isinstance(changed, RendezvousChanged)
+        assert (changed.connected, changed.rendezvous) in ((0, 1), (1, 1))
 
     play(scenario)
 

@@ -311,6 +311,7 @@ def test_subscriber_hears_of_what_happens(play: Play) -> None:
         kinds = {kind(event) for event in heard}
         assert kinds >= {"peer.connected", "trust.changed", "message.received", "message.delivered", "peer.path"}
         assert all(event.id and event.time and event.schema == 1 for event in heard)
+        assert heard[0].time <= heard[-1].time
         delivered = next(event for event in heard if isinstance(event, MessageDelivered))
         assert (delivered.peer, delivered.name, delivered.message) == (a.identity, "a", "ab" * 16)
         assert all(getattr(event, "peer", a.identity) == a.identity for event in heard), "a rendezvous is no peer"

@@ -151,6 +151,10 @@ class NameChanged(Event, frozen=True, kw_only=True, tag="name.changed"):
 class RendezvousChanged(Event, frozen=True, kw_only=True, tag="rendezvous.changed"):
     """A rendezvous was connected, was lost, or sees this node elsewhere: `GET /v1/status` says which."""
 
+    connected: int
+    rendezvous: int
+    """Of the network."""
+
 
 class RendezvousContradiction(Event, frozen=True, kw_only=True, tag="rendezvous.contradiction"):
     """A rendezvous said what cannot be true, and was not believed. Again once an hour while it goes on."""

@@ -447,7 +447,8 @@ class Agent:
                 self.mail.hope()
                 for connection in self.transport.endpoint.connections.values():
                     self.connector.keep_reserve(connection)
-            self.bus.publish(RendezvousChanged(), self.host.wall_us() / 1e6)
+            changed = RendezvousChanged(connected=self._reached, rendezvous=len(self.clients))
+            self.bus.publish(changed, self.host.wall_us() / 1e6)
 
     def _on_mail(self, rendezvous: Identity) -> None:
         self.mailbox.on_mail(rendezvous)
