@@ -191,6 +191,7 @@ def test_greeting_outside_its_window_gets_no_answer(state: str) -> None:
     enter(b, seconds=20.0)
     wire_.run(21.0)
     assert not [each for source, _, each in wire_.recorded if source == A]
+    assert failures(a) == ([("window-expired", True)] if state in ("expired", "another code") else [])
     assert failures(b) == [("no-answer", False)]
     assert not b.of(Introduced)
 
@@ -338,6 +339,43 @@ def test_lost_confirmation_is_repeated_for_the_same_proof_only() -> None:
     assert wire_.run(10.0, lambda: ended(a, b))
     assert len(a.of(Introduced)) == len(b.of(Introduced)) == 1
     assert len(set(sent(wire_, CONFIRMATION, A))) == 1
+
+
+def test_another_proof_after_the_introduction_gets_no_answer() -> None:
+    wire_, a, b = pair()
+    open_window(a)
+    enter(b)
+    assert wire_.run(1.0, lambda: ended(a, b))
+    proof = sent(wire_, PROOF, B)[0]
+    wire_.inject(B, A, proof[:-1] + bytes([proof[-1] ^ 1]))
+    wire_.run(1.0)
+    assert len(sent(wire_, CONFIRMATION, A)) == 1
+    wire_.inject(B, A, proof)
+    wire_.run(1.0)
+    assert len(sent(wire_, CONFIRMATION, A)) == 2
+
+
+def test_confirmation_before_any_reply_is_dropped() -> None:
+    wire_, _, b = pair()
+    enter(b, to=M)
+    wire_.run(0.0)
+    index = Greeting.parse(sent(wire_, GREETING, B)[0]).sender_index
+    wire_.inject(A, B, wire.Confirmation.head(index) + bytes(16))
+    wire_.run(0.1)
+    assert not b.events
+
+
+def test_repeated_reply_is_not_answered_again() -> None:
+    wire_, a, b = pair()
+    wire_.tap = lambda source, target, datagram: None if datagram[0] == PROOF else datagram
+    open_window(a)
+    enter(b)
+    wire_.run(0.03)
+    reply = sent(wire_, REPLY, A)[0]
+    for _ in range(20):
+        wire_.inject(A, B, reply)
+    wire_.run(0.1)
+    assert len(sent(wire_, PROOF, B)) == 1
 
 
 def test_entry_without_confirmation_ends_as_no_answer() -> None:
