@@ -8,10 +8,12 @@ from collections.abc import Callable, Iterable
 import pytest
 
 from covey.base.types import Identity
+from covey.crypto.credentials import Credentials
 from covey.crypto.events import revoke
-from covey.crypto.mailbox import MAIL_LIFE_US
+from covey.crypto.mailbox import MAIL_LIFE_US, MailboxKey, MailboxKeys
 from covey.crypto.seal import seal
 from covey.node import Node
+from covey.rendezvous.bucket import TokenBucket
 from covey.rendezvous.custodian import Custodian, Source
 from covey.testing.world import SimRendezvous, World
 from covey.wire import trust as wire
@@ -284,6 +286,59 @@ def test_clocks_may_differ_by_minutes(skew_s: float, play: Play) -> None:
     play(scenario, limit_s=DAY)
 
 
+def test_letter_that_was_sealed_to_an_older_key_still_opens(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        await asked_while_away(world)
+        await stop(world, "a")
+        await world.wait(5 * DAY)
+        b = await back(world, "b")
+        assert len(b._running.mailbox._keys.pairs) == 2
+        assert [each.name for each in b.pending()] == ["a"]
+
+    play(scenario, limit_s=30 * DAY)
+
+
+def test_mailbox_key_rotates_daily_and_the_new_one_is_found(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        (b,) = await network(world, "b")
+        await settle(world, b)
+        first = b._running.mailbox.key_id
+        await world.wait(DAY)
+        second = b._running.mailbox.key_id
+        assert second != first
+        await settle(world, b)
+        absent = raw(b)
+        await stop(world, "b")
+        a = (await world.start_node("a")).node
+        assert (await world.patiently(lambda: a.handshake("b"))).told == "sealed"
+        ((_, sealed),) = rendezvous(world).mailboxes.collect(absent, 0, 1, 1 << 20, 0)
+        assert sealed[1:33] == second
+
+    play(scenario, limit_s=30 * DAY)
+
+
+def test_agent_with_many_absent_peers_deposits_no_faster_than_its_rendezvous_stores(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        names = [f"b{number}" for number in range(16)]
+        nodes = await network(world, "a", *names)
+        a = nodes[0]
+        for node in nodes:
+            await settle(world, node)
+        for name in names:
+            await a.find(name)
+        await stop(world, *names)
+        liar = lying(world, lambda page: page)
+        machine = rendezvous(world)
+        client = machine.server._clients.live(raw(a))
+        assert client is not None
+        client.bucket = TokenBucket(20.0, 50.0, machine.host.now())
+        await asyncio.gather(*(a.handshake(name) for name in names))
+        await world.until(lambda: {about(a, name).told for name in names} == {"sealed"})
+        assert liar.deposited == len(names)  # none timed out and was repeated
+
+    play(scenario, limit_s=DAY)
+
+
 # --- two custodians --------------------------------------------------------------------------------------------
 
 
@@ -408,6 +463,11 @@ class Liar(Custodian):
         super().__init__(machine.host, machine.mailboxes, machine.server._limits)
         self.lie = lie
         self.cleared: list[int] = []
+        self.deposited = 0
+
+    async def deposit(self, source: Source, deposit_id: bytes, recipient: Identity, sealed: bytes) -> None:
+        self.deposited += 1
+        await super().deposit(source, deposit_id, recipient, sealed)
 
     async def collect(self, recipient: Identity, after: int) -> Page:
         return self.lie(await super().collect(recipient, after))
@@ -428,6 +488,55 @@ def lying(world: World, lie: Callable[[Page], Page]) -> Liar:
     liar = Liar(machine, lie)
     machine.server._service._custodian = liar
     return liar
+
+
+class Impostor(Liar):
+    """Gives a mailbox key of its own choice to who asks for another's."""
+
+    def __init__(self, machine: SimRendezvous, key: bytes) -> None:
+        super().__init__(machine)
+        self.key = key
+
+    async def ask(self, identity: Identity) -> bytes:
+        return self.key
+
+
+@pytest.mark.parametrize("lie", ["its own", "rubbish", "none", "signed by another", "an older one"])
+def test_lie_about_a_mailbox_key_gets_no_letter(lie: str, play: Play) -> None:
+    async def scenario(world: World) -> None:
+        await two_rendezvous(world)
+        a, b = [(await world.start_node(name)).node for name in ("a", "b")]
+        await settle(world, a)
+        await settle(world, b)
+        mailbox, now_us = b._running.mailbox, b._running.now_us()
+        other = Credentials.create(a._running.host.random, now_us)[0]
+        false = MailboxKeys().rotated(other, bytes(32), now_us).current
+        posed = MailboxKey.make(
+            other.operational, raw(b), b._running.credentials.delegation, false.public, now_us, now_us + 10**12
+        )
+        older = mailbox._keys.current.raw
+        if lie == "an older one":
+            mailbox._keys = mailbox._keys.rotated(b._running.credentials, bytes(32), now_us)
+            b._running.announcement.mailbox_key_id = mailbox.key_id
+            for client in b._running.clients:
+                client.publish_soon()
+            await settle(world, b)
+        key = {
+            "its own": false.raw,
+            "rubbish": bytes(1482),
+            "none": b"",
+            "signed by another": posed.raw,
+            "an older one": older,
+        }[lie]
+        machine = rendezvous(world, "first")
+        machine.server._service._custodian = liar = Impostor(machine, key)
+        await stop(world, "b")
+        await a.handshake("b")
+        await world.until(lambda: about(a, "b").told == "sealed")
+        assert about(a, "b").told_at == ["10.0.1.2:4040"]  # the other one
+        assert liar.deposited == 0
+
+    play(scenario, limit_s=DAY)
 
 
 def repeated(page: Page) -> Page:

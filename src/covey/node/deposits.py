@@ -7,6 +7,7 @@ expires, when our delegation or the action is another one, and once in every ses
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -60,6 +61,7 @@ class Deposits:
         self._now_us = now_us
         self._own_name = own_name
         self._encrypt = encrypt
+        self._turns: dict[Identity, asyncio.Lock] = {}
         self._said_in: dict[tuple[Identity, Identity], object] = {}
         """The session in which a custodian (second) said that it keeps what is for a peer (first)."""
         self._held = {deposit.recipient: deposit for deposit in store.letters.deposits()}
@@ -92,7 +94,9 @@ class Deposits:
             if client not in doubtful and (client.identity in held.custodians or len(held.custodians) >= wanted):
                 continue
             try:
-                held = await self._deposit_at(client, peer, record, held)
+                # One at a time: it reads us more slowly the more we ask for, and is not to be taken for silent.
+                async with self._turns.setdefault(client.identity, asyncio.Lock()):
+                    held = await self._deposit_at(client, peer, record, held)
             except CoveyError as error:
                 problem = error
                 held = await self._without(held, client)
