@@ -119,7 +119,7 @@ class Database:
             )
         if must_exist and path.stat().st_size == 0:
             raise self._corrupt("it is empty")
-        with storage_error("create", path):
+        with storage_error("open", path):
             # SQLite would make it with the umask's mode; its -wal and -shm files copy the mode found here.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
         self._connection = self._connect()
