@@ -1,3 +1,6 @@
+import pytest
+
+from covey.base.errors import StorageError
 from covey.node.storage.database import Database
 from covey.node.storage.settings import NAME, NETWORK, WALL_CLOCK, Settings
 
@@ -36,3 +39,13 @@ def test_handshake_timestamps_only_rise(database: Database) -> None:
     assert settings.handshake_timestamps() == {(b"i", b"k"): 30, (b"i", b"k2"): 5}
     settings.forget_handshakes(30)
     assert settings.handshake_timestamps() == {(b"i", b"k"): 30}
+
+
+def test_damaged_value_is_a_damaged_database(database: Database) -> None:
+    settings = Settings(database)
+    settings.set("x", b"\xff7")
+    for get in (settings.get_int, settings.get_text):
+        with pytest.raises(StorageError) as caught:
+            get("x")
+        assert (caught.value.code, bool(caught.value.next_step)) == ("store-corrupt", True)
+    assert database.trouble is not None

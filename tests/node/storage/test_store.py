@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import shutil
 import sqlite3
 import stat
@@ -382,3 +383,50 @@ def test_stores_share_one_transaction(reopen: Open) -> None:
         1,
         1,
     )
+
+
+@pytest.mark.parametrize("restore", [restored_copy_of_database, restored_by_rename])
+def test_open_does_not_apply_the_log_of_another_database(
+    home: Home, reopen: Open, random: Callable[[int], bytes], tmp_path: Path, restore: Callable[[Home, Path], None]
+) -> None:
+    """A kill leaves a log behind; a backup is copied over the database, and nobody thinks of the log."""
+    store = reopen()
+    for n in range(50):
+        store.outbox.append(ADA, mid(n), "text", b"1" * 999, 1)
+    store.close()
+    shutil.copytree(home.state_dir, tmp_path / "backup")
+    pid = os.fork()
+    if pid == 0:
+        killed = Store.open(home, random, 1)
+        killed.outbox.mark_delivered(ADA, upto=40, now_us=2)
+        for n in range(50, 60):
+            killed.outbox.append(ADA, mid(n), "text", b"2" * 3000, 2)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    log = home.database.with_name("covey.db-wal")
+    left = log.read_bytes()
+    assert left
+    restore(home, tmp_path / "backup")
+    store = reopen()
+    assert store.restored
+    assert [message.id for message in store.outbox.next_batch(ADA, 0, 1 << 20)] == [mid(n) for n in range(50)]
+    assert store.database.rows("PRAGMA integrity_check") == [("ok",)]
+    (aside,) = home.state_dir.glob("covey.db-wal.damaged-*")
+    assert aside.read_bytes() == left
+
+
+def test_open_applies_the_log_that_was_restored_with_its_database(
+    home: Home, reopen: Open, random: Callable[[int], bytes], tmp_path: Path
+) -> None:
+    pid = os.fork()
+    if pid == 0:
+        Store.open(home, random, 1).outbox.append(ADA, mid(1), "text", b"1", 1)
+        os._exit(0)
+    os.waitpid(pid, 0)
+    shutil.copytree(home.state_dir, tmp_path / "backup")
+    reopen().close()
+    reopen().database.execute("DELETE FROM outbox")
+    reopen().close()
+    for path in (tmp_path / "backup").iterdir():
+        shutil.copy(path, home.state_dir)
+    assert [message.id for message in reopen().outbox.next_batch(ADA, 0, 100)] == [mid(1)]

@@ -118,7 +118,7 @@ class Database:
                 next_step=f"restore it from a backup: cp BACKUP {path}",
             )
         if must_exist and path.stat().st_size == 0:
-            raise self._corrupt("it is empty")
+            raise self.corrupt("it is empty")
         with storage_error("open", path):
             # SQLite would make it with the umask's mode; its -wal and -shm files copy the mode found here.
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, PRIVATE_FILE))
@@ -140,7 +140,13 @@ class Database:
                 connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
                 if self.path.stat().st_size == 0:
                     connection.execute("PRAGMA auto_vacuum = INCREMENTAL")  # later it would need the file written anew
-                connection.execute("PRAGMA journal_mode = WAL")
+                mode = connection.execute("PRAGMA journal_mode = WAL").fetchone()[0]
+                if mode != "wal":  # SQLite goes on without a word
+                    raise StorageError(
+                        f"{self.path} cannot have its log and its index beside it",
+                        code="disk-error",
+                        next_step=storage_step("disk-error", self.path),
+                    )
                 connection.execute(f"PRAGMA synchronous = {self._synchronous}")
                 connection.execute(f"PRAGMA journal_size_limit = {WAL_LIMIT}")
                 connection.execute("PRAGMA foreign_keys = ON")
@@ -154,7 +160,7 @@ class Database:
         if self.path.stat().st_size <= CHECK_LIMIT:
             found = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
             if found != "ok":
-                raise self._corrupt(found)
+                raise self.corrupt(found)
 
     def _migrate(self, migrations: Migrations, must_exist: bool, application_id: int, keep_old: bool) -> None:
         version = self.schema_version
@@ -175,7 +181,7 @@ class Database:
                 next_step="pip install --upgrade covey",
             )
         if version == 0 and must_exist:
-            raise self._corrupt("it is empty")
+            raise self.corrupt("it is empty")
         if keep_old and 0 < version < len(migrations):
             self._keep(version)
         if version < len(migrations):
@@ -269,8 +275,7 @@ class Database:
             )
             raise self.trouble
         _log.warning("SQLite's files beside %s were removed or replaced while they were in use", self.path)
-        row = self.row("PRAGMA wal_checkpoint(TRUNCATE)")
-        if row is None or row[0] != 0:
+        if not self.checkpoint():
             raise StorageError(f"{self.path} is in use by another process", code="store-busy")
         # All is in the database itself now, and durably so: begin anew with files that others can see.
         self._connection.close()
@@ -346,6 +351,11 @@ class Database:
             finally:
                 cursor.close()
 
+    def checkpoint(self) -> bool:
+        """Bring everything from the log into the database file, durably. False if another reader stands in the way."""
+        row = self.row("PRAGMA wal_checkpoint(TRUNCATE)")
+        return row is not None and row[0] == 0
+
     def shrink(self) -> None:
         """Give some of the pages that hold nothing back to the file system; call it now and then."""
         free = self._number("PRAGMA freelist_count") - SHRINK_PAGES
@@ -367,14 +377,14 @@ class Database:
         try:
             yield
         except UnicodeDecodeError as error:  # in the schema, or in what SQLite says about it
-            raise self._corrupt("text that is none") from error
+            raise self.corrupt("text that is none") from error
         except sqlite3.Error as error:
             number = getattr(error, "sqlite_errorcode", None)
             if number is None and "decode" in str(error):  # Python's own, about a column
-                raise self._corrupt(str(error)) from error
+                raise self.corrupt(str(error)) from error
             code = _CODES.get((number or 0) & 0xFF, "storage")  # extended codes keep the primary one in the low byte
             if code == "store-corrupt":
-                raise self._corrupt(str(error)) from error
+                raise self.corrupt(str(error)) from error
             if code == "disk-error" and self._is_read_only():
                 code = "disk-read-only"
             translated = StorageError(f"{self.path}: {error}", code=code, next_step=storage_step(code, self.path))
@@ -389,7 +399,8 @@ class Database:
         except OSError:
             return False
 
-    def _corrupt(self, found: str) -> StorageError:
+    def corrupt(self, found: str) -> StorageError:
+        """The error for damage that was found; `trouble` from now on."""
         self.trouble = StorageError(
             f"the database {self.path} is damaged: {found}",
             code="store-corrupt",

@@ -14,6 +14,10 @@ in use, but no -wal file       whoever had it open died, and then its log, with 
 neither has a token            it is new
 ============================== ========================================================================
 
+The token's file also names the inode of SQLite's log, and the database holds the token without its log too (it is
+checkpointed). So a log that was left behind, after a kill, beside a database that somebody restored over the old one is
+told from the database's own: applied to the wrong database it would destroy it.
+
 What no file can show, a copy written into the same inode or a rolled back disk image, a recipient can: it
 knows higher numbers than we do (`Outbox.heard`). A false alarm (a container that runs `chown -R` at each
 start) is cheap: what is queued is numbered anew, and an inbox that has or had one of those messages
@@ -22,15 +26,20 @@ recognises its id.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
+from covey.node.storage.aside import move_aside
 from covey.node.storage.database import Database
 from covey.node.storage.files import DISK, Disk, read_private, write_private
 from covey.node.storage.settings import Settings
 
-__all__ = ["begin_generation", "end_generation"]
+__all__ = ["begin_generation", "end_generation", "put_foreign_log_aside"]
 
 _CURRENT: Final = "generation"
 _NEXT: Final = "generation-next"
@@ -64,7 +73,9 @@ def begin_generation(
     with database.transaction():
         settings.set(_NEXT, token)
         settings.set(_DATABASE_INODE, database.path.stat().st_ino)
-    write_private(path, f"{token}\n".encode(), disk)
+    # Before the file says so: whoever reads the database without its log must find one of the two tokens.
+    log = _log_of(database.path).stat().st_ino if database.checkpoint() else 0
+    write_private(path, f"{token}\n{log}\n".encode(), disk)
     with database.transaction():
         settings.set(_CURRENT, token)
         settings.set(_FILE_STAMP, _stamp(path))
@@ -78,8 +89,45 @@ def end_generation(database: Database) -> None:
     Settings(database).set(_IN_USE, None)
 
 
+def put_foreign_log_aside(database: Path, path: Path, now_us: int, disk: Disk = DISK) -> Path | None:
+    """Before the database is opened: if its log belongs to the database that was here before, move the log aside.
+
+    `path`: the token's file. Returns where the log is now.
+    """
+    token, inode = _read(path)
+    log = _log_of(database)
+    if not (database.exists() and log.exists() and token and inode == log.stat().st_ino):
+        return None
+    tokens = _tokens_without_log(database)
+    if not tokens or token in tokens:
+        return None
+    return move_aside(log, now_us, disk)
+
+
+def _tokens_without_log(database: Path) -> set[str]:
+    """The tokens in the database file itself; none if it cannot be read so."""
+    uri = f"file:{quote(os.fspath(database))}?mode=ro&immutable=1"
+    try:
+        with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+            rows = connection.execute("SELECT value FROM settings WHERE key IN (?, ?)", (_CURRENT, _NEXT)).fetchall()
+    except (sqlite3.Error, UnicodeDecodeError):
+        return set()
+    return {bytes(value).decode("ascii", "replace") for (value,) in rows}
+
+
+def _read(path: Path) -> tuple[str, int]:
+    """The token and the log's inode; "" and 0 where there is none."""
+    words = (read_private(path) or b"").decode("ascii", "replace").split()
+    inode = words[1] if len(words) > 1 and words[1].isdigit() else "0"
+    return words[0] if words else "", int(inode)
+
+
+def _log_of(database: Path) -> Path:
+    return database.with_name(f"{database.name}-wal")
+
+
 def _restored(database: Path, path: Path, settings: Settings) -> bool:
-    found = (read_private(path) or b"").decode("ascii", "replace").strip()
+    found, _ = _read(path)
     current, following = settings.get_text(_CURRENT), settings.get_text(_NEXT)
     if not current and not found:
         return False

@@ -29,12 +29,19 @@ class Settings:
         return None if row is None else bytes(row[0])
 
     def get_text(self, key: str, default: str = "") -> str:
+        """StorageError (`store-corrupt`) for what is none, here as in `get_int`."""
         value = self.get(key)
-        return default if value is None else value.decode()
+        try:
+            return default if value is None else value.decode()
+        except UnicodeDecodeError as error:
+            raise self._database.corrupt(f"the setting {key} is no text") from error
 
     def get_int(self, key: str, default: int = 0) -> int:
         value = self.get(key)
-        return default if value is None else int(value)
+        try:
+            return default if value is None else int(value)
+        except ValueError as error:
+            raise self._database.corrupt(f"the setting {key} is no number") from error
 
     def set(self, key: str, value: bytes | str | int | None) -> None:
         """Remember `value` under `key`; None forgets it."""

@@ -11,8 +11,8 @@ from covey.base.errors import StorageError
 from covey.base.paths import Home
 from covey.node.storage.aside import finish_move, move_aside, moved_aside
 from covey.node.storage.database import Database
-from covey.node.storage.files import DISK, Disk, VolatileDisk, write_private
-from covey.node.storage.generation import begin_generation, end_generation
+from covey.node.storage.files import DISK, Disk, VolatileDisk, storage_error, write_private
+from covey.node.storage.generation import begin_generation, end_generation, put_foreign_log_aside
 from covey.node.storage.inbox import Inbox
 from covey.node.storage.letters import Letters
 from covey.node.storage.migrations import APPLICATION_ID, MIGRATIONS
@@ -87,6 +87,7 @@ class Store:
         """
         disk: Disk = DISK if durable else VolatileDisk()
         finish_move(home.database, disk)
+        put_foreign_log_aside(home.database, home.generation_file, now_us, disk)
         had_log = home.database.with_name(f"{home.database.name}-wal").exists()
         try:
             return cls._open(home, random, disk, had_log, retention)
@@ -111,9 +112,10 @@ class Store:
         )
         try:
             store = cls(database, random, retention)
-            store.restored = begin_generation(
-                database, home.generation_file, random, store.outbox.renumber, disk, had_log=had_log
-            )
+            with storage_error("look at", home.database):
+                store.restored = begin_generation(
+                    database, home.generation_file, random, store.outbox.renumber, disk, had_log=had_log
+                )
             store._remember_damaged(moved_aside(home.database))
         except BaseException:
             database.close()
