@@ -255,6 +255,15 @@ def test_trusted_peer_that_was_there_before_does_not_wait_with_those_who_were_no
     assert connect_seconds(wire, a, b) < IDLE_SECONDS + 0.03
 
 
+def test_trusted_peer_of_an_earlier_life_does_not_wait_with_strangers_either() -> None:
+    wire, a, b = world()
+    b.endpoint.handshakes.expect(A)
+    Swarm(wire, b, hosts(200)).attack(2.0)
+    wire.run(0.8)
+    assert b.endpoint.handshakes.loaded(wire.now)
+    assert connect_seconds(wire, a, b) < IDLE_SECONDS + 0.03
+
+
 @pytest.fixture
 def unlimited(monkeypatch: pytest.MonkeyPatch) -> None:
     """No load, however much waits: every initiation is answered."""

@@ -198,6 +198,10 @@ class Handshakes:
             self._requests.popitem(last=False)
         self._owner.send(route, RecordRequest.finish(request.message(nonce)))
 
+    def expect(self, address: Address) -> None:
+        """A trusted peer was seen there in an earlier life of this node: under load it does not wait with strangers."""
+        self._admission.know(Route(0, address))
+
     # --- everybody's ---------------------------------------------------------------------------------------------
 
     def receive(self, now: float, datagram: memoryview, route: Route) -> None:

@@ -494,6 +494,8 @@ class Agent:
             trusted = peer.trust == "trusted"
             if trusted:
                 endpoint.pin(peer.identity)
+                for address in peer.candidates:
+                    endpoint.handshakes.expect(address)
             if peer.log:
                 self._restore_log(peer)
             if peer.order is not None:
