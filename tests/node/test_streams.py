@@ -71,6 +71,25 @@ def test_stream_carries_bytes_both_ways_and_ends_each_way_apart(play: Play) -> N
     play(scenario)
 
 
+def test_streams_that_ended_are_forgotten_beside_many_that_stay(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        b.serve("echo", echo)
+        stay = [await a.open("b", "echo") for _ in range(100)]
+        for _ in range(400):
+            async with await a.open("b", "echo") as stream:
+                await stream.write(b"x")
+                await stream.finish()
+                assert [await stream.read(), await stream.read()] == [b"x", b""]
+        for node in (a, b):
+            assert 100 <= len(node._running.transport._streams) <= 250
+        for stream in stay:
+            await stream.write(b"y")
+            assert await stream.read() == b"y"
+
+    play(scenario)
+
+
 def test_both_sides_serve_and_open_at_the_same_time(play: Play) -> None:
     async def scenario(world: World) -> None:
         a, b = await friends(world, "a", "b")

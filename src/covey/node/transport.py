@@ -42,6 +42,9 @@ _LAST_TURNS: Final = 1000
 _FULL_SECONDS: Final = 0.05
 """How long a full socket is waited for when the last words leave."""
 
+_STREAMS_UNSEEN: Final = 64
+"""Streams that may be there before the closed among them are looked for."""
+
 _ROOM_SECONDS: Final = 0.02
 """Pause before a stream is opened again when the peer allows no more of them."""
 
@@ -211,6 +214,7 @@ class Transport:
         self._pass_on = on_event
         self._handlers: dict[str, Handler] = {}
         self._streams: dict[CoreStream, Stream] = {}
+        self._look_at = _STREAMS_UNSEEN
         self._tasks: set[asyncio.Task[None]] = set()
         self._waiting: dict[Identity, list[asyncio.Future[Connection]]] = {}
         self._pings: dict[int, asyncio.Future[float]] = {}
@@ -415,7 +419,7 @@ class Transport:
                 self._pass_on(event)
             case _:
                 self._pass_on(event)
-        if len(self._streams) > 64:
+        if len(self._streams) >= self._look_at:
             self._forget_closed()
 
     def _offered(self, core: CoreStream) -> None:
@@ -445,10 +449,10 @@ class Transport:
             raise
 
     def _forget_closed(self) -> None:
-        closed = [core for core in self._streams if core.closed]
-        if len(closed) * 2 > len(self._streams):
-            for core in closed:
-                self._streams.pop(core).woken()
+        for core in [core for core in self._streams if core.closed]:
+            self._streams.pop(core).woken()
+        # A look at all of them is paid for by as many new ones: a rendezvous has one for each of thousands of clients.
+        self._look_at = max(_STREAMS_UNSEEN, 2 * len(self._streams))
 
     def _task_done(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
