@@ -13,16 +13,17 @@ ADDRESS_BITS: Final = 48
 """Bits of a full address. Tests use 16, so that collisions are exercised all the time."""
 
 
-def address(identity: bytes, nonce: int, bits: int = ADDRESS_BITS) -> Address:
+def address(identity: bytes, nonce: int, bits: int | None = None) -> Address:
     """The first 48 bits of SHA-256("covey address 1" || identity || nonce), the bits after the first `bits`
-    cleared.
+    cleared (None: `ADDRESS_BITS`).
 
     `nonce` is one byte, bumped when a fresh claimant finds its address taken. `ValueError` for values out of
     range.
     """
-    if len(identity) != IDENTITY_SIZE or not 0 < bits <= ADDRESS_BITS:
+    bits = ADDRESS_BITS if bits is None else bits
+    if len(identity) != IDENTITY_SIZE or not 0 < bits <= 8 * ADDRESS_SIZE:
         raise ValueError("an address needs a 32-byte identity and 1 to 48 bits")
     digest = hashlib.sha256(b"covey address 1" + identity + bytes((nonce,))).digest()
-    spare = ADDRESS_BITS - bits
+    spare = 8 * ADDRESS_SIZE - bits
     value = int.from_bytes(digest[:ADDRESS_SIZE], "big") >> spare << spare
     return Address(value.to_bytes(ADDRESS_SIZE, "big"))

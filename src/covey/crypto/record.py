@@ -16,7 +16,7 @@ from covey.base.codec import Reader, Writer
 from covey.base.constants import RECORD_LIFE_SECONDS, RECORD_LIMIT
 from covey.base.errors import LimitError, ParseError, UsageError, VerifyError
 from covey.base.types import IDENTITY_SIZE, Address, Identity, check_name, endpoint_text, parse_endpoint
-from covey.crypto.address import ADDRESS_BITS, address
+from covey.crypto.address import address
 from covey.crypto.certificates import (
     CLOCK_SKEW_US,
     SECOND_US,
@@ -188,7 +188,7 @@ class Record:
     def unlisted(self) -> bool:
         return bool(self.flags & FLAG_UNLISTED)
 
-    def address(self, bits: int = ADDRESS_BITS) -> Address:
+    def address(self, bits: int | None = None) -> Address:
         """The 48-bit address this record claims."""
         return address(self.identity, self.address_nonce, bits)
 

@@ -37,6 +37,7 @@ from covey.core.stream import StreamCode
 from covey.crypto.credentials import Credentials
 from covey.crypto.events import KeyLog
 from covey.net.host import Host
+from covey.node.addressing import Addressing
 from covey.node.announcement import Announcement, renew
 from covey.node.book import PeerBook
 from covey.node.bus import Bus
@@ -52,8 +53,8 @@ from covey.node.mailbox import Mailbox
 from covey.node.naming import Naming, made_up_name
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.services import MessageService, TrustService
-from covey.node.storage import Applied, Lock, Peer, Retention, Store, load_or_create, prepare
-from covey.node.storage.settings import NAME, NETWORK, WALL_CLOCK
+from covey.node.storage import Applied, Lock, Peer, Retention, Store, load_or_create, prepare, save
+from covey.node.storage.settings import BORN, NAME, NETWORK, WALL_CLOCK
 from covey.node.storage.store import MAINTENANCE_SECONDS
 from covey.node.transport import Handler, Transport
 from covey.node.waits import Waits
@@ -103,6 +104,8 @@ class Files:
         ticket = ticket or (Ticket.parse(remembered) if remembered else None)
         with self.store.database.transaction():
             settings.set(NAME, name)
+            if settings.get(BORN) is None:
+                settings.set(BORN, self.credentials.delegation.from_us)
             if ticket is not None:
                 settings.set(NETWORK, str(ticket))
         return name, ticket
@@ -171,6 +174,8 @@ class Agent:
             self.contradictions,
             self._on_log_served,
         )
+        born_us = store.settings.get_int(BORN)
+        self.addressing = Addressing(self.directory, self.book, born_us, host.now)
         self.naming = Naming(self.announcement, self.directory, self.clients, self.committer, store.settings)
         self.connector = Connector(self.transport, self.book, self.directory, self.clients)
         self.introducer = Introducer(
@@ -542,7 +547,10 @@ class Agent:
 
     async def _renew_keys(self) -> None:
         before, now_us = self.credentials, self.now_us()
-        after = await self.host.blocking(lambda: renew(before, self.files.home, self.host, now_us))
+        settled = await self.addressing.settle(before, now_us)
+        if settled is not before:
+            await self.host.blocking(lambda: save(self.files.home, settled))
+        after = await self.host.blocking(lambda: renew(settled, self.files.home, self.host, now_us))
         if after is not before:
             self.transport.endpoint.adopt(self.host.now(), after)
         if await self.mailbox.renew() or after is not before:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
 
 from covey.base.errors import CoveyError, NotFoundError, ParseError, UnreachableError, UsageError, VerifyError
-from covey.base.types import Identity, check_name, identity_text, parse_address, parse_identity
+from covey.base.types import Address, Identity, check_name, identity_text, parse_address, parse_identity
 from covey.core.endpoint import Endpoint
 from covey.core.events import RecordReceived
 from covey.crypto.events import KeyLog
@@ -149,6 +149,20 @@ class Directory:
         if not found:
             raise _unknown(text)
         return found
+
+    def reached(self) -> bool:
+        """Some rendezvous can be asked, and those that cannot are known to be away."""
+        return any(client.connected for client in self._clients) and all(
+            client.connected or client.tried for client in self._clients
+        )
+
+    async def sharers(self, address: Address) -> set[Identity]:
+        """The other agents that claim this address, as any rendezvous knows; none without a rendezvous."""
+        try:
+            answers = await self._ask(wire.BY_ADDRESS, address)
+        except UnreachableError:
+            return set()
+        return {identity for answer in answers for identity in answer.claims}
 
     async def names(self, identity: Identity, name: str) -> bool:
         """Whether every rendezvous that answers says that `name` is this agent's."""

@@ -6,12 +6,14 @@ from typing import Final
 
 from covey.node.storage.database import Database
 
-__all__ = ["INCARNATION", "NAME", "NETWORK", "WALL_CLOCK", "Settings"]
+__all__ = ["BORN", "INCARNATION", "NAME", "NETWORK", "WALL_CLOCK", "Settings"]
 
 NETWORK: Final = "network"
 """The ticket, remembered from the first `--network`."""
 NAME: Final = "name"
 """This agent's own name."""
+BORN: Final = "born"
+"""When the identity was made, wall microseconds (PROTOCOL 6)."""
 WALL_CLOCK: Final = "wall-clock"
 """The latest time that this node was certain of, microseconds (PROTOCOL 9)."""
 INCARNATION: Final = "outbox-incarnation"
