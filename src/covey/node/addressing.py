@@ -51,10 +51,11 @@ class Addressing:
             return credentials
         if not self._directory.reached():
             return credentials
-        for step in range(_NONCES):
-            free = (nonce + step) % _NONCES
+        free = nonce
+        for _ in range(_NONCES):  # if every one is claimed, it stays where it is
             if not await self._directory.sharers(address(credentials.identity, free)):
                 break
+            free = (free + 1) % _NONCES
         self._looked = (free, self._now())
         if free == nonce:
             return credentials
