@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from covey.base.constants import LOG_LIMIT, MAILBOX_KEY_LIMIT, RECORD_LIMIT, SEALED_LIMIT
 from covey.base.errors import ParseError
-from covey.base.types import Identity
+from covey.base.types import Identity, endpoint_text
 from covey.wire import rendezvous
 from covey.wire.framing import FrameReader
 from covey.wire.rendezvous import (
@@ -43,6 +43,8 @@ NUMBERS = st.integers(0, 2**32 - 1)
 IDENTITIES = st.binary(min_size=32, max_size=32).map(Identity)
 SIGNED = st.builds(Signed, st.binary(max_size=RECORD_LIMIT), st.binary(max_size=2000))
 TEXTS = st.text(max_size=40)
+HOSTS = st.ip_addresses().filter(lambda ip: not (ip.is_unspecified or ip.is_multicast)).map(str)
+ENDPOINTS = st.tuples(HOSTS, st.integers(1, 65_535)).map(endpoint_text)
 KEYS = st.binary(max_size=MAILBOX_KEY_LIMIT)
 SEALED = st.binary(max_size=300)
 LETTER_NUMBERS = st.lists(st.integers(0, 2**64 - 1), unique=True, max_size=5).map(sorted)
@@ -58,7 +60,7 @@ MESSAGES = st.one_of(
     st.builds(Introduced, NUMBERS, NUMBERS),
     st.builds(Done, NUMBERS),
     st.builds(Failed, NUMBERS, TEXTS, TEXTS),
-    st.builds(Observed, NUMBERS, TEXTS),
+    st.builds(Observed, NUMBERS, ENDPOINTS),
     st.builds(Present, NUMBERS, IDENTITIES),
     st.builds(Draining, NUMBERS),
     st.builds(OpenBox, NUMBERS, KEYS),
