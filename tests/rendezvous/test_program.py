@@ -12,14 +12,16 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from covey.base.errors import UsageError
+from covey.base.errors import CoveyError, UsageError
+from covey.base.paths import Home
 from covey.base.types import identity_text
 from covey.net.real import RealHost
+from covey.node import Node
 from covey.rendezvous import ready
 from covey.rendezvous.program import Options, parse_options
 from covey.wire import rendezvous as wire
@@ -348,3 +350,49 @@ def test_the_default_place_is_beside_the_profiles(tmp_path: Path) -> None:
         assert process.wait(10) == 0
     assert (tmp_path / "rendezvous" / "state" / "rendezvous.db").exists()
     assert (tmp_path / "rendezvous" / "recovery" / "next-root-key").exists()
+
+
+def remove_database(home: Path) -> None:
+    for path in home.glob("rendezvous.db*"):
+        path.unlink()
+
+
+def replace_database_by_noise(home: Path) -> None:
+    (home / "noise").write_bytes(b"noise" * 9999)
+    (home / "noise").rename(home / "rendezvous.db")
+
+
+@pytest.mark.parametrize("lose", [remove_database, replace_database_by_noise])
+def test_a_cache_that_is_lost_while_in_use_is_filled_again(tmp_path: Path, lose: Callable[[Path], None]) -> None:
+    home = tmp_path / "home"
+
+    async def found(asker: Node) -> None:
+        """Asked anew each time, since who was found once is remembered."""
+        while True:
+            with contextlib.suppress(CoveyError):
+                assert (await asker.find("a")).name == "a"
+                return
+            await asyncio.sleep(0.1)
+
+    async def main(ticket: str) -> None:
+        def node(name: str) -> Node:
+            return Node(name, network=ticket, home=home_in(tmp_path / name), listen="127.0.0.1:0")
+
+        async with node("a") as a, node("b") as b:
+            await found(b)
+            lose(home)
+            while not a.view().degraded:  # noqa: ASYNC110 - it hears the rendezvous go
+                await asyncio.sleep(0.05)
+            async with node("c") as c:
+                await found(c)
+
+    with running(home, *LOOPBACK) as process:
+        asyncio.run(asyncio.wait_for(main(process.line.strip()), 50))
+        code, out, err = process.stop()
+    assert (code, out) == (0, "")
+    assert "a database is lost: beginning anew" in err
+    assert "Traceback" not in err
+
+
+def home_in(folder: Path) -> Home:
+    return Home.locate(None, {"COVEY_HOME": str(folder)}, uid=os.getuid(), temporary=folder)

@@ -107,6 +107,11 @@ class Place:
             _log.error("%s; it was moved to %s and an empty one takes its place: %s", error, aside, consequence)
         return make(path)
 
+    def put_aside(self, path: Path, now_us: int) -> None:
+        """One of the two databases, found damaged while in use."""
+        if path.exists():
+            _log.error("%s was damaged and is now %s", path, move_aside(path, now_us))
+
     def remembered(self) -> Remembered | None:
         """Of the last run; None if there was none, or nobody can read what it wrote."""
         raw = read_private(self._listen_file)

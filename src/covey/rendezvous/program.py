@@ -21,11 +21,12 @@ from functools import partial, reduce
 from typing import Final, NamedTuple, NoReturn
 
 from covey.base.constants import DEFAULT_PORT
-from covey.base.errors import CoveyError, ParseError, StateError, UsageError
+from covey.base.errors import CoveyError, ParseError, StateError, StorageError, UsageError
 from covey.base.exit_codes import exit_code
 from covey.base.types import Endpoint, parse_endpoint
 from covey.crypto.credentials import Credentials
 from covey.net.real import RealHost
+from covey.node.storage.database import Database
 from covey.rendezvous import logs, ready
 from covey.rendezvous.home import Place, Remembered, place
 from covey.rendezvous.server import Rendezvous
@@ -41,6 +42,8 @@ ADVERTISE_LIMIT: Final = 4
 DRAIN_SECONDS: Final = 5.0
 """How long clients may take to move what is relayed for them to another rendezvous."""
 DRAIN_LIMIT: Final = 3600.0
+WATCH_SECONDS: Final = 5.0
+"""Between looks at the databases' files."""
 COUNTS_SECONDS: Final = 60.0
 """Between log lines with figures; there is none when nothing changed."""
 
@@ -87,32 +90,81 @@ async def run(options: Options, where: Place) -> int:
         loop.add_signal_handler(number, stop)
     with where.held(), contextlib.closing(RealHost()) as host:
         credentials = where.credentials(host.random, host.wall_us())
-        opened_us = host.wall_us()
-        with (
-            contextlib.closing(where.open_store(opened_us)) as store,
-            contextlib.closing(where.open_mailboxes(opened_us)) as mailboxes,
-        ):
-            before = where.remembered()
-            listens, advertise = await _places(options, before, host)
-            make = partial(Rendezvous, host, store=store, mailboxes=mailboxes, advertise=advertise, save=where.save)
-            server, ticket = await _start(make, credentials, listens)
-            network = _network(ticket, options.join, before)
-            where.remember(Remembered(server.listening[0], server.listening[1], advertise, str(network)))
-            ready.serving(ticket, network, server.listening, json=options.json)
-            counting = loop.create_task(_log_counts(server))
-            await stopping.wait()
-            _log.info("draining")
-            counting.cancel()
-            closing = loop.create_task(server.close(options.drain_timeout))
-            impatient = loop.create_task(now.wait())
-            await asyncio.wait((closing, impatient), return_when=asyncio.FIRST_COMPLETED)
-            impatient.cancel()
-            if not closing.done():
-                closing.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await closing
-            _log.info("stopped")
+        serving: Credentials | None = credentials
+        announce = ready.serving
+        while serving is not None:
+            serving = await _serve(options, where, host, serving, announce, stopping, now)
+            announce = _say_nothing  # the ticket is the same
     return 0
+
+
+async def _serve(
+    options: Options,
+    where: Place,
+    host: RealHost,
+    credentials: Credentials,
+    announce: Callable[..., None],
+    stopping: asyncio.Event,
+    now: asyncio.Event,
+) -> Credentials | None:
+    """Until a signal: None. Or until a database is lost; then its credentials, to begin anew with."""
+    loop = asyncio.get_running_loop()
+    opened_us = host.wall_us()
+    with (
+        contextlib.closing(where.open_store(opened_us)) as store,
+        contextlib.closing(where.open_mailboxes(opened_us)) as mailboxes,
+    ):
+        before = where.remembered()
+        listens, advertise = await _places(options, before, host)
+        make = partial(Rendezvous, host, store=store, mailboxes=mailboxes, advertise=advertise, save=where.save)
+        server, ticket = await _start(make, credentials, listens)
+        network = _network(ticket, options.join, before)
+        where.remember(Remembered(server.listening[0], server.listening[1], advertise, str(network)))
+        announce(ticket, network, server.listening, json=options.json)
+        databases = (store.database, mailboxes.database)
+        counting = loop.create_task(_log_counts(server))
+        watching = loop.create_task(_until_lost(host, databases))
+        stopped = loop.create_task(stopping.wait())
+        await asyncio.wait((watching, stopped), return_when=asyncio.FIRST_COMPLETED)
+        lost = watching.done() and not stopping.is_set()
+        _log.info("draining")
+        for task in (counting, watching, stopped):
+            task.cancel()
+        closing = loop.create_task(server.close(0.0 if lost else options.drain_timeout))
+        impatient = loop.create_task(now.wait())
+        await asyncio.wait((closing, impatient), return_when=asyncio.FIRST_COMPLETED)
+        impatient.cancel()
+        if not closing.done():
+            closing.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await closing
+        credentials = server.credentials
+    if not lost:
+        _log.info("stopped")
+        return None
+    for database in databases:
+        if database.trouble is not None and database.trouble.code == "store-corrupt":
+            where.put_aside(database.path, host.wall_us())
+    return credentials
+
+
+async def _until_lost(host: RealHost, databases: Sequence[Database]) -> None:
+    """Returns when a database is found damaged, or is not where it was: with an empty one all goes on, since agents
+    publish again when they come back."""
+    while True:
+        await asyncio.sleep(WATCH_SECONDS)
+        for database in databases:
+            try:
+                await host.blocking(database.confirm)
+            except StorageError as error:
+                _log.error("trouble with a database", extra={"fields": {"code": error.code, "reason": error.message}})
+            if database.trouble is not None and database.trouble.code in ("store-corrupt", "store-missing"):
+                _log.error("a database is lost: beginning anew", extra={"fields": {"reason": database.trouble.message}})
+                return
+
+
+def _say_nothing(*_: object, **__: object) -> None:
+    """In place of the ticket that was said."""
 
 
 async def _start(

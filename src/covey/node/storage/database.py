@@ -234,7 +234,7 @@ class Database:
         depth = self._depth
         begin, commit = ("BEGIN IMMEDIATE", "COMMIT") if depth == 0 else (f"SAVEPOINT s{depth}", f"RELEASE s{depth}")
         if depth == 0:
-            self._confirm()
+            self.confirm()
         trouble, changes = self.trouble, self._connection.total_changes
         self.execute(begin)
         self._depth += 1
@@ -247,7 +247,7 @@ class Database:
         finally:
             self._depth = depth
         if depth == 0 and self._connection.total_changes != changes:
-            self._confirm()
+            self.confirm()
             if trouble is not None and self.trouble is trouble and self._is_over(trouble):
                 self.trouble = None
 
@@ -258,7 +258,7 @@ class Database:
         room = os.statvfs(self.path)
         return room.f_bavail * room.f_frsize >= ROOM
 
-    def _confirm(self) -> None:
+    def confirm(self) -> None:
         """What is committed goes into files that the next start will find, or it is an error.
 
         Asked after a commit, before anybody hears of it, and before the next transaction: what was committed, but
