@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from covey.base.constants import LOG_LIMIT
 from covey.base.types import Endpoint, Identity
 from covey.core import limits
 from covey.core.admission import Admission, Verdict
@@ -132,4 +133,13 @@ def test_tables_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         gate.judge(NOW, route, proven(gate, route))
         gate.judge(NOW, Route(0, HOME, number + 1), proven(gate, Route(0, HOME, number + 1)))
         gate.know(route)
-    assert len(gate) == 3 * 50
+        gate.verifies(NOW, route, 300)
+    assert len(gate) == 4 * 50
+
+
+def test_logs_are_verified_by_the_byte_for_each_source() -> None:
+    gate = admission()
+    assert gate.verifies(NOW, direct(1), LOG_LIMIT)
+    assert not gate.verifies(NOW, direct(1, 7), 300)
+    assert gate.verifies(NOW + 300 / limits.LOG_RATE, direct(1), 300)
+    assert gate.verifies(NOW, direct(2), LOG_LIMIT)

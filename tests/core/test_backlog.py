@@ -185,3 +185,15 @@ def test_less_work_is_done_while_much_arrives() -> None:
         backlog.arrived()
     assert 2 <= len(served(clock, backlog, 1)) <= 3
     assert len(served(clock, backlog, 1)) >= 8
+
+
+def test_work_done_elsewhere_delays_what_waits_and_becomes_load() -> None:
+    backlog: Backlog[int] = Backlog(Clock())
+    backlog.charge(NOW, limits.LOAD_SECONDS / 2)
+    backlog.put(NOW, 1, "direct", 1)
+    assert backlog.deadline() == NOW + limits.LOAD_SECONDS / 2
+    assert not backlog.loaded(NOW)
+    backlog.charge(NOW, limits.LOAD_SECONDS)
+    assert backlog.loaded(NOW)
+    backlog.charge(NOW, 3600.0)
+    assert backlog.deadline() == NOW + 2 * limits.LOAD_SECONDS

@@ -23,7 +23,8 @@ from covey.core.path import Route
 from covey.core.relay import RelayTable
 from covey.crypto.cookie import COOKIE_SECONDS, cookie_key, mac2, seal_cookie
 from covey.crypto.credentials import Credentials
-from covey.crypto.keys import TransportKey
+from covey.crypto.events import commitment
+from covey.crypto.keys import SigningKey, TransportKey
 from covey.crypto.mac import MAC_SIZE, mac1, mac1_key
 from covey.crypto.noise import HandshakeState
 from covey.wire.datagram import (
@@ -262,6 +263,33 @@ def test_trusted_peer_of_an_earlier_life_does_not_wait_with_strangers_either() -
     wire.run(0.8)
     assert b.endpoint.handshakes.loaded(wire.now)
     assert connect_seconds(wire, a, b) < IDLE_SECONDS + 0.03
+
+
+def long_log(side: Side, events: int) -> None:
+    """Gives a side an identity that rotated its root so often."""
+    credentials, roots = Credentials.create(side.source.randbytes, WALL_START)
+    root = roots.next_root
+    for _ in range(events - 1):
+        following = SigningKey(side.source.randbytes(32))
+        credentials = credentials.rotate_root(root, commitment(following.public), side.source.randbytes(32), WALL_START)
+        root = following
+    side.credentials = side.endpoint.credentials = credentials.rotate_transport(side.source.randbytes(32), WALL_START)
+
+
+def test_one_host_does_not_have_us_verify_long_logs_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first agent at an address is believed however long its log; the next ones there have to wait."""
+    monkeypatch.setattr(limits, "LOG_BURST", 4_000.0)
+    monkeypatch.setattr(limits, "LOG_RATE", 100.0)
+    wire, a, b = world()
+    strangers = [wire.side(f"s{number}", ("10.55.0.1", 4000 + number)) for number in range(4)]
+    elsewhere = wire.side("elsewhere", ("10.55.0.2", 4000))
+    for side in (*strangers, elsewhere):
+        long_log(side, 20)
+        side.connect(b)
+        wire.run(1)
+    believed = {event.connection.peer for event in b.of(ConnectionLive)}
+    assert believed == {strangers[0].identity, elsewhere.identity}
+    assert connect_seconds(wire, a, b) < IDLE_SECONDS
 
 
 @pytest.fixture

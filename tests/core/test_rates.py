@@ -18,6 +18,14 @@ def test_bucket_never_holds_more_than_a_burst() -> None:
     assert sum(rates.take(3600.0, "a") for _ in range(100)) == 5
 
 
+def test_bucket_gives_a_cost_whole_or_not_at_all() -> None:
+    rates = Rates(100.0, 1000.0, 10)
+    assert rates.take(0.0, "a", 1000.0)
+    assert not rates.take(9.9, "a", 1000.0)
+    assert rates.take(9.9, "a", 990.0)
+    assert not rates.take(1e6, "a", 1001.0)
+
+
 def test_buckets_are_apart() -> None:
     rates = Rates(20.0, 5.0, 10)
     for _ in range(9):

@@ -54,11 +54,12 @@ class Admission:
         self._relays = relays
         self._rates = Rates(limits.SOURCE_RATE, limits.SOURCE_BURST, limits.SOURCES_LIMIT)
         self._cookies = Rates(limits.SOURCE_RATE, limits.SOURCE_BURST, limits.SOURCES_LIMIT)
+        self._logs = Rates(limits.LOG_RATE, limits.LOG_BURST, limits.SOURCES_LIMIT)
         self._known: OrderedDict[bytes, None] = OrderedDict()
 
     def __len__(self) -> int:
         """Entries of all tables."""
-        return len(self._rates) + len(self._cookies) + len(self._known)
+        return len(self._rates) + len(self._cookies) + len(self._logs) + len(self._known)
 
     def judge(self, now: float, route: Route, datagram: memoryview) -> Verdict:
         """Under load: what to do with a datagram from `route` that ends in its mac2."""
@@ -66,6 +67,10 @@ class Admission:
         if not self._jar.proves(now, source.claim, datagram[:-MAC_SIZE], datagram[-MAC_SIZE:]):
             return Verdict.PROVE if self._cookies.take(now, source.bucket) else Verdict.DROP
         return Verdict.TAKE if self._rates.take(now, source.bucket) else Verdict.DROP
+
+    def verifies(self, now: float, route: Route, size: int) -> bool:
+        """Whether a log of `size` bytes is verified for somebody at `route`, who came by himself."""
+        return self._logs.take(now, self._source(route).bucket, size)
 
     def cookie(self, now: float, route: Route) -> bytes:
         """The cookie for whoever is at `route`."""

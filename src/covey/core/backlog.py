@@ -107,6 +107,12 @@ class Backlog(Generic[T]):
         """Something came from a stranger, work or not."""
         self._arrived += 1
 
+    def charge(self, now: float, seconds: float) -> None:
+        """Work of the same kind was done outside of `run`: what waits does so longer, and soon it is load."""
+        self._free_at = min(max(self._free_at, now) + seconds, now + 2 * limits.LOAD_SECONDS)
+        if self._free_at - now > limits.LOAD_SECONDS:
+            self._loaded_until = now + limits.LOAD_STICKY
+
     def loaded(self, now: float) -> bool:
         """Whether more waits than is done soon, or did in the last second."""
         return now < self._loaded_until

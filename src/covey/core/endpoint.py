@@ -365,7 +365,7 @@ class Endpoint:
         session.request_log()
 
     def session_log(self, session: Session, raw: bytes, now: float) -> None:
-        log = KeyLog.parse(raw)
+        log = self.handshakes.verify_log(now, session, raw)
         if log.identity != session.peer:
             raise ParseError("the log of another identity")
         log = self.keyring.add(log)

@@ -25,7 +25,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Final, NamedTuple, Protocol
 
-from covey.base.errors import CoveyError
+from covey.base.errors import CoveyError, VerifyError
 from covey.base.types import Endpoint as Address
 from covey.base.types import Identity
 from covey.core import limits
@@ -37,6 +37,7 @@ from covey.core.keyring import Keyring
 from covey.core.path import Route
 from covey.crypto.cookie import COOKIE_NONCE_SIZE, cookie_key, mac2, open_cookie, seal_cookie
 from covey.crypto.credentials import Credentials, TransportPair
+from covey.crypto.events import KeyLog
 from covey.crypto.keys import TransportKey
 from covey.crypto.mac import mac1, mac1_key, same
 from covey.wire.datagram import (
@@ -224,6 +225,22 @@ class Handshakes:
                     self._owner.emit(RecordReceived(request.identity, response.record, response.log))
         except CoveyError:
             return
+
+    def verify_log(self, now: float, session: Session, raw: bytes) -> KeyLog:
+        """The log that the peer of a session sent. VerifyError or ParseError; `too-much` of a source of long logs."""
+        owner = self._owner
+        known = owner.keyring.log_of(session.peer)
+        if known is not None and known.raw == raw:
+            return known
+        route = session.active.route
+        cheap = len(raw) <= limits.ORDINARY_LOG
+        if not (cheap or session.initiator) and not self._admission.verifies(now, route, len(raw)):
+            raise VerifyError("too many long logs from this address", code="too-much")
+        began = owner.clock()
+        try:
+            return KeyLog.parse(raw)
+        finally:
+            self._backlog.charge(now, (owner.clock() - began) or len(raw) * limits.LOG_COST)
 
     def verified(self, session: Session) -> None:
         """The peer of a handshake is who it says: of a pinned one, no older message 1 is accepted any more."""

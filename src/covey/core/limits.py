@@ -44,6 +44,8 @@ HALF_OPEN_LIMIT: Final = 256
 """Half of them for pinned identities: strangers have the other half at most."""
 HANDSHAKE_COST: Final = 0.0005
 """Seconds of one core that answering an initiation takes where no clock can tell: `benchmarks/handshakes.py`."""
+LOG_COST: Final = 1e-6
+"""The same for a byte of a key-event log."""
 WORK_SECONDS: Final = 0.002
 """Work for strangers done at a time: how long packets of sessions may wait for it."""
 BUSY_WORK_SECONDS: Final = 0.0005
@@ -59,6 +61,11 @@ LOAD_STICKY: Final = 1.0
 SOURCE_RATE: Final = 20.0
 SOURCE_BURST: Final = 5.0
 """Under load: initiations and record requests a second from one source, and at once."""
+ORDINARY_LOG: Final = 1_024
+"""Bytes of a log that costs no more than a handshake: six events."""
+LOG_RATE: Final = 6_000.0
+LOG_BURST: Final = 65_536.0
+"""Bytes of longer logs of unknown peers verified for one source a second, and at once: the longest there may be."""
 SOURCES_LIMIT: Final = 4096
 """Sources whose rate is remembered."""
 FALSE_ANSWERS: Final = 64

@@ -32,11 +32,11 @@ class Rates:
         """How full a bucket is, 0 to 1."""
         return self._tokens(now, key) / self._burst
 
-    def take(self, now: float, key: Hashable) -> bool:
-        """Takes a token; False if there is none."""
+    def take(self, now: float, key: Hashable, cost: float = 1.0) -> bool:
+        """Takes `cost` tokens, if there are so many."""
         tokens = self._tokens(now, key)
-        taken = tokens >= 1.0
-        self._buckets[key] = (tokens - 1.0 if taken else tokens, now)
+        taken = tokens >= cost
+        self._buckets[key] = (tokens - cost if taken else tokens, now)
         self._buckets.move_to_end(key)
         if len(self._buckets) > self._limit:
             self._buckets.popitem(last=False)
