@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,7 @@ def log_file(tmp_path: Path) -> Iterator[Path]:
         handler.close()
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.raiseExceptions = True
     structlog.reset_defaults()
 
 
@@ -88,3 +91,22 @@ def test_without_a_file_it_goes_to_standard_error(log_file: Path, capsys: pytest
     captured = capsys.readouterr()
     assert json.loads(captured.err)["event"] == "it happened"
     assert captured.out == ""
+
+
+WITHOUT_ROOM = """
+import os, sys
+from pathlib import Path
+from covey.daemon import logs
+logs.configure(Path(sys.argv[1]))
+for _ in range(3):
+    logs.get_logger("test").error("not written", text="x" * 100_000)
+os.write(1, b"goes on")
+os._exit(0)
+"""
+
+
+def test_log_on_a_full_disk_is_lost_without_a_word(tmp_path: Path) -> None:
+    full = tmp_path / "full.log"
+    full.symlink_to("/dev/full")
+    done = subprocess.run([sys.executable, "-c", WITHOUT_ROOM, str(full)], capture_output=True, check=True)
+    assert (done.stdout, done.stderr) == (b"goes on", b"")

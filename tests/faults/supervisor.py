@@ -18,6 +18,7 @@ import signal
 import socket
 import struct
 import traceback
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +109,9 @@ def run_supervised(
     code is 70.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    pid = os.fork()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of 3.12 on: the child uses no thread of ours
+        pid = os.fork()
     if pid == 0:
         ours.close()
         _child(work, theirs)

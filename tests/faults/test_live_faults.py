@@ -16,6 +16,8 @@ from covey.node import Node
 from tests.faults.live import befriend, rendezvous, started, until
 from tests.faults.supervisor import Call, Report, Say, run_supervised
 
+pytestmark = pytest.mark.xdist_group("processes")  # they watch the clock
+
 HANG_SECONDS = 1.0
 LARGE = "x" * 50_000
 CHANGES = ("write", "truncate", "open", "rename", "mkdir", "unlink")

@@ -74,6 +74,7 @@ def configure(log_file: Path | None, level: str = "info") -> None:
     if log_file is None:
         handler = logging.StreamHandler(sys.stderr)
     else:
+        logging.raiseExceptions = False  # on a full disk there is nowhere to say that a line could not be written
         handler = logging.handlers.RotatingFileHandler(
             log_file, maxBytes=ROTATE_BYTES, backupCount=KEPT_FILES, encoding="utf-8"
         )
