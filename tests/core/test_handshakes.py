@@ -308,11 +308,11 @@ def test_timestamp_of_a_pinned_peer_is_remembered_at_confirmation() -> None:
     wire.blocked = lambda source, target: target == A
     a.connect(b)
     wire.run(0.1)
-    assert b.endpoint.handshakes.timestamps == {}
+    assert len(b.endpoint.handshakes.replays) == 0
     wire.blocked = lambda source, target: False
     wire.run(2)
     (event,) = b.of(HandshakeConfirmed)
-    assert b.endpoint.handshakes.timestamps == {(a.identity, a.target.transport_key): event.timestamp}
+    assert b.endpoint.handshakes.replays.newest(a.identity, a.target.transport_key) == event.timestamp
     assert (event.identity, event.key) == (a.identity, a.target.transport_key)
     assert not a.of(HandshakeConfirmed)
 
@@ -320,7 +320,7 @@ def test_timestamp_of_a_pinned_peer_is_remembered_at_confirmation() -> None:
 def test_older_initiation_of_a_pinned_peer_gets_silence() -> None:
     wire, a, b = pair()
     know(a, b)
-    b.endpoint.handshakes.timestamps[(a.identity, a.target.transport_key)] = WALL_START + MINUTE
+    b.endpoint.handshakes.replays.confirm(a.identity, a.target.transport_key, WALL_START + MINUTE)
     a.connect(b)
     wire.run(1)
     assert sent(wire, RESPONSE, B) == []
@@ -334,7 +334,7 @@ def test_strangers_leave_no_replay_state() -> None:
     a.connect(b)
     wire.run(2)
     assert len(b.of(ConnectionLive)) == 1
-    assert b.endpoint.handshakes.timestamps == {}
+    assert len(b.endpoint.handshakes.replays) == 0
     assert not b.of(HandshakeConfirmed)
 
 

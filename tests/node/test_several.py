@@ -226,7 +226,7 @@ def test_silent_rendezvous_is_noticed_by_the_first_question_and_no_longer_waited
     async def scenario(world: World) -> None:
         a, b = await network(world, "a", "b")
         for name in BOTH:
-            await asyncio.sleep(5.0)  # of the 20 s until the next keepalive
+            await asyncio.sleep(5.0)  # of the 25 s until the next keepalive
             await harm(world, name, how)
             begun = now()
             assert (await a.find(b.identity)).identity == b.identity

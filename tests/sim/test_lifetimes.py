@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
 
+from covey.crypto.credentials import load_secrets
 from covey.node import Node
 from covey.node.transport import Stream
 from covey.testing import run
@@ -202,6 +203,96 @@ def test_clock_set_back_revives_nothing(tmp_path: Path) -> None:
         assert await bodies(a) == await bodies(b) == []
 
     play(scenario, tmp_path)
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Week:
+    """Every agent sends to the next ones now and then, and keeps a stream open to its neighbour."""
+
+    names: list[str]
+    days: float
+    pause_s: float
+    sent: dict[str, list[str]] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    transport_keys: dict[str, set[bytes]] = field(default_factory=dict)
+    delegations: dict[str, set[int]] = field(default_factory=dict)
+    most_keys: int = 0
+
+    async def run(self, world: World) -> None:
+        await friends(world, *self.names)
+        loop = asyncio.get_running_loop()
+        streams = [
+            await world.node(name).open(other, "echo")
+            for name, other in zip(self.names, self.names[1:] + self.names[:1], strict=True)
+        ]
+        end, number = loop.time() + self.days * DAY, 0
+        while loop.time() < end:
+            await asyncio.sleep(self.pause_s)
+            number += 1
+            for place, name in enumerate(self.names):
+                other = self.names[(place + 1 + number % (len(self.names) - 1)) % len(self.names)]
+                body = f"{name} {number}"
+                result = await world.node(name).send(other, body, wait=20.0)
+                self.sent.setdefault(other, []).append(body)
+                if result.result != "delivered":
+                    self.refused.append(f"{loop.time() / HOUR:.2f} h: {name} to {other}: {result.result}")
+            if number % 6 == 0:
+                for stream in streams:
+                    await bounce(stream, body.encode())
+            self.look(world)
+
+    def look(self, world: World) -> None:
+        for name in self.names:
+            credentials = world.node(name)._running.credentials
+            keys = [pair.key.public for pair in credentials.transport_keys]
+            self.transport_keys.setdefault(name, set()).update(keys)
+            self.delegations.setdefault(name, set()).add(credentials.delegation.counter)
+            self.most_keys = max(self.most_keys, len(keys))
+            wall_us = world.machines[name].host.wall_us()
+            oldest_us = min(pair.certificate.from_us for pair in credentials.transport_keys)
+            assert wall_us - oldest_us <= (48 * HOUR + 120) * 1e6, "a private key outlived its 48 hours"
+            stored = load_secrets(world.machines[name].home.identity_file.read_bytes())  # type: ignore[union-attr]
+            assert [pair.key.public for pair in stored.transport_keys] == keys, "the disk knows other keys"
+
+    async def check(self, world: World) -> None:
+        assert not self.refused, self.refused
+        for name in self.names:
+            assert sorted(await bodies(world.node(name))) == sorted(self.sent[name])
+            rotations = len(self.transport_keys[name]) - 1
+            assert 24 * self.days / 16 - 1 <= rotations <= 24 * self.days / 15 + 1
+        assert self.most_keys <= 4
+
+
+def long_run(directory: Path, week: Week) -> None:
+    async def scenario(world: World) -> None:
+        await week.run(world)
+        await week.check(world)
+
+    play(scenario, directory, limit_s=(week.days + 1) * DAY)
+
+
+@pytest.mark.timeout(600)
+def test_two_agents_talk_while_their_keys_rotate(tmp_path: Path) -> None:
+    """Three days: the first keys of both, and of the rendezvous, have come and gone for good."""
+    long_run(tmp_path, Week(["a", "b"], days=3.0, pause_s=600.0))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+@pytest.mark.parametrize("count", [2, 10])
+def test_agents_talk_for_a_week_while_their_keys_rotate(count: int, tmp_path: Path) -> None:
+    long_run(tmp_path, Week([f"n{number}" for number in range(count)], days=7.0, pause_s=300.0))
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(7200)
+def test_operational_keys_rotate_twice_in_two_months(tmp_path: Path) -> None:
+    week = Week(["a", "b"], days=45.0, pause_s=6 * HOUR)
+    long_run(tmp_path, week)
+    assert all(len(counters) == 3 for counters in week.delegations.values())
 
 
 # --- idle -----------------------------------------------------------------------------------------------------------

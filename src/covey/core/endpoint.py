@@ -236,6 +236,8 @@ class Endpoint:
     def pin(self, identity: Identity, *, pinned: bool = True) -> None:
         """A trusted peer: its log is kept and its handshakes' timestamps are remembered."""
         self.keyring.pin(identity, pinned=pinned)
+        if not pinned:
+            self.handshakes.replays.forget(identity)
 
     def connect(self, now: float, target: Target, routes: Sequence[Route]) -> Connection:
         """Makes sure a handshake with `target` is under way over `routes`, unless a live session exists.

@@ -35,6 +35,7 @@ from covey.core.events import Event, HandshakeConfirmed, RecordReceived
 from covey.core.handshake import Accepted, Attempt, Established, HalfOpenTable, Target, matching_key
 from covey.core.keyring import Keyring
 from covey.core.path import Route
+from covey.core.replays import Replays
 from covey.crypto.cookie import COOKIE_NONCE_SIZE, cookie_key, mac2, open_cookie, seal_cookie
 from covey.crypto.credentials import Credentials, TransportPair
 from covey.crypto.events import KeyLog
@@ -132,8 +133,7 @@ class Handshakes:
         self._owner = owner
         self.last_timestamp = 0
         """Timestamp of our newest initiation; persist it, it may never go back."""
-        self.timestamps: dict[tuple[Identity, bytes], int] = {}
-        """Replay state of pinned peers: the newest confirmed timestamp per (identity, transport key)."""
+        self.replays = Replays()
         self._attempts: dict[Identity, Attempt] = {}
         self._tries: dict[int, Attempt] = {}
         self._half_open = HalfOpenTable()
@@ -250,8 +250,7 @@ class Handshakes:
         self._admission.know(session.active.route)
         if session.initiator:
             return
-        timestamp = max(session.payload.timestamp, self.timestamps.get((identity, key), 0))
-        self.timestamps[identity, key] = timestamp
+        timestamp = self.replays.confirm(identity, key, session.payload.timestamp)
         self._owner.emit(HandshakeConfirmed(identity, key, timestamp))
 
     def deadline(self) -> float | None:
@@ -334,7 +333,7 @@ class Handshakes:
             owner.credentials,
             owner.half,
             owner.keyring.check,
-            lambda identity, key: self.timestamps.get((identity, key), -1),
+            self.replays.newest,
             TransportKey(owner.random(32)),
             owner.new_index(),
         )

@@ -492,9 +492,8 @@ class Agent:
         """The endpoint's memory of earlier runs: pins, logs, replay state."""
         endpoint = self.transport.endpoint
         endpoint.handshakes.last_timestamp = store.settings.get_int(_LAST_TIMESTAMP)
-        endpoint.handshakes.timestamps = {
-            (Identity(identity), key): at for (identity, key), at in store.settings.handshake_timestamps().items()
-        }
+        for (identity, key), at in store.settings.handshake_timestamps().items():
+            endpoint.handshakes.replays.confirm(Identity(identity), key, at)
         for peer in self.book.all():
             trusted = peer.trust == "trusted"
             if trusted:

@@ -70,8 +70,8 @@ class Settings:
         return 0 if row is None else int(row[0])
 
     def handshake_timestamps(self) -> dict[tuple[bytes, bytes], int]:
-        """All of them: the endpoint's replay state at start."""
-        rows = self._database.rows("SELECT identity, transport_key, timestamp_us FROM handshakes")
+        """All of them, the oldest first: the endpoint's replay state at start."""
+        rows = self._database.rows("SELECT identity, transport_key, timestamp_us FROM handshakes ORDER BY timestamp_us")
         return {(bytes(identity), bytes(key)): int(timestamp) for identity, key, timestamp in rows}
 
     def set_handshake_timestamp(self, identity: bytes, transport_key: bytes, timestamp_us: int) -> None:
