@@ -5,7 +5,7 @@ kind                  it gave
 ====================  ================================================================================================
 `invalid`             something that no honest server can hold: wrong signatures, another agent than was asked for
 `rollback`            an older record or key-event log than it gave before: restored from a backup, or lying
-`behind`              an older one than another rendezvous had ten minutes ago: it lags, or withholds
+`behind`              an older one than another rendezvous had two hours ago: it lags, or withholds
 `two-records`         another record than was seen before, of the same order: the agent signed two, so a key of it is in
                       two hands or its state in two places, and somebody shows each half of the network another one
 `fork`                another rotation of a key-event log than is known: PROTOCOL 4
@@ -29,7 +29,7 @@ __all__ = ["REPUBLISHED_US", "Contradiction", "Contradictions", "Kind"]
 
 Kind = Literal["invalid", "rollback", "behind", "two-records", "fork"]
 
-REPUBLISHED_US: Final = 600 * 1_000_000
+REPUBLISHED_US: Final = 2 * 3600 * 1_000_000
 """A rendezvous that an agent reaches has its newest record after this long, microseconds: two publications."""
 
 _SHOWN_SECONDS: Final = 24 * 3600.0

@@ -75,11 +75,14 @@ def _network(agent: Agent) -> Iterator[FindingView]:
             yield FindingView("no-network", "warning", what, f"{_TICKET_ONCE}, or meet one agent: covey introduce")
         return
     away = [client for client in agent.clients if not client.connected]
+    left = len(agent.clients) - len(away)
+    lacking = "; until then a first contact has one witness, and relayed peers have nothing in reserve"
     for client in away:
         yield FindingView(
             "rendezvous-away",
             "error" if len(away) == len(agent.clients) else "warning",
-            f"the rendezvous at {client.view().endpoint} is not connected ({client.problem}); trying again",
+            f"the rendezvous at {client.view().endpoint} is not connected ({client.problem}); trying again"
+            + lacking * (left == 1),
             "check that it runs and that UDP to it is allowed: covey doctor",
         )
 
@@ -126,7 +129,7 @@ def _silence(agent: Agent) -> Iterator[FindingView]:
 _SAID: Final = {
     "invalid": "said what no honest rendezvous can: wrong signatures, or another agent than was asked for",
     "rollback": "gave an older record or key-event log of {peer} than it gave before",
-    "behind": "gave an older record or key-event log of {peer} than another one had ten minutes ago",
+    "behind": "gave an older record or key-event log of {peer} than another one had two hours ago",
     "two-records": "gave another record of {peer} than was seen elsewhere, of the same age",
     "fork": "gave another rotation of the keys of {peer} than is known",
 }
