@@ -7,10 +7,12 @@ from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Protocol, TypeVar
 
 from covey.base.errors import CoveyError
+from covey.base.paths import Home
 from covey.base.schema import MessageView, PeerView
 from covey.base.types import Identity, parse_identity
 from covey.core.connection import Connection
 from covey.node import Node
+from covey.node.storage.check import check_store
 from covey.node.transport import Stream
 from covey.testing import HostCrashed, Link
 from covey.testing.world import SimNode, SimRendezvous, World
@@ -160,3 +162,14 @@ async def steps(count: int) -> None:
     """So many rounds of the loop: finer than any clock."""
     for _ in range(count):
         await asyncio.sleep(0)
+
+
+def broken(world: World) -> list[str]:
+    """What the nodes that were stopped or crashed keep and should not: see `storage.check`."""
+    bad = ("store-inconsistent", "store-corrupt", "peer-damaged")
+    return [
+        f"{machine.name}: {finding.what}"
+        for machine in world.nodes()
+        for finding in check_store(Home.locate(machine.name, {"COVEY_HOME": str(world.directory)}, uid=0), 0)
+        if finding.code in bad
+    ]

@@ -21,6 +21,7 @@ from covey.testing.nat import (
     SYMMETRIC_SEQUENTIAL,
 )
 from covey.testing.world import World
+from tests.node.stage import broken
 
 STORM_SECONDS = 15.0
 MESSAGES_PER_NODE = 12
@@ -113,6 +114,7 @@ async def storm(directory: Path, seed: int) -> Ledger:
         for name in names:
             listing = await world.node(name).inbox_list(all=True, limit=100_000)
             ledger.check(name, [(identities[message.sender], message.body) for message in listing])
+    assert broken(world) == []
     return ledger
 
 
