@@ -70,6 +70,16 @@ def test_receive_buffer_refuses_more_pieces_than_an_honest_sender_makes() -> Non
         buffer.insert(2 * _PIECES_LIMIT + 1, b"x")
 
 
+def test_receive_buffer_counts_pieces_that_end_in_others() -> None:
+    """From the back, two bytes at a time of which one is known: else each byte were a piece, in a list of millions."""
+    buffer, top = ReceiveBuffer(), 4 * _PIECES_LIMIT
+    buffer.insert(top, b"xx")
+    with pytest.raises(ParseError):
+        for offset in range(top - 1, 0, -1):
+            buffer.insert(offset, b"xx")
+    assert len(buffer._pieces) == _PIECES_LIMIT
+
+
 def test_receive_buffer_discards() -> None:
     buffer = ReceiveBuffer()
     buffer.insert(0, b"abc")

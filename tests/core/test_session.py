@@ -477,6 +477,27 @@ def test_stream_that_ends_before_its_service_name_is_refused() -> None:
     assert [event.code for event in b.of(ConnectionClosed)] == [CloseCode.PROTOCOL]
 
 
+@pytest.mark.parametrize("source", [A, ("10.6.6.6", 66)])
+def test_packet_full_of_challenges_gets_no_more_than_three_times_its_size(source: Address) -> None:
+    """A peer writes any source address on its packets: ours must not be the larger part of a flood of that address."""
+    wire, a, b = connected()
+    sent: list[bytes] = []
+
+    def tap(origin: Address, target: Address, datagram: bytes) -> bytes:
+        if origin == B and target == source:
+            sent.append(datagram)
+        return datagram
+
+    wire.tap = tap
+    for size in (1, 10, 120):
+        sent.clear()
+        plain = b"".join(frames.encode_path(frames.PATH_CHALLENGE, bytes([number]) * 8) for number in range(size))
+        send(wire, session_of(a, b), plain, source, B)
+        wire.run(1)
+        assert sent
+        assert sum(map(len, sent)) <= 3 * (len(plain) + 32)
+
+
 def frame(source: random.Random, mine: int) -> bytes:
     numbers = [mine, mine + 2, 1 - mine, 17]
     offsets = [0, 1, 2, 5, 10, 1000]

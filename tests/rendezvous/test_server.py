@@ -372,6 +372,26 @@ def test_a_newer_stream_takes_the_place_of_the_older(tmp_path: Path) -> None:
     play(scenario, 0, tmp_path)
 
 
+def test_a_client_that_opens_streams_faster_than_its_tokens_come_does_not_pile_up_requests(tmp_path: Path) -> None:
+    async def scenario(there: World) -> None:
+        a = await there.agent()
+        assert a.connection is not None
+        request = wire.encode(wire.Publish(1, wire.Signed(a.signed().record, bytes(60_000))))
+        tasks = len(asyncio.all_tasks())
+        for _ in range(40):
+            stream = await a.transport.open(a.connection, wire.SERVICE)
+            with contextlib.suppress(CoveyError):
+                await stream.write(request)
+            await asyncio.sleep(0.1)
+            stream.abort()
+        assert len(asyncio.all_tasks()) <= tasks + 4
+        await asyncio.sleep(60.0)
+        await a.open()
+        assert await a.lookup(wire.BY_IDENTITY, NOBODY) == []
+
+    play(scenario, 0, tmp_path, Limits(requests_per_second=50.0, requests_burst=20.0))
+
+
 def test_any_other_service_is_refused(tmp_path: Path) -> None:
     async def scenario(there: World) -> None:
         a = await there.agent()

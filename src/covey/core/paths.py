@@ -27,8 +27,9 @@ __all__ = ["Paths"]
 _ROUTES_REMEMBERED: Final = 8
 _CHALLENGE_GAP: Final = 0.25
 """Seconds between two unprompted challenges of the same route."""
-_AMPLIFICATION: Final = 3
-"""Bytes sent to an address that is not validated, per byte that came from it (RFC 9000, 8.1)."""
+_AMPLIFICATION: Final = 2
+"""Bytes of our own challenge to an address that is not validated, per byte that came from it. With the answer to a
+challenge of the peer's, as long as that, they are three (RFC 9000, 8.1)."""
 
 
 class Paths:

@@ -111,19 +111,22 @@ class ReceiveBuffer:
             if len(data) <= room:
                 break
             if room > 0:
-                offsets.insert(at, offset)
-                pieces.insert(at, data[:room])
-                at += 1
+                at = self._place(at, offset, data[:room])
             skip = room + len(pieces[at])
             offset += skip
             data = data[skip:]
             at += 1
-        if not data:
-            return
+        if data:
+            self._place(at, offset, data)
+
+    def _place(self, at: int, offset: int, data: bytes) -> int:
+        """Stores a piece that overlaps no other in front of piece `at`; the index of the one behind it."""
+        offsets, pieces = self._offsets, self._pieces
         if at > 0 and offsets[at - 1] + len(pieces[at - 1]) == offset and len(pieces[at - 1]) + len(data) <= _MERGE:
             pieces[at - 1] += data
-            return
+            return at
         if len(pieces) >= _PIECES_LIMIT:
             raise ParseError("a stream in too many pieces")
         offsets.insert(at, offset)
         pieces.insert(at, data)
+        return at + 1

@@ -347,7 +347,7 @@ class Session:
         Frames of streams are for `_handle_stream_frame`, and only once the peer is verified.
         """
         eliciting = 0
-        left_out = False
+        left_out = challenged = False
         for frame in parsed:
             match frame:
                 case frames.AckFrame(path=number, delay=delay, ranges=ranges):
@@ -358,7 +358,10 @@ class Session:
                 case frames.PingFrame():
                     self._kept_at = now
                     eliciting = max(eliciting, 1)
+                case frames.PathFrame(kind=frames.PATH_CHALLENGE) if challenged:
+                    pass  # each answer is as long as this packet: one of them, or we would multiply what we get
                 case frames.PathFrame(kind=kind, data=data):
+                    challenged |= kind == frames.PATH_CHALLENGE
                     self.paths.on_path_frame(now, route, kind, data, size)
                 case frames.CloseFrame(code=code, reason=reason):
                     self._owner.session_ended(self, now, code, reason, by_peer=True)

@@ -26,13 +26,25 @@ class Client:
     Lasts as long as the connection.
     """
 
-    __slots__ = ("bucket", "connection", "knows_store", "observed", "stream", "streamless_at", "told_mail", "writing")
+    __slots__ = (
+        "bucket",
+        "connection",
+        "knows_store",
+        "observed",
+        "stream",
+        "streamless_at",
+        "streams",
+        "told_mail",
+        "writing",
+    )
 
     def __init__(self, connection: Connection, limits: Limits, now: float) -> None:
         self.connection = connection
         self.bucket = TokenBucket(limits.requests_per_second, limits.requests_burst, now)
         self.stream: Stream | None = None
         self.streamless_at = now
+        self.streams = 0
+        """How many are being served: the present one, and older ones that still wait for tokens."""
         self.observed = ""
         """The endpoint that was pushed last on this stream."""
         self.knows_store = False

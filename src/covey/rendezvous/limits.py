@@ -11,7 +11,15 @@ from typing import Final
 
 from covey.base.constants import LOG_LIMIT, RECORD_LIMIT
 
-__all__ = ["DEPOSIT_TOKENS", "ERROR_TEXT_LIMIT", "LOG_BYTES_PER_TOKEN", "LOOK_SECONDS", "REQUEST_BYTES", "Limits"]
+__all__ = [
+    "DEPOSIT_TOKENS",
+    "ERROR_TEXT_LIMIT",
+    "LOG_BYTES_PER_TOKEN",
+    "LOOK_SECONDS",
+    "REQUEST_BYTES",
+    "STREAMS_AT_ONCE",
+    "Limits",
+]
 
 REQUEST_BYTES: Final = RECORD_LIMIT + LOG_LIMIT + 16
 """Largest body of a request: a PUBLISH with the longest record and log."""
@@ -21,6 +29,10 @@ LOG_BYTES_PER_TOKEN: Final = 700
 
 DEPOSIT_TOKENS: Final = 10.0
 """A letter costs as much as ten other requests: an fsync of its own if nothing else is under way."""
+
+STREAMS_AT_ONCE: Final = 4
+"""Streams of one client that are not done here yet. Each may wait with a request for tokens, also after it ended: a
+client that opens streams faster than its tokens come would fill our memory with them."""
 
 LOOK_SECONDS: Final = 0.05
 """How often a client that is behind is looked at; one timer, and only while it is behind."""

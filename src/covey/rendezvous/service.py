@@ -24,7 +24,7 @@ import contextlib
 import logging
 from typing import Final
 
-from covey.base.errors import CoveyError, ParseError, StateError, StorageError, UsageError
+from covey.base.errors import CoveyError, LimitError, ParseError, StateError, StorageError, UsageError
 from covey.base.types import Identity
 from covey.core.relay import RelayTable
 from covey.core.stream import StreamCode
@@ -38,6 +38,7 @@ from covey.rendezvous.limits import (
     LOG_BYTES_PER_TOKEN,
     LOOK_SECONDS,
     REQUEST_BYTES,
+    STREAMS_AT_ONCE,
     Limits,
 )
 from covey.rendezvous.publication import check_publication
@@ -86,10 +87,14 @@ class Service:
             self.turned_away += 1
             await self._turn_away(stream)
             return
+        if client.streams >= STREAMS_AT_ONCE:
+            raise LimitError("too many streams of one client", code="too-many-streams")
+        client.streams += 1
         self._clients.attach(client, stream)
         try:
             await self._answer_all(client, stream)
         finally:
+            client.streams -= 1
             self._clients.detach(client, stream)
 
     async def _answer_all(self, client: Client, stream: Stream) -> None:
