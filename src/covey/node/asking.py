@@ -10,12 +10,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from math import inf
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Any, Final, Generic, NamedTuple, Protocol, TypeVar
 
 from covey.base.errors import CoveyError
-from covey.node.rendezvous_client import RendezvousClient
 
-__all__ = ["LINGER_SECONDS", "READ_FROM", "STAGGER_SECONDS", "Answers", "ask"]
+__all__ = ["LINGER_SECONDS", "READ_FROM", "STAGGER_SECONDS", "Asked", "ask"]
 
 LINGER_SECONDS: Final = 0.2
 """Where an answer cannot be wrong, only old, the others get so long to give a newer one."""
@@ -32,34 +31,50 @@ _ALL_SILENT_SECONDS: Final = 0.25
 T = TypeVar("T")
 
 
-class Answers(list[tuple[RendezvousClient, T]]):
-    """Who said what, in the order in which it came."""
+class Asked(Protocol):
+    """What must be known of somebody who is asked: a `RendezvousClient` is one."""
+
+    @property
+    def connected(self) -> bool: ...
+    @property
+    def silent(self) -> bool: ...
+    @property
+    def rtt(self) -> float:
+        """Seconds: the nearest is asked first."""
+
+    @property
+    def patience(self) -> float:
+        """Seconds until an answer is late."""
 
 
-class _Asked(NamedTuple):
-    client: RendezvousClient
+C = TypeVar("C", bound=Asked)
+
+
+class _Question(NamedTuple, Generic[C]):
+    client: C
     patient_until: float
 
 
 async def ask(
-    clients: Sequence[RendezvousClient],
-    question: Callable[[RendezvousClient], Coroutine[Any, Any, T]],
+    clients: Sequence[C],
+    question: Callable[[C], Coroutine[Any, Any, T]],
     *,
     now: Callable[[], float],
     enough: int | None = None,
     linger: float | None = None,
-    on_answer: Callable[[RendezvousClient, T], None] | None = None,
-) -> Answers[T]:
-    """The answers of those that are connected and not silent: of `enough` of them, or (None) of all.
+    on_answer: Callable[[C, T], None] | None = None,
+) -> list[tuple[C, T]]:
+    """Who said what, in the order in which it came.
 
-    With `enough` they are asked one after the other, otherwise at the same time. `linger` bounds the seconds that
-    further answers are waited for after the first. Where all are silent or fail it is waited until each has.
-    `on_answer` hears of each answer as it comes. A CoveyError of a question counts as no answer.
+    Asked are those that are connected and not silent: until `enough` of them have answered, or (None) all. With
+    `enough` one after the other, otherwise at the same time. `linger` bounds the seconds that further answers are
+    waited for after the first. Where all are silent or fail it is waited until each has. `on_answer` hears of each
+    answer as it comes. A CoveyError of a question counts as no answer.
     """
-    waiting: list[RendezvousClient] = []
-    known: set[RendezvousClient] = set()
-    asked: dict[asyncio.Task[T], _Asked] = {}
-    answers: Answers[T] = Answers()
+    waiting: list[C] = []
+    known: list[C] = []
+    asked: dict[asyncio.Task[T], _Question[C]] = {}
+    answers: list[tuple[C, T]] = []
     begun = now()
     number = 0
     last = inf
@@ -70,13 +85,13 @@ async def ask(
                 (each for each in clients if each.connected and each not in known),
                 key=lambda each: (each.silent, each.rtt),
             )
-            known.update(waiting)
+            known += [each for each in waiting if each not in known]
             patient = [each for each in asked.values() if at < each.patient_until]
             due = begun + STAGGER_SECONDS[min(number, len(STAGGER_SECONDS) - 1)]
             if waiting and (enough is None or not patient or at >= due):
                 client = waiting.pop(0)
                 until = at if client.silent else at + client.patience
-                asked[asyncio.ensure_future(question(client))] = _Asked(client, until)
+                asked[asyncio.ensure_future(question(client))] = _Question(client, until)
                 number += 1
                 continue
             if not asked or (answers and not patient) or at >= last:

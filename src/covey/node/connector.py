@@ -13,7 +13,7 @@ from covey.core.connection import Connection
 from covey.core.handshake import Target
 from covey.core.path import Route
 from covey.crypto.record import Record
-from covey.node.asking import Answers, ask
+from covey.node.asking import ask
 from covey.node.book import PeerBook
 from covey.node.directory import Directory
 from covey.node.rendezvous_client import RendezvousClient
@@ -211,7 +211,7 @@ class Connector:
             )
         raise _offline()
 
-    async def _introductions(self, identity: Identity, ways: _Ways) -> Answers[Route | None]:
+    async def _introductions(self, identity: Identity, ways: _Ways) -> list[tuple[RendezvousClient, Route | None]]:
         async def introduce(client: RendezvousClient) -> Route | None:
             route = await client.introduce(identity)
             if route is None:
