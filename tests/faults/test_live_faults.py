@@ -77,7 +77,7 @@ def troubles(node: Node) -> list[str]:
     [(full, {"disk-full"}), (read_only, {"disk-error", "disk-read-only"}), (broken, {"disk-error"})],
 )
 def test_disk_of_the_recipient_fails_and_comes_back(
-    tmp_path: Path, verdict: Callable[[Call], int], codes: set[str]
+    parent: Path, verdict: Callable[[Call], int], codes: set[str]
 ) -> None:
     async def scene(a: Node, b: Node, ticket: str, say: Say) -> None:
         assert (await a.send("b", "0" + LARGE)).result == "delivered"
@@ -101,10 +101,10 @@ def test_disk_of_the_recipient_fails_and_comes_back(
         assert [message.body[0] for message in await b.inbox_list()] == ["0", "1", "2"]
         assert troubles(b) == []
 
-    play(tmp_path, "b", verdict, scene)
+    play(parent, "b", verdict, scene)
 
 
-def test_disk_that_hangs_holds_up_only_who_waits_for_it(tmp_path: Path) -> None:
+def test_disk_that_hangs_holds_up_only_who_waits_for_it(parent: Path) -> None:
     async def scene(a: Node, b: Node, ticket: str, say: Say) -> None:
         say("fail")
         begun = time.monotonic()
@@ -120,11 +120,11 @@ def test_disk_that_hangs_holds_up_only_who_waits_for_it(tmp_path: Path) -> None:
         assert time.monotonic() - begun > HANG_SECONDS
         say("mend")
 
-    report = play(tmp_path, "b", hanging, scene)
+    report = play(parent, "b", hanging, scene)
     assert [word[1] > 5 for word in report.words() if word[0] == "pings"] == [True]
 
 
-def test_sender_on_a_hanging_disk_says_queued_only_after_the_disk_did(tmp_path: Path) -> None:
+def test_sender_on_a_hanging_disk_says_queued_only_after_the_disk_did(parent: Path) -> None:
     async def scene(a: Node, b: Node, ticket: str, say: Say) -> None:
         say("fail")
         begun = time.monotonic()
@@ -132,13 +132,13 @@ def test_sender_on_a_hanging_disk_says_queued_only_after_the_disk_did(tmp_path: 
         assert time.monotonic() - begun > HANG_SECONDS
         say("mend")
 
-    play(tmp_path, "a", hanging, scene)
+    play(parent, "a", hanging, scene)
 
 
-def test_rendezvous_with_a_full_disk_still_answers_and_takes_records_when_it_can(tmp_path: Path) -> None:
+def test_rendezvous_with_a_full_disk_still_answers_and_takes_records_when_it_can(parent: Path) -> None:
     async def scene(a: Node, b: Node, ticket: str, say: Say) -> None:
         say("fail")
-        async with started(tmp_path / "c", ticket) as c:
+        async with started(parent / "c", ticket) as c:
             found = await c.find("a")
             assert found.identity == a.identity
             assert (await a.send("b", "direct or relayed")).result == "delivered"
@@ -152,4 +152,4 @@ def test_rendezvous_with_a_full_disk_still_answers_and_takes_records_when_it_can
                 except CoveyError:
                     await asyncio.sleep(0.2)
 
-    play(tmp_path, "rendezvous", broken, scene)
+    play(parent, "rendezvous", broken, scene)

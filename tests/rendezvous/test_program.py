@@ -395,4 +395,4 @@ def test_a_cache_that_is_lost_while_in_use_is_filled_again(tmp_path: Path, lose:
 
 
 def home_in(folder: Path) -> Home:
-    return Home.locate(None, {"COVEY_HOME": str(folder)}, uid=os.getuid(), temporary=folder)
+    return Home.locate(None, {"COVEY_HOME": str(folder)}, uid=os.getuid(), temporary=Path("/tmp"))

@@ -19,7 +19,7 @@ BODY = bytes(3000)
 def test_files_of_a_busy_node_stay_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """40,000 messages each way, a few an hour, read the day after: about 240 MB pass through."""
     monkeypatch.setattr("covey.node.storage.outbox.RESULTS_LIMIT", 2000)
-    home = Home.locate(None, {"COVEY_HOME": str(tmp_path)}, uid=0, temporary=tmp_path)
+    home = Home.locate(None, {"COVEY_HOME": str(tmp_path)}, uid=0, temporary=Path("/tmp"))
     prepare(home)
     counter = itertools.count(1)
     store = Store.open(
@@ -47,7 +47,7 @@ def test_files_of_a_busy_node_stay_bounded(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_space_of_a_burst_comes_back(tmp_path: Path) -> None:
-    home = Home.locate(None, {"COVEY_HOME": str(tmp_path)}, uid=0, temporary=tmp_path)
+    home = Home.locate(None, {"COVEY_HOME": str(tmp_path)}, uid=0, temporary=Path("/tmp"))
     prepare(home)
     counter = itertools.count(1)
     store = Store.open(home, lambda size: next(counter).to_bytes(size, "big"), 0, durable=False)
