@@ -50,7 +50,7 @@ def fits(sealing: PacketKey, opening: PacketKey) -> bool:
 
 
 def ratchet(initiator: Epochs, responder: Epochs, now: float = 0.0) -> None:
-    answer = responder.on_offer(initiator.offer())
+    answer = responder.on_offer(initiator.offer(), 0.0)
     initiator.on_answer(answer, now)
     responder.opened(initiator.wire_epoch, now, 1.0)
     initiator.opened(responder.wire_epoch, now, 1.0)
@@ -67,7 +67,7 @@ def test_epoch_zero_is_noises() -> None:
 def test_ratchet_moves_both_sides_step_by_step() -> None:
     initiator, responder = both()
     offer = initiator.offer()
-    answer = responder.on_offer(offer)
+    answer = responder.on_offer(offer, 0.0)
     # The responder opens the next epoch, and still sends in the old one: the initiator may not have its answer.
     assert (responder.epoch, responder.unproven) == (0, 1)
     assert opens(responder, initiator)
@@ -91,7 +91,7 @@ def test_ratchet_moves_both_sides_step_by_step() -> None:
 def test_old_keys_stay_until_the_peer_is_known_to_have_switched() -> None:
     """However long the responder's first packet of the new epoch takes: it still sends in the old one."""
     initiator, responder = both()
-    initiator.on_answer(responder.on_offer(initiator.offer()), 0.0)
+    initiator.on_answer(responder.on_offer(initiator.offer(), 0.0), 0.0)
     initiator.expire(170.0)
     assert opens(responder, initiator)
     assert not initiator.due(170.0)
@@ -100,7 +100,7 @@ def test_old_keys_stay_until_the_peer_is_known_to_have_switched() -> None:
 def test_old_keys_live_ten_seconds_at_most() -> None:
     initiator, responder = both()
     ratchet_with_overlap = 100.0
-    initiator.on_answer(responder.on_offer(initiator.offer()), 0.0)
+    initiator.on_answer(responder.on_offer(initiator.offer(), 0.0), 0.0)
     responder.opened(1, 0.0, ratchet_with_overlap)
     assert responder.deadline() == limits.OLD_KEY_SECONDS
 
@@ -184,7 +184,7 @@ def test_packets_of_unknown_epochs_have_no_key() -> None:
 def test_initiator_answers_no_offer() -> None:
     initiator, responder = both()
     with pytest.raises(ParseError):
-        initiator.on_offer(both(2)[0].offer())
+        initiator.on_offer(both(2)[0].offer(), 0.0)
     assert responder.unproven == -1
 
 
@@ -194,15 +194,15 @@ def test_offer_for_another_epoch_is_refused() -> None:
     offer = initiator.offer()
     again, _ = both()
     with pytest.raises(ParseError):
-        responder.on_offer(again.offer())
-    assert responder.on_offer(offer)
+        responder.on_offer(again.offer(), 0.0)
+    assert responder.on_offer(offer, 0.0)
 
 
 def test_second_offer_before_the_first_is_proven_is_refused() -> None:
     initiator, responder = both()
-    responder.on_offer(initiator.offer())
+    responder.on_offer(initiator.offer(), 0.0)
     with pytest.raises(ParseError):
-        responder.on_offer(initiator.offer())
+        responder.on_offer(initiator.offer(), 0.0)
 
 
 def test_answer_without_an_offer_is_refused() -> None:
@@ -226,7 +226,29 @@ def test_bad_answer_leaves_the_present_epoch(body: bytes) -> None:
 def test_bad_offer_leaves_the_present_epoch(body: bytes) -> None:
     initiator, responder = both()
     with pytest.raises(CoveyError) as info:
-        responder.on_offer(body)
+        responder.on_offer(body, 0.0)
     assert isinstance(info.value, ParseError | VerifyError)
     assert (responder.epoch, responder.unproven) == (0, -1)
     assert opens(responder, initiator)
+
+
+def test_ratchets_are_answered_as_often_as_anybody_needs_them_and_no_more() -> None:
+    """A peer that starts one after the other costs 64 of them at once, then four a second, then it is cut off."""
+    initiator, responder = both()
+
+    def ratchet(now: float) -> None:
+        initiator.on_answer(responder.on_offer(initiator.offer(), now), now)
+        for side in (responder, initiator):
+            side.opened(side.unproven, now, 0.0)
+            side.expire(now)
+
+    done = 0
+    with pytest.raises(ParseError):
+        while done < 1000:
+            ratchet(0.0)
+            done += 1
+    assert done == limits.OFFERS_AHEAD_SECONDS / limits.OFFER_SECONDS + 1
+    initiator, responder = both(3)
+    for number in range(200):
+        ratchet(number * limits.OFFER_SECONDS)
+    assert responder.epoch == 200

@@ -71,6 +71,8 @@ class Epochs:
         self._answer = b""
         self.packets = 0
         self.bytes = 0
+        self._offers_paid = now
+        """Until when the peer's offers are paid for, `limits.OFFER_SECONDS` each."""
         self._begin(now)
         self.use(now)  # it is there to be replaced at once
 
@@ -118,11 +120,14 @@ class Epochs:
         self._secret, self._offer = make_offer(self._random(64), self._random(32), self._latest + 1)
         return self._offer
 
-    def on_offer(self, body: bytes) -> bytes:
-        """The body of the ANSWER. From now on packets of the next epoch open. ParseError for another epoch."""
+    def on_offer(self, body: bytes, now: float) -> bytes:
+        """The body of the ANSWER. From now on packets of the next epoch open. ParseError for another epoch or haste."""
         epoch = self._latest + 1
         if self._initiator or offer_epoch(body) != epoch or self.unproven >= 0:
             raise ParseError("an offer out of turn")
+        if self._offers_paid > now + limits.OFFERS_AHEAD_SECONDS:
+            raise ParseError("offers too often")
+        self._offers_paid = max(self._offers_paid, now) + limits.OFFER_SECONDS
         answer, dh, ss = answer_offer(body, self._random(32), self._encapsulate)
         self._advance(dh, ss, epoch, body, answer)
         return answer

@@ -127,6 +127,9 @@ DOUBT_SECONDS: Final = 15.0
 """How long a peer whose keys were superseded may take to prove the new ones: as long as an attempt."""
 REKEY_GAP_SECONDS: Final = 1.0
 """A peer may ask for a ratchet this often at most."""
+OFFER_SECONDS: Final = 0.25
+OFFERS_AHEAD_SECONDS: Final = 16.0
+"""A peer may start a ratchet every so many seconds, and 64 at once: each costs us an encapsulation and an exchange."""
 OLD_KEY_SECONDS: Final = 10.0
 
 SUSPECT_SECONDS: Final = 0.2

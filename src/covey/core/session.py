@@ -458,7 +458,7 @@ class Session:
 
     def _on_control(self, now: float, kind: int, body: bytes) -> None:
         if kind == control.OFFER:
-            self.send_control(control.ANSWER, self.epochs.on_offer(body))
+            self.send_control(control.ANSWER, self.epochs.on_offer(body, now))
         elif kind == control.ANSWER:
             self.epochs.on_answer(body, now)
             self._switched()
