@@ -13,7 +13,8 @@ import pytest
 
 from covey.base.paths import Home
 from covey.crypto.credentials import Credentials, dump_recovery
-from covey.node.storage import Draft, Incoming, Lock, Store, load_or_create, prepare
+from covey.crypto.mailbox import MailboxKeys
+from covey.node.storage import Draft, Incoming, Lock, Store, load_or_create, prepare, save_mailbox
 from covey.node.storage.check import CODES, INVARIANTS, check_files, check_identity, check_store, in_use
 from covey.node.storage.settings import WALL_CLOCK
 
@@ -258,6 +259,13 @@ def test_keys_that_are_over_are_renewed_or_an_error(used: Home) -> None:
     assert (finding.code, finding.severity) == ("identity-expired", "error")
 
 
+def test_mailbox_keys_are_read_too(used: Home) -> None:
+    save_mailbox(used, MailboxKeys())
+    assert check_identity(used, NOW_US) == []
+    used.mailbox_file.write_bytes(b"x" * 50)
+    assert [(each.code, each.severity) for each in check_identity(used, NOW_US)] == [("mailbox-damaged", "warning")]
+
+
 def test_recovery_file_is_read_too(used: Home) -> None:
     other, roots = Credentials.create(unpredictable(9), NOW_US)
     used.recovery_file.write_bytes(dump_recovery(other.log, roots.next_root))
@@ -278,6 +286,13 @@ def test_file_that_others_may_read_is_found(used: Home, name: str) -> None:
     assert "identity-damaged" not in codes(used)
 
 
+def test_copy_that_others_may_read_is_found(used: Home) -> None:
+    for name in ("daemon.log.1", "covey.db.schema-1", "mailbox-keys", ".identity.new"):
+        (used.state_dir / name).write_bytes(b"")
+        (used.state_dir / name).chmod(0o640)
+    assert [each.code for each in check_files(used)] == ["bad-permissions"] * 4
+
+
 def test_symbolic_link_is_found(used: Home) -> None:
     moved = used.identity_file.rename(used.identity_file.with_name("elsewhere"))
     used.identity_file.symlink_to(moved)
@@ -285,7 +300,8 @@ def test_symbolic_link_is_found(used: Home) -> None:
 
 
 def test_what_was_moved_aside_is_told(used: Home) -> None:
-    used.database.with_name("covey.db.damaged-20260101T000000Z").write_bytes(b"")
+    moved = used.database.with_name("covey.db.damaged-20260101T000000Z")
+    moved.touch(0o600)
     (finding,) = check_files(used)
     assert (finding.code, finding.severity) == ("database-damaged", "warning")
 

@@ -25,6 +25,7 @@ from covey.base.types import Identity, identity_text
 from covey.crypto.certificates import verify_chain
 from covey.crypto.credentials import Credentials, load_recovery
 from covey.crypto.events import KeyLog
+from covey.crypto.mailbox import MailboxKeys
 from covey.crypto.record import Record
 from covey.node.storage.aside import moved_aside
 from covey.node.storage.files import Lock, read_private
@@ -39,7 +40,7 @@ CODES: Final = frozenset(
         *("bad-permissions", "missing-directory", "disk-low", "disk-read-only", "database-damaged", "store-corrupt"),
         *("store-missing", "store-empty", "store-too-new", "store-old", "store-inconsistent", "store-unreadable"),
         *("identity-missing", "identity-damaged", "identity-expired", "identity-revoked", "recovery-damaged"),
-        *("recovery-foreign", "clock-behind", "peer-damaged"),
+        *("mailbox-damaged", "recovery-foreign", "clock-behind", "peer-damaged"),
     }
 )
 """Every code that a check may give."""
@@ -215,7 +216,7 @@ def check_identity(home: Home, now_us: int) -> list[FindingView]:
         return []  # `check_files` says so
     except CoveyError as error:
         return [FindingView("identity-damaged", "error", f"{home.identity_file}: {error}", _RESTORE)]
-    return [*_keys(credentials, now_us), *_recovery(home, credentials)]
+    return [*_keys(credentials, now_us), *_mailbox(home, credentials), *_recovery(home, credentials)]
 
 
 def _keys(credentials: Credentials, now_us: int) -> Iterator[FindingView]:
@@ -237,6 +238,18 @@ def _keys(credentials: Credentials, now_us: int) -> Iterator[FindingView]:
         yield FindingView("identity-expired", "error" if severity == "error" else "note", what, hint)
 
 
+def _mailbox(home: Home, credentials: Credentials) -> Iterator[FindingView]:
+    try:
+        raw = read_private(home.mailbox_file)
+        if raw is not None:
+            MailboxKeys.load(raw, credentials.identity)
+    except StorageError:
+        return
+    except CoveyError as error:
+        what = f"{home.mailbox_file}: {error}: letters sealed to these keys are lost, their senders repeat them"
+        yield FindingView("mailbox-damaged", "warning", what, "covey up moves it aside and makes new ones")
+
+
 def _recovery(home: Home, credentials: Credentials) -> Iterator[FindingView]:
     try:
         raw = read_private(home.recovery_file)
@@ -253,8 +266,9 @@ def _recovery(home: Home, credentials: Credentials) -> Iterator[FindingView]:
 
 
 def _files(home: Home) -> list[Path]:
-    database = [home.database.with_name(home.database.name + suffix) for suffix in ("", "-wal", "-shm")]
-    return [home.identity_file, home.generation_file, home.lock_file, home.log_file, home.recovery_file, *database]
+    """All that is in the state directory, also what was moved aside or kept as a copy, and the recovery file."""
+    kept = [path for path in home.state_dir.glob("*") if path != home.run_dir] if home.state_dir.is_dir() else []
+    return [*sorted(kept), home.recovery_file]
 
 
 def _private(path: Path, *, required: bool = False) -> Iterator[FindingView]:
