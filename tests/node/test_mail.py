@@ -6,6 +6,7 @@ import asyncio
 import base64
 import json
 import shutil
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,10 +16,14 @@ import pytest
 from covey.base.constants import MESSAGE_LIMIT
 from covey.base.errors import CoveyError, LimitError, NotFoundError, RefusedError, StateError, UsageError
 from covey.base.schema import SendView
+from covey.node import Node
 from covey.node.mail import encode_body
 from covey.node.storage import inbox as inbox_storage
+from covey.node.transport import Stream
 from covey.testing import Link
 from covey.testing.world import World
+from covey.wire import messages
+from covey.wire.framing import FrameReader
 from tests.node.stage import Play, bodies, code_of, friends, network, steps, take, trust, user
 
 # --- bodies ---------------------------------------------------------------------------------------------------------
@@ -678,6 +683,85 @@ def test_restored_sender_that_does_not_know_it_hears_so_from_the_recipient(play:
         assert arrived == ["before", *(f"forgotten {n}" for n in range(5)), *(f"after {n}" for n in range(5))]
 
     play(scenario)
+
+
+async def played(node: Node, behave: Callable[[Stream, FrameReader, int], Awaitable[None]]) -> None:
+    """From now on `behave(stream, reader, incarnation)` takes the messages for this node, and none is kept."""
+
+    async def serve(stream: Stream) -> None:
+        reader = FrameReader(messages.FRAME_LIMIT)
+        while not (frames := reader.feed(await stream.read())):
+            pass
+        await behave(stream, reader, messages.parse_number(frames[0][1]))
+        while await stream.read():
+            pass
+
+    node._running.transport.serve(messages.SERVICE, serve)
+
+
+BEYOND = (1 << 64) - 1
+LYING_RECIPIENTS = {
+    "resumes in the far future": [messages.encode_number(messages.RESUME, BEYOND)],
+    "settles the far future": [
+        messages.encode_number(messages.RESUME, 0),
+        messages.encode_number(messages.SETTLED, BEYOND),
+    ],
+    "settles what was not sent": [
+        messages.encode_number(messages.RESUME, 0),
+        messages.encode_number(messages.SETTLED, 2),
+    ],
+    "refuses the far future": [messages.encode_number(messages.RESUME, 0), messages.encode_refused(BEYOND, "no")],
+    "refuses what was not sent": [messages.encode_number(messages.RESUME, 0), messages.encode_refused(2, "no")],
+}
+
+
+@pytest.mark.parametrize("lie", LYING_RECIPIENTS)
+def test_recipient_that_answers_to_numbers_nobody_sent_settles_nothing(lie: str, play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        service = b._running.transport._handlers[messages.SERVICE]
+
+        async def behave(stream: Stream, reader: FrameReader, incarnation: int) -> None:
+            for frame in LYING_RECIPIENTS[lie]:
+                await stream.write(frame)
+                await stream.read()
+
+        await played(b, behave)
+        assert (await a.send("b", "one", wait=30.0)).result == "queued"
+        b._running.transport.serve(messages.SERVICE, service)
+        assert (await a.send("b", "two", wait=300.0)).result == "delivered"
+        assert await bodies(b) == ["one", "two"]
+
+    play(scenario)
+
+
+def test_recipient_that_makes_us_number_anew_cannot_settle_what_others_get(play: Play) -> None:
+    """b pretends to know more than we sent while c's answer, in the old numbers, is on its way."""
+
+    async def scenario(world: World) -> None:
+        a, b, c = await friends(world, "a", "b", "c")
+        for number in range(5):
+            await a.send("c", f"early {number}")
+        lies: list[int] = []
+
+        async def behave(stream: Stream, reader: FrameReader, incarnation: int) -> None:
+            lies.append(incarnation)
+            await stream.write(messages.encode_number(messages.RESUME, BEYOND))
+
+        await played(b, behave)
+        await a.send("b", "bait", wait=0)
+        await asyncio.sleep(0.5)
+        await a.send("c", "on its way", wait=0)
+        await asyncio.sleep(0.4)
+        assert len(lies) == 1
+        for number in range(3):
+            await a.send("c", f"late {number}", wait=0)
+        await asyncio.sleep(60.0)
+        assert len(set(lies)) > 1
+        assert await bodies(c) == [*(f"early {n}" for n in range(5)), "on its way", *(f"late {n}" for n in range(3))]
+        assert (await a.send("c", "last", wait=60.0)).result == "delivered"
+
+    play(scenario, link=Link(latency_s=0.4))
 
 
 def test_concurrent_sends_share_transactions(play: Play) -> None:

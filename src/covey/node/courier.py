@@ -159,6 +159,10 @@ class _Delivery:
         self._connection = connection
         self._recipient = connection.peer
         self._work = asyncio.Event()
+        self._incarnation = 0
+        """Of the outbox, when this stream began: all numbers on it are of this one."""
+        self._named = 0
+        """Highest number that the recipient has heard of on this stream."""
         self._settled = 0
         """Highest number the recipient settled."""
         self._sizes: dict[int, int] = {}
@@ -177,9 +181,9 @@ class _Delivery:
         stream = await mail.transport.open(self._connection, messages.SERVICE)
         try:
             reader = FrameReader(messages.FRAME_LIMIT)
-            incarnation = await mail.committer.run(lambda: mail.outbox.incarnation)
-            await stream.write(messages.encode_number(messages.OPENING, incarnation))
-            await self._resume(stream, reader, incarnation)
+            self._incarnation = await mail.committer.run(lambda: mail.outbox.incarnation)
+            await stream.write(messages.encode_number(messages.OPENING, self._incarnation))
+            await self._resume(stream, reader)
             replies = asyncio.ensure_future(self._read_replies(stream, reader))
             feeding = asyncio.ensure_future(self._feed(stream))
             try:
@@ -195,7 +199,15 @@ class _Delivery:
         finally:
             stream.abort()
 
-    async def _resume(self, stream: Stream, reader: FrameReader, incarnation: int) -> None:
+    def _check_incarnation(self) -> None:
+        """On the writer thread, before numbers of this stream mean anything to the outbox.
+
+        Another recipient may have proved, or pretended, that numbers were forgotten: then they are other messages' now.
+        """
+        if self._mail.outbox.incarnation != self._incarnation:
+            raise StateError("the outbox was numbered anew", code="outbox-renumbered")
+
+    async def _resume(self, stream: Stream, reader: FrameReader) -> None:
         """The recipient's first frame says what it has settled already."""
         mail = self._mail
         frames: list[tuple[int, bytes]] = []
@@ -210,14 +222,15 @@ class _Delivery:
         watermark = messages.parse_number(body)
 
         def settle() -> tuple[bool, list[bytes]]:
-            if mail.outbox.heard(self._recipient, incarnation, watermark):
+            self._check_incarnation()
+            if mail.outbox.heard(self._recipient, self._incarnation, watermark):
                 return True, []
             return False, mail.outbox.mark_delivered(self._recipient, now_us=mail.now_us(), upto=watermark)
 
         forgot, ids = await mail.committer.run(settle)
         if forgot:
             raise StateError("the outbox was restored from a backup and numbered anew", code="outbox-renumbered")
-        self._settled = watermark
+        self._settled = self._named = watermark
         mail.settled(self._recipient, ids)
 
     async def _feed(self, stream: Stream) -> None:
@@ -228,6 +241,7 @@ class _Delivery:
             self._work.clear()
 
             def take(after: int = sent) -> tuple[list[OutboxMessage], int, list[int]]:
+                self._check_incarnation()
                 return (
                     mail.outbox.next_batch(recipient, after, _BATCH_BYTES),
                     mail.outbox.lowest_alive(recipient),
@@ -239,6 +253,7 @@ class _Delivery:
             if peer is None or peer.trust != "trusted" or peer.action is not None:
                 return
             dead = [number for number in skips if number not in self._told_dead]
+            self._named = max(self._named, lowest - 1, *dead)
             if dead or lowest > max(self._settled + 1, self._told_lowest):
                 await stream.write(messages.encode_skip(lowest, dead))
                 self._told_lowest = lowest
@@ -250,6 +265,7 @@ class _Delivery:
                 size = len(message.body) + 64
                 self._sizes[message.number] = size
                 self._unsettled += size
+                self._named = max(self._named, message.number)
                 await stream.write(frame.encode())
                 sent = message.number
             while self._unsettled > _UNSETTLED_BYTES or (not batch and not self._work.is_set()):
@@ -269,9 +285,10 @@ class _Delivery:
             settled = 0
             for kind, body in reader.feed(data):
                 if kind == messages.SETTLED:
-                    settled = max(settled, messages.parse_number(body))
+                    settled = max(settled, self._heard_of(messages.parse_number(body)))
                 elif kind == messages.REFUSED:
-                    await self._refuse(*messages.parse_refused(body))
+                    number, reason = messages.parse_refused(body)
+                    await self._refuse(self._heard_of(number), reason)
                 else:
                     raise ParseError("an unknown answer on a message stream")
             if settled > self._settled:
@@ -279,20 +296,31 @@ class _Delivery:
                 await asyncio.shield(self._settle(settled))
         raise UnreachableError("the peer closed the message stream", code="stream-ended")
 
+    def _heard_of(self, number: int) -> int:
+        if number > self._named:
+            raise ParseError("an answer to a message that was not sent")
+        return number
+
     async def _settle(self, upto: int) -> None:
         mail = self._mail
-        ids = await mail.committer.run(
-            lambda: mail.outbox.mark_delivered(self._recipient, now_us=mail.now_us(), upto=upto)
-        )
+
+        def settle() -> list[bytes]:
+            self._check_incarnation()
+            return mail.outbox.mark_delivered(self._recipient, now_us=mail.now_us(), upto=upto)
+
+        ids = await mail.committer.run(settle)
         self._settled = upto
         self._forget(upto)
         mail.settled(self._recipient, ids)
 
     async def _refuse(self, number: int, reason: str) -> None:
         mail = self._mail
-        refused = await mail.committer.run(
-            lambda: mail.outbox.mark_refused(self._recipient, number, reason, mail.now_us())
-        )
+
+        def refuse() -> bytes | None:
+            self._check_incarnation()
+            return mail.outbox.mark_refused(self._recipient, number, reason, mail.now_us())
+
+        refused = await mail.committer.run(refuse)
         self._unsettled -= self._sizes.pop(number, 0)
         self._work.set()
         if refused is not None:
