@@ -32,7 +32,7 @@ $(DEV): pyproject.toml constraints.txt scripts/setup.sh
 setup: $(DEV) ## make .venv with Covey, its dependencies and the development tools
 
 demo: $(CORE) ## watch agents meet, trust each other and talk, on this machine
-	@$(PY) scripts/demo.py
+	@$(PY) -m scripts.demo
 
 test: $(DEV) ## the default tier of tests, on every core
 	@mkdir -p build

@@ -1,4 +1,4 @@
-"""Real daemons and a rendezvous as processes, for the kill test and `tests/e2e`.
+"""Real daemons and rendezvous as processes, for the kill test, `tests/e2e` and the demo.
 
 Everything is started through the command line, as a user would, and ended through a pidfd: a process number
 that was given to somebody else meanwhile is never signalled. Whoever uses an `Agent` or a `RendezvousProcess`
@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 
 from covey.base.paths import Home
 
-__all__ = ["Agent", "Answer", "Api", "Gone", "RendezvousProcess", "eventually", "run_cli"]
+__all__ = ["Agent", "Answer", "Api", "Gone", "Handle", "RendezvousProcess", "connect", "eventually", "run_cli"]
 
 START_SECONDS = 30.0
 """A loaded machine may take longer than the 10 s that `covey daemon start` waits by itself."""
@@ -91,32 +91,59 @@ class _Connection(http.client.HTTPConnection):
         self._path = path
 
     def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(self.timeout)
-        try:
-            self.sock.connect(os.fspath(self._path))
-        except BaseException:
-            self.sock.close()
-            raise
+        self.sock = connect(self._path, self.timeout or 0.0)
 
 
-class _Handle:
-    """One process that we may end. Not a number, which may belong to another by now."""
+def connect(path: Path, timeout: float) -> socket.socket:
+    """A Unix socket's other end. OSError."""
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    connection.settimeout(timeout)
+    try:
+        connection.connect(os.fspath(path))
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+class Handle:
+    """One process that we may end. Not a number, which may belong to another by now, where the system has pidfds."""
 
     def __init__(self, pid: int) -> None:
+        """ProcessLookupError if there is none."""
         self.pid = pid
-        self._fd = os.pidfd_open(pid)
+        self._fd: int | None = None
+        try:
+            self._fd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            raise
+        except (AttributeError, OSError):  # not Linux, or an old kernel
+            os.kill(pid, 0)
 
-    def signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            signal.pidfd_send_signal(self._fd, number)
+    def signal(self, number: int) -> bool:
+        """False if it is gone."""
+        try:
+            if self._fd is not None:
+                signal.pidfd_send_signal(self._fd, number)
+            else:
+                os.kill(self.pid, number)
+        except ProcessLookupError:
+            return False
+        return True
 
     def wait(self, seconds: float) -> bool:
         """Whether it is gone within so many seconds."""
-        return bool(select.select([self._fd], [], [], seconds)[0])
+        if self._fd is not None:
+            return bool(select.select([self._fd], [], [], max(0.0, seconds))[0])
+        deadline, pause = time.monotonic() + seconds, threading.Event()
+        while self.signal(0) and time.monotonic() < deadline:
+            pause.wait(POLL_SECONDS)
+        return not self.signal(0)
 
     def close(self) -> None:
-        os.close(self._fd)
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
 
 
 class RendezvousProcess:
@@ -208,7 +235,7 @@ class Agent:
             **environment,
         }
         self.home = Home.locate(profile, self.environment, uid=os.getuid())
-        self._handle: _Handle | None = None
+        self._handle: Handle | None = None
         self._lock = threading.RLock()
         self._api: Api | None = None
 
@@ -294,7 +321,7 @@ class Agent:
         with self._lock:
             self._forget()
             with contextlib.closing(self.new_api()) as api:
-                self._handle = _Handle(api.get("/v1/status").data["pid"])
+                self._handle = Handle(api.get("/v1/status").data["pid"])
 
     def end(self) -> None:
         """Kills what runs, also what a failed test started and did not `adopt`; closes what is open."""
@@ -323,7 +350,7 @@ class Agent:
         """Notes which process the daemon is, if the command that started it says so."""
         if started.returncode:
             return False
-        self._handle = _Handle(json.loads(output)["data"]["pid"])
+        self._handle = Handle(json.loads(output)["data"]["pid"])
         return True
 
     def _forget(self) -> None:
@@ -373,12 +400,12 @@ def _clean_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith(("COVEY_", "XDG_"))}
 
 
-def _first_child(process: subprocess.Popen[str]) -> _Handle | None:
+def _first_child(process: subprocess.Popen[str]) -> Handle | None:
     """The first child of a process, once it has one; None if it ends without."""
     while process.poll() is None:
         for pid in _children(process.pid):
             try:
-                return _Handle(pid)
+                return Handle(pid)
             except ProcessLookupError:
                 continue
         threading.Event().wait(0.002)

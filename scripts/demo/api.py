@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import http.client
+import contextlib
 import json
-import os
 import socket
 import threading
 import time
@@ -13,7 +12,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from demo.checks import PATIENCE_SECONDS, Failed
+from scripts import processes
+from scripts.demo.checks import PATIENCE_SECONDS, Failed
+from scripts.processes import connect
 
 __all__ = ["Api", "ApiError", "Events"]
 
@@ -32,10 +33,10 @@ class Api:
         self._socket = run / "api.sock"
 
     def get(self, path: str) -> Any:
-        return self._request("GET", path, None)
+        return self._request("GET", path)
 
     def post(self, path: str, **fields: Any) -> Any:
-        return self._request("POST", path, json.dumps(fields))
+        return self._request("POST", path, **fields)
 
     def status(self) -> dict[str, Any]:
         status: dict[str, Any] = self.get("/v1/status")
@@ -58,9 +59,7 @@ class Api:
     def pour(self, peer: str, blocks: Iterator[bytes]) -> tuple[int, bytes, float]:
         """Write all blocks into a peer's `sink`: the bytes and the SHA-256 that it got, and the seconds."""
         offer = self.post("/v1/streams", peer=peer, service="sink")
-        with socket.socket(socket.AF_UNIX) as stream:
-            stream.settimeout(SECONDS)
-            stream.connect(offer["socket"])
+        with connect(Path(offer["socket"]), SECONDS) as stream:
             stream.sendall(offer["token"].encode() + b"\n")
             answers = stream.makefile("rb")
             if answers.readline() != b"ok\n":
@@ -74,28 +73,24 @@ class Api:
         return int.from_bytes(receipt[:8], "big"), receipt[8:], seconds
 
     def connect(self) -> socket.socket:
-        connection = socket.socket(socket.AF_UNIX)
-        connection.settimeout(SECONDS)
         try:
-            connection.connect(os.fspath(self._socket))
+            return connect(self._socket, SECONDS)
         except OSError as error:
-            connection.close()
-            machine = self._socket.parent.parent.name
-            raise ApiError(f"the daemon of {machine} does not run: {error.strerror or error}") from error
-        return connection
+            raise ApiError(f"{self._daemon} does not run: {error.strerror or error}") from error
 
-    def _request(self, method: str, path: str, body: str | None) -> Any:
-        connection = http.client.HTTPConnection("covey")
-        connection.sock = self.connect()
-        try:
-            connection.request(method, path, body, {"Content-Type": "application/json"} if body else {})
-            response = connection.getresponse()
-            answer = json.loads(response.read())
-        finally:
-            connection.close()
-        if response.status != http.client.OK:
-            raise ApiError(f"{answer.get('message')} ({answer.get('code')})")
-        return answer
+    @property
+    def _daemon(self) -> str:
+        return f"the daemon of {self._socket.parent.parent.name}"
+
+    def _request(self, method: str, path: str, **fields: Any) -> Any:
+        with contextlib.closing(processes.Api(self._socket, SECONDS)) as api:
+            try:
+                answer = api.get(path) if method == "GET" else api.post(path, **fields)
+            except processes.Gone as error:
+                raise ApiError(f"{self._daemon} does not answer: {error}") from error
+        if not answer.ok:
+            raise ApiError(f"{answer.data.get('message')} ({answer.code})")
+        return answer.data
 
 
 class Events:

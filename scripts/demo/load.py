@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Iterator
 
-from demo.api import Api, ApiError
+from scripts.demo.api import Api, ApiError
 
 __all__ = ["STREAM_SIZE", "Sender", "blocks", "digest_of_blocks"]
 

@@ -17,16 +17,16 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from demo.api import Api
-from demo.checks import Failed
-from demo.display import Display
+from scripts.demo.api import Api
+from scripts.demo.checks import Failed
+from scripts.demo.display import Display
+from scripts.processes import Handle
 
 __all__ = ["Stage", "resident_megabytes"]
 
@@ -194,31 +194,16 @@ class Stage:
                     child.wait(max(0.0, seconds))
                 return child.returncode is not None
         try:
-            handle = os.pidfd_open(pid)
+            handle = Handle(pid)
         except ProcessLookupError:
             return True
-        except (AttributeError, OSError):  # not Linux, or an old kernel
-            return _poll_gone(pid, seconds)
-        try:
-            return bool(select.select([handle], [], [], max(0.0, seconds))[0])
-        finally:
-            os.close(handle)
+        with contextlib.closing(handle):
+            return handle.wait(seconds)
 
 
-def _poll_gone(pid: int, seconds: float) -> bool:
-    deadline = time.monotonic() + seconds
-    pause = threading.Event()
-    while time.monotonic() < deadline and _signal(pid, 0):
-        pause.wait(0.02)
-    return not _signal(pid, 0)
-
-
-def _signal(pid: int, number: int) -> bool:
-    try:
-        os.kill(pid, number)
-    except ProcessLookupError:
-        return False
-    return True
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError), contextlib.closing(Handle(pid)) as handle:
+        handle.signal(number)
 
 
 def resident_megabytes(pid: int) -> float | None:

@@ -2,7 +2,7 @@
 
 Every step shows the command line that a person would type, runs exactly that, and checks what came of it. The
 first step that does not hold ends the demo with exit code 1. Nothing is left behind: all files are in one
-temporary directory, and every process is ended. The parts that are not steps are in `scripts/demo/`.
+temporary directory, and every process is ended. The parts that are not steps are beside this file.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from demo.api import Api, ApiError, Events
-from demo.checks import Failed, expect, expect_equal, until
-from demo.display import Display
-from demo.load import STREAM_SIZE, Sender, blocks, digest_of_blocks
-from demo.processes import Stage, resident_megabytes
+from scripts.demo.api import Api, ApiError, Events
+from scripts.demo.checks import Failed, expect, expect_equal, until
+from scripts.demo.display import Display
+from scripts.demo.load import STREAM_SIZE, Sender, blocks, digest_of_blocks
+from scripts.demo.processes import Stage, resident_megabytes
 
 AWS, AZURE, GCP = "aws", "azure", "gcp"
 NAMES = {AWS: "aws-orchestrator", AZURE: "azure-processor", GCP: "gcp-archive"}
