@@ -10,6 +10,7 @@ from random import Random
 import pytest
 
 from covey.base.errors import CoveyError, RefusedError, UnreachableError, UsageError
+from covey.crypto.events import revoke
 from covey.node import Node
 from covey.node.transport import Stream
 from covey.testing import Link
@@ -500,5 +501,29 @@ def test_ping_measures_the_round_trip_and_names_the_path(play: Play) -> None:
         assert lost.value.code in ("no-answer", "peer-offline")
         assert lost.value.next_step
         assert asyncio.get_running_loop().time() - begun < 16.0
+
+    play(scenario)
+
+
+def test_streams_of_a_revoked_peer_are_cut_and_no_new_ones_are_opened(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        b.serve("echo", echo)
+        stream = await a.open("b", "echo")
+        await stream.write(b"still here")
+        assert await stream.read_exactly(10) == b"still here"
+        theirs = await b.open("a", "sink")
+        reading = asyncio.ensure_future(code_of(theirs.read()))
+        await asyncio.sleep(1.0)
+        credentials = b._running.credentials
+        assert credentials.root is not None
+        agent = a._running
+        agent.transport.endpoint.add_log(revoke(credentials.log, credentials.root))
+        begun = asyncio.get_running_loop().time()
+        assert await code_of(stream.read()) == "not-verified"
+        assert await reading == "not-verified", "the other side is told"
+        assert asyncio.get_running_loop().time() - begun < 30.0
+        assert await code_of(a.open("b", "echo")) == "revoked"
+        assert (await a.send("b", "for nobody", wait=5.0)).result == "queued"
 
     play(scenario)
