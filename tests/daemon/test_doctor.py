@@ -5,6 +5,7 @@ import contextlib
 import os
 import re
 import socket
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -156,9 +157,10 @@ def test_socket_of_a_killed_daemon_is_only_noted(home: Home) -> None:
 
 def test_sockets_that_had_to_move_are_noted(tmp_path: Path) -> None:
     environment = {"COVEY_HOME": str(tmp_path / ("x" * 100))}
-    home = Home.locate(None, environment, uid=0, temporary=tmp_path / "t")
-    prepare(home)
-    assert "socket-elsewhere" in codes(look(home, environment)["sockets"])
+    with tempfile.TemporaryDirectory() as short:  # shorter than pytest's, which depends on its workers
+        home = Home.locate(None, environment, uid=0, temporary=Path(short))
+        prepare(home)
+        assert "socket-elsewhere" in codes(look(home, environment)["sockets"])
 
 
 def test_rendezvous_that_is_silent_is_found(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
