@@ -169,6 +169,17 @@ def test_name_wanted_in_vain_costs_the_old_one(store: RendezvousStore) -> None:
     assert store.by_name("bob", 2) is None
 
 
+def test_log_of_a_revoked_identity_stays_beside_its_record_and_frees_its_name(store: RendezvousStore) -> None:
+    put(store, 1, "ada")
+    store.put_log(identity(1), b"ended", revoked=True)
+    entry = store.by_identity(identity(1))
+    assert entry is not None
+    assert (entry.log, entry.name) == (b"ended", "")
+    assert put(store, 2, "ada", now=1).name == "held"
+    store.put_log(identity(3), b"ended", revoked=True)
+    assert store.by_identity(identity(3)) is None, "nothing was known of it"
+
+
 def test_expire_keeps_records_as_hints_and_frees_names(store: RendezvousStore) -> None:
     put(store, 1, "ada")
     put(store, 2, "bob", now=DAY_US)

@@ -147,3 +147,21 @@ def test_messages_raise_parse_error_and_nothing_else(kind: int, body: bytes) -> 
     except ParseError:
         return
     assert opened(encode(message)) == (kind, body)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["", "x", "rendezvous.example:9", "10.0.0.1:0", "0.0.0.0:9", "224.0.0.1:9", "[::]:1", "[ff02::1]:5", "10.0.0.1"],
+)
+def test_observed_endpoint_that_nobody_can_have_is_refused(endpoint: str) -> None:
+    """Told on to a peer, it would end the session with that peer."""
+    frame = rendezvous.encode(Observed(0, endpoint))
+    ((kind, body),) = FrameReader(rendezvous.FRAME_LIMIT).feed(frame)
+    with pytest.raises(ParseError):
+        rendezvous.parse(kind, body)
+
+
+@pytest.mark.parametrize("endpoint", ["203.0.113.7:4040", "[2001:db8::7]:1", "[fe80::1%2]:9", "127.0.0.1:65535"])
+def test_observed_endpoint_is_an_address_and_a_port(endpoint: str) -> None:
+    ((kind, body),) = FrameReader(rendezvous.FRAME_LIMIT).feed(rendezvous.encode(Observed(0, endpoint)))
+    assert rendezvous.parse(kind, body) == Observed(0, endpoint)
