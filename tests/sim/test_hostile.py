@@ -176,6 +176,7 @@ async def unrest(world: World, random: Random, names: list[str]) -> None:
                 set_clock(machine.host, random, random.choice([SKEW_S, WRONG_S]))
 
 
+@pytest.mark.timeout(300)  # seconds of a machine that does other things, too
 @pytest.mark.sim_seeds(200)
 def test_hostile_network_loses_nothing_repeats_nothing_and_keeps_order(sim_seed: int, tmp_path: Path) -> None:
     ledger = run(storm(tmp_path, sim_seed), seed=sim_seed, limit_virtual_s=1800.0)
