@@ -72,6 +72,22 @@ def test_what_does_not_fit_stays_due() -> None:
     assert [frame.path for frame in first + rest] == list(range(5))
 
 
+def test_gaps_are_remembered_of_the_paths_that_were_used_last() -> None:
+    """A peer has 255 path ids; full of gaps, each would cost us 16 kB. An old path still takes what is new."""
+    acks = Acks()
+    for path in range(256):
+        for counter in range(1, 600, 2):
+            acks.counters(path).add(counter, float(path))
+    assert sum(len(each.lows) for each in acks.received.values()) <= 17 * 256 + 240
+    for path in (0, 254, 255):
+        assert not acks.counters(path).fresh(599)
+        assert acks.counters(path).fresh(601)
+    assert acks.counters(254).fresh(598)
+    for counter in range(601, 1200, 2):
+        acks.counters(0).add(counter, 300.0)
+    assert acks.counters(0).ranges() == [(1199, 1199)]
+
+
 def test_counters_of_a_path_are_kept() -> None:
     acks = Acks()
     assert acks.counters(3) is acks.counters(3)

@@ -52,6 +52,15 @@ async def impostor(liar: Liar, client: Client, request: wire.Message, truth: wir
     return wire.Found(request.number, (liar.signed(credentials, name),))
 
 
+async def crowded_claims(liar: Liar, client: Client, request: wire.Message, truth: wire.Message) -> Said:
+    """The truth, and others beside it: each has a log that would be verified."""
+    if not isinstance(truth, wire.Found) or request.by == wire.BY_ADDRESS:  # type: ignore[union-attr]
+        return truth
+    name = request.key.decode() if request.by == wire.BY_NAME else "b"  # type: ignore[union-attr]
+    made = [Credentials.create(liar.host.random, liar.host.wall_us())[0] for _ in range(11)]
+    return replace(truth, claims=(*truth.claims, *(liar.signed(each, name) for each in made)))
+
+
 async def old_record(liar: Liar, client: Client, request: wire.Message, truth: wire.Message) -> Said:
     if not isinstance(truth, wire.Found):
         return truth
@@ -174,6 +183,7 @@ LIES = (
     changed_record,
     others_record,
     impostor,
+    crowded_claims,
     old_record,
     future_record,
     others_log,
@@ -320,6 +330,20 @@ def test_unknown_peer_beside_an_honest_rendezvous_is_disputed(by: str, play: Pla
             contradictions = {view.endpoint: view.contradictions for view in a.view().rendezvous}
             assert contradictions == {"10.0.1.1:4040": 0, "10.0.1.2:4040": 1}
         assert a.peers() == []
+
+    play(scenario)
+
+
+def test_rendezvous_with_several_claims_to_one_name_is_believed_in_none(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        await world.start_rendezvous("honest")
+        liar = await start_liar(world)
+        a, b = [(await world.start_node(name)).node for name in ("a", "b")]
+        await world.until(lambda: a.name_view().held == b.name_view().held == 2)
+        liar.lie = crowded_claims
+        found = await a.find("b")
+        assert (found.identity, found.witnesses) == (b.identity, 1)
+        assert sorted(view.contradictions for view in a.view().rendezvous) == [0, 1]
 
     play(scenario)
 

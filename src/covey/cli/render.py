@@ -82,7 +82,7 @@ def document(value: object) -> None:
 
 def error(problem: CoveyError) -> None:
     """`error: ... (code)` and `next: ...`."""
-    print(f"{_paint('error:', '31', sys.stderr)} {safe(problem.message)} ({problem.code})", file=sys.stderr)
+    print(f"{_paint('error:', '31', sys.stderr)} {safe(problem.message)} ({safe(problem.code)})", file=sys.stderr)
     if problem.next_step:
         next_step(problem.next_step)
 

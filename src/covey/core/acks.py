@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from covey.core.limits import PROBE_PATH
 from covey.core.received import ReceivedCounters
 from covey.core.rtt import MAX_ACK_DELAY
 from covey.wire import frames
@@ -12,6 +13,8 @@ __all__ = ["ACK_ROOM", "Acks"]
 
 ACK_ROOM: Final = 300
 """Bytes that the largest ACK frame may need."""
+_PATHS_REMEMBERED: Final = 16
+"""Paths of the peer of which gaps are remembered, those it used last: it has 255 ids, and each could cost 16 kB."""
 
 
 class Acks:
@@ -34,7 +37,15 @@ class Acks:
         received = self.received.get(path_id)
         if received is None:
             received = self.received[path_id] = ReceivedCounters()
+            self._forget_oldest(path_id)
         return received
+
+    def _forget_oldest(self, newest: int) -> None:
+        remembered = [
+            each for number, each in self.received.items() if each.limit > 1 and number not in (newest, PROBE_PATH)
+        ]
+        if len(remembered) >= _PATHS_REMEMBERED:
+            min(remembered, key=lambda each: each.newest_at).shorten()
 
     def note(self, now: float, path_id: int, *, at_once: bool) -> None:
         """An ack-eliciting packet was taken."""

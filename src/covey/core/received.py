@@ -22,7 +22,7 @@ class ReceivedCounters:
     the packet authenticated. Bounded: at most 256 ranges, a window of 8192 counters.
     """
 
-    __slots__ = ("floor", "highs", "lows", "newest_at")
+    __slots__ = ("floor", "highs", "limit", "lows", "newest_at")
 
     def __init__(self) -> None:
         self.lows: list[int] = []
@@ -31,6 +31,14 @@ class ReceivedCounters:
         """Counters below this are refused."""
         self.newest_at = 0.0
         """When the highest counter arrived, seconds."""
+        self.limit = _RANGES_LIMIT
+        """Ranges that are remembered."""
+
+    def shorten(self) -> None:
+        """Nobody uses this path any more: of what is missing nothing is awaited, now or later."""
+        self.limit = 1
+        if self.highs:
+            self._slide(self.highs[-1])
 
     @property
     def highest(self) -> int:
@@ -85,7 +93,7 @@ class ReceivedCounters:
         lows, highs = self.lows, self.highs
         self.floor = max(self.floor, highest - REPLAY_WINDOW + 1)
         drop = 0
-        while drop < len(highs) - 1 and (highs[drop] < self.floor or len(highs) - drop > _RANGES_LIMIT):
+        while drop < len(highs) - 1 and (highs[drop] < self.floor or len(highs) - drop > self.limit):
             self.floor = max(self.floor, highs[drop] + 1)
             drop += 1
         if drop:

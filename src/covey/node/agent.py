@@ -75,6 +75,7 @@ _EXPIRY_PAUSE: Final = 0.05
 """Least time between two looks for messages that expire, seconds."""
 _UPKEEP_PAUSE: Final = 10.0
 """After upkeep that failed (a full disk), seconds."""
+_COMINGS_AND_GOINGS: Final = (PeerConnected, PeerDisconnected, PeerPath)
 RESERVED_SERVICES: Final = frozenset((trust.SERVICE, messages.SERVICE, rendezvous.SERVICE))
 
 
@@ -135,6 +136,8 @@ class Agent:
         self.ticket = ticket
         self.bus = bus
         self._closing = False
+        self._untold: set[Identity] = set()
+        """Strangers that are connected, of whom nobody was told."""
         self._reached = 0
         """Rendezvous that were connected at their last change."""
         self._compared: dict[Identity, float] = {}
@@ -260,11 +263,23 @@ class Agent:
         self.files.close()
 
     def publish(self, event: PeerEvent, peer: Identity) -> None:
-        """Tells followers; sessions with the rendezvous are no news about peers."""
-        if self._client(peer) is None:
-            known = self.book.get(peer)
-            event = msgspec.structs.replace(event, peer=identity_text(peer), name=known.name if known else "")
-            self.bus.publish(event, self.host.wall_us() / 1e6)
+        """Tells followers. Sessions with the rendezvous are no news, and those of strangers not before they want
+        something: whoever only comes and goes must not push other events out of memory.
+        """
+        if self._client(peer) is not None:
+            return
+        if self.book.get(peer) is None and isinstance(event, _COMINGS_AND_GOINGS):
+            (self._untold.discard if isinstance(event, PeerDisconnected) else self._untold.add)(peer)
+            return
+        if peer in self._untold:
+            self._untold.discard(peer)
+            self._tell(PeerConnected(resumed=False), peer)
+        self._tell(event, peer)
+
+    def _tell(self, event: PeerEvent, peer: Identity) -> None:
+        known = self.book.get(peer)
+        event = msgspec.structs.replace(event, peer=identity_text(peer), name=known.name if known else "")
+        self.bus.publish(event, self.host.wall_us() / 1e6)
 
     async def await_trust(self, identity: Identity, seconds: float) -> None:
         """Until the peer has answered our request, at most this long."""

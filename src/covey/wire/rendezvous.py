@@ -33,6 +33,7 @@ kind   name        body after the request number (4)
 from __future__ import annotations
 
 import ipaddress
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar, Final
@@ -95,6 +96,8 @@ NAME_TAKEN: Final = 2
 NAME_OUTCOMES: Final = ("none", "held", "taken")
 """The words for them, by number."""
 _CLAIMS_LIMIT: Final = 16
+_CODE: Final = re.compile(r"[a-z0-9-]{1,64}")
+"""Of a FAILED: programs act on it and people see it."""
 DEPOSIT_ID_SIZE: Final = 16
 LETTERS_LIMIT: Final = 128
 """Letters in one LETTERS, and numbers in one CLEAR."""
@@ -384,7 +387,10 @@ class Failed:
 
     @classmethod
     def read(cls, number: int, reader: Reader) -> Failed:
-        return cls(number, reader.text8(), reader.text16(1000))
+        code, text = reader.text8(), reader.text16(1000)
+        if _CODE.fullmatch(code) is None:
+            raise ParseError("a failure without a code")
+        return cls(number, code, text)
 
 
 @dataclass(frozen=True, slots=True)
