@@ -27,6 +27,7 @@ class Node:
             signed=lambda: self.agent.signed(name),
             on_present=self.present.put_nowait,
             on_change=lambda: None,
+            on_mail=lambda identity: None,
             on_draining=self._leave,
         )
         self.agent.transport._pass_on = self._on_event
