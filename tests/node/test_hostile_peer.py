@@ -126,6 +126,24 @@ def test_nothing_a_stranger_says_gets_it_more_than_a_request(sim_seed: int, play
     play(scenario, seed=sim_seed + 1)
 
 
+def test_peer_with_many_message_streams_makes_us_keep_one_unfinished_message(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        streams = []
+        for _ in range(40):
+            stream = await knock(b, a, messages.SERVICE)
+            await stream.write(messages.encode_number(messages.OPENING, 1))
+            await stream.write(encode_frame(messages.MESSAGE, bytes(1_000_000))[:-1])
+            streams.append(stream)
+            await asyncio.sleep(0.5)
+        serving = [task for task in a._running.transport._tasks if task.get_name() == "serve message"]
+        assert len(serving) == 1
+        assert (await b.send("a", "whole", wait=60.0)).result == "delivered"
+        assert await bodies(a) == ["whole"]
+
+    play(scenario)
+
+
 def test_strangers_that_come_and_go_push_nothing_out_of_the_remembered_events(play: Play) -> None:
     async def scenario(world: World) -> None:
         a, stranger = await network(world, "a", "stranger")

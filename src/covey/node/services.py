@@ -92,9 +92,21 @@ class MessageService:
 
     def __init__(self, mail: Mail) -> None:
         self._mail = mail
+        self._streams: dict[Identity, Stream] = {}
 
     async def serve(self, stream: Stream) -> None:
+        """A newer stream takes the place of a sender's older one: each may hold most of a message in memory."""
         sender = stream.peer
+        older, self._streams[sender] = self._streams.get(sender), stream
+        if older is not None:
+            older.abort()
+        try:
+            await self._take_all(stream, sender)
+        finally:
+            if self._streams.get(sender) is stream:
+                del self._streams[sender]
+
+    async def _take_all(self, stream: Stream, sender: Identity) -> None:
         reader = FrameReader(messages.FRAME_LIMIT)
         incarnation: int | None = None
         while data := await stream.read():

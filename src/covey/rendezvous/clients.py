@@ -81,7 +81,7 @@ class Clients:
     """The clients of one rendezvous, by identity. Calls come from the transport's events and the service."""
 
     def __init__(self, transport: Transport, limits: Limits) -> None:
-        self.watches = Watches(limits.watches)
+        self.watches = Watches(limits.watches, limits.watches_total)
         self._transport = transport
         self._limits = limits
         self._clients: dict[Identity, Client] = {}

@@ -51,7 +51,9 @@ class Limits:
     requests_burst: float = 200.0
     """A client's token bucket. Who asks faster is read more slowly: nothing is refused or queued here."""
     watches: int = 1024
-    """Agents that one client may wait for."""
+    """Agents that one client may wait for ..."""
+    watches_total: int = 500_000
+    """... and all of them together: 250 MB at most."""
     untaken_bytes: int = 64 * 1024
     """Answers and pushes that a client has not acknowledged; beyond them its next request waits ..."""
     untaken_seconds: float = 10.0
