@@ -32,3 +32,15 @@ def test_every_file_that_a_page_names_exists(page: Path) -> None:
     paths = set(re.findall(r"`((?:tests|scripts|benchmarks)/[\w./-]+)`", text))
     missing |= {path for path in paths if not (ROOT / path).exists()}
     assert not missing
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_every_place_in_the_code_that_a_page_names_exists(page: Path) -> None:
+    """Places look like `core/keyring.py: Keyring.check`."""
+    missing = []
+    for file, name in re.findall(r"`(\w+(?:/\w+)+\.py): ([\w.]+)`", page.read_text()):
+        path = ROOT / "src" / "covey" / file
+        last = name.rpartition(".")[2]
+        if not path.exists() or not re.search(rf"\b{last}\b", path.read_text()):
+            missing.append(f"{file}: {name}")
+    assert not missing
