@@ -757,7 +757,8 @@ def test_recipient_that_makes_us_number_anew_cannot_settle_what_others_get(play:
         for number in range(3):
             await a.send("c", f"late {number}", wait=0)
         await asyncio.sleep(60.0)
-        assert len(set(lies)) > 1
+        assert len(lies) > 3
+        assert len(set(lies)) == 2, "believed once: numbering a long outbox anew is work"
         assert await bodies(c) == [*(f"early {n}" for n in range(5)), "on its way", *(f"late {n}" for n in range(3))]
         assert (await a.send("c", "last", wait=60.0)).result == "delivered"
 

@@ -220,15 +220,19 @@ class _Delivery:
         if kind != messages.RESUME or len(frames) != 1:
             raise ParseError("the peer did not say where to resume")
         watermark = messages.parse_number(body)
+        may_renumber = mail.may_renumber(self._recipient)
 
         def settle() -> tuple[bool, list[bytes]]:
             self._check_incarnation()
+            if not may_renumber and mail.outbox.knows_more(self._recipient, watermark):
+                raise ParseError("the peer claims once more to have messages that were never sent")
             if mail.outbox.heard(self._recipient, self._incarnation, watermark):
                 return True, []
             return False, mail.outbox.mark_delivered(self._recipient, now_us=mail.now_us(), upto=watermark)
 
         forgot, ids = await mail.committer.run(settle)
         if forgot:
+            mail.renumbered(self._recipient)
             raise StateError("the outbox was restored from a backup and numbered anew", code="outbox-renumbered")
         self._settled = self._named = watermark
         mail.settled(self._recipient, ids)

@@ -30,6 +30,8 @@ _PAGE: Final = 16
 """Messages a follower of the inbox takes at a time: 16 MiB of the largest."""
 _TTL_LIMIT: Final = 10 * 365 * 24 * 3600.0
 """Longest time to live of a message, seconds. Ours; without one it waits for ever."""
+_RENUMBER_SECONDS: Final = 3600.0
+"""One recipient makes us number the outbox anew at most so often."""
 _NUMBER_LIMIT: Final = (1 << 63) - 1
 """Highest number that the database can hold; no message has it."""
 
@@ -85,6 +87,8 @@ class Mail:
         self._publish = publish
         self._couriers: dict[Identity, tuple[Courier, asyncio.Task[None]]] = {}
         self._waiting: dict[tuple[Identity, bytes], list[asyncio.Future[str]]] = {}
+        self._believed_again: dict[Identity, float] = {}
+        """From when on a recipient may make us number the outbox anew once more, monotonic seconds."""
         self._followers: set[asyncio.Event] = set()
         self._closed = False
         self.expires_sooner = asyncio.Event()
@@ -191,6 +195,16 @@ class Mail:
         """We have tried to bring this peer the action with this number, and failed."""
         courier, _ = self._couriers.get(identity, (None, None))
         return courier is not None and courier.tried >= number
+
+    def may_renumber(self, recipient: Identity) -> bool:
+        """Whether this recipient is believed if it proves that the outbox forgot numbers. That concerns the messages to
+        everybody, and what is true is so once: whoever says it again and again lies.
+        """
+        return self.transport.host.now() >= self._believed_again.get(recipient, float("-inf"))
+
+    def renumbered(self, recipient: Identity) -> None:
+        """This recipient was believed."""
+        self._believed_again[recipient] = self.transport.host.now() + _RENUMBER_SECONDS
 
     def problem(self, identity: Identity) -> str:
         """Why what waits for this peer waits, "" if there is no reason yet."""

@@ -147,10 +147,14 @@ class Outbox:
         Then a new incarnation has begun: read `incarnation` and send everything from `next_batch` anew.
         """
         with self._database.transaction():
-            if incarnation != self.incarnation or number <= self._last(recipient):
+            if incarnation != self.incarnation or not self.knows_more(recipient, number):
                 return False
             self.renumber()
             return True
+
+    def knows_more(self, recipient: bytes, number: int) -> bool:
+        """Whether we have not given this number yet, in the present incarnation."""
+        return number > self._last(recipient)
 
     def append(
         self,
