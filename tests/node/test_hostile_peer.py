@@ -147,13 +147,52 @@ def test_peer_with_many_message_streams_makes_us_keep_one_unfinished_message(pla
 def test_strangers_that_come_and_go_push_nothing_out_of_the_remembered_events(play: Play) -> None:
     async def scenario(world: World) -> None:
         a, stranger = await network(world, "a", "stranger")
+        await asyncio.sleep(1.0)
+        written = a._running.files.store.database._connection.total_changes
         for _ in range(3):
             met = await connection(stranger, a)
             await world.until(lambda: a._running.transport.live(raw(stranger)) is not None)
             stranger._running.transport.close_connection(met)
             await asyncio.sleep(1.0)
         assert a.recent_events(["peer.*"]).items == []
+        assert a._running.files.store.database._connection.total_changes == written, "nor wears out our disk"
         await world.befriend("a", "stranger")
         assert "peer.connected" in {kind(event) for event in a.recent_events(["peer.*"]).items}
+
+    play(scenario)
+
+
+def test_peer_that_takes_its_trust_back_again_and_again_is_heard_only_so_often(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        begun, loop = len(a.recent_events(["trust.changed"]).items), asyncio.get_running_loop()
+        at = loop.time()
+        number = 1 << 60
+        for _ in range(100):
+            for action in ("untrust", "request"):
+                number += 1
+                stream = await knock(b, a, trust.SERVICE)
+                await stream.write(trust.TrustAction(action, number, "b", "").encode())
+                with contextlib.suppress(CoveyError):
+                    await stream.read()
+        heard = len(a.recent_events(["trust.changed"]).items) - begun
+        assert 0 < heard <= 20 + (loop.time() - at)
+        await asyncio.sleep(60.0)
+        stream = await knock(b, a, trust.SERVICE)
+        await stream.write(trust.TrustAction("request", number + 1, "b", "").encode())
+        assert await stream.read()
+        assert trust_of(a, b) == "trusted"
+        assert (await b.send("a", "again", wait=60.0)).result == "delivered"
+
+    play(scenario)
+
+
+def test_strangers_that_asked_leave_nothing_when_they_are_forgotten(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, stranger = await network(world, "a", "stranger")
+        await stranger.handshake("a")
+        await world.until(lambda: bool(a.pending()))
+        await asyncio.sleep(200.0)
+        assert raw(stranger) not in a._running._compared
 
     play(scenario)

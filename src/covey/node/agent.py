@@ -140,6 +140,7 @@ class Agent:
         """Strangers that are connected, of whom nobody was told."""
         self._reached = 0
         """Rendezvous that were connected at their last change."""
+        self._saved_timestamp = 0
         self._compared: dict[Identity, float] = {}
         """When the log head of a peer was asked for last, monotonic seconds."""
         self._upkeep_trouble: StorageError | None = None
@@ -344,7 +345,9 @@ class Agent:
             self._background(lambda: self._compare_head(connection.peer))
         self.mail.hope(connection.peer)
         timestamp, settings = self.transport.endpoint.handshakes.last_timestamp, self.files.store.settings
-        self._save(lambda: settings.set(_LAST_TIMESTAMP, timestamp))
+        if timestamp != self._saved_timestamp:  # it is of our own initiations: strangers have nothing written
+            self._saved_timestamp = timestamp
+            self._save(lambda: settings.set(_LAST_TIMESTAMP, timestamp))
 
     async def _learn_record(self, event: events.RecordReceived) -> None:
         if await self.directory.learn(event):
@@ -352,7 +355,7 @@ class Agent:
 
     def _on_log(self, log: KeyLog) -> None:
         self._background(lambda: self.book.remember_log(log))
-        if log.forked:
+        if log.forked and self.book.get(log.identity) is not None:
             self.publish(PeerForked(), log.identity)
 
     def _on_log_served(self, log: KeyLog) -> None:
@@ -383,8 +386,11 @@ class Agent:
         while True:
             await asyncio.sleep(_HEADS_PAUSE)
             for peer in self.book.all():
+                if peer.trust != "trusted":
+                    self._compared.pop(peer.identity, None)
+                    continue
                 since = self.host.now() - self._compared.setdefault(peer.identity, self.host.now())
-                if peer.trust == "trusted" and since >= _HEADS_SECONDS:
+                if since >= _HEADS_SECONDS:
                     await _only_log(lambda identity=peer.identity: self._compare_head(identity))  # type: ignore[misc]
 
     async def _compare_head(self, identity: Identity) -> None:

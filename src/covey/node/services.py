@@ -8,11 +8,13 @@ from typing import Final
 
 from covey.base.errors import LimitError, ParseError, RefusedError, UnreachableError
 from covey.base.types import Identity
+from covey.core.rates import Rates
 from covey.core.trust import Admission, TrustEvent
 from covey.node.book import PeerBook
 from covey.node.directory import Directory
 from covey.node.mail import Mail
 from covey.node.storage import Incoming, Stored
+from covey.node.storage.peers import STRANGERS_LIMIT
 from covey.node.transport import Stream, Transport
 from covey.wire import messages, trust
 from covey.wire.framing import FrameReader
@@ -21,6 +23,10 @@ __all__ = ["SINK", "MessageService", "TrustService", "serve_sink"]
 
 SINK: Final = "sink"
 """Swallows a stream and answers {bytes 8, SHA-256 32}: measures a path and proves that nothing was lost."""
+
+_KNOWN_RATE: Final = 0.5
+_KNOWN_BURST: Final = 20.0
+"""Actions a second, and at once, of a peer that we asked or trust: each is written down and told."""
 
 _REMOTE: Final[dict[str, TrustEvent]] = {
     "request": "remote-request",
@@ -45,6 +51,7 @@ class TrustService:
         self._book = book
         self._directory = directory
         self._admission = Admission(transport.host.now())
+        self._known = Rates(_KNOWN_RATE, _KNOWN_BURST, STRANGERS_LIMIT)
 
     async def serve(self, stream: Stream) -> None:
         book, peer = self._book, stream.peer
@@ -58,7 +65,8 @@ class TrustService:
         action = trust.TrustAction.parse(*frames[0])
         known = book.get(peer)
         wanted = known is not None and known.trust in ("requested", "trusted", "rejected")
-        if not wanted and not self._admission.admit(peer, self._host.now()):
+        now = self._host.now()
+        if not (self._known.take(now, peer) if wanted else self._admission.admit(peer, now)):
             raise LimitError("too many trust requests", code="too-many-requests")
         if action.action == "request":
             await self._learn(peer)
