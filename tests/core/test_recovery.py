@@ -207,6 +207,27 @@ def test_acknowledgement_long_after_the_loss_proves_nothing() -> None:
     assert recovery.threshold == PACKET_THRESHOLD
 
 
+def test_acknowledgements_of_every_other_packet_leave_few_runs_however_patient_we_are() -> None:
+    """Every acknowledgement looks at all runs: a peer must not be able to cut what is in flight into thousands."""
+    recovery = Recovery(SIZE)
+    recovery.threshold = 4096
+    for first in range(0, 8000, 40):
+        recovery.on_sent(run(first, 40))
+    acked: list[Sent] = []
+    lost: list[Sent] = []
+    most = 0
+    for top in range(63, 8000, 64):
+        counters = range(top, top - 64, -2)
+        for got, into in zip(recovery.on_ack(0.01, [(at, at) for at in counters], 0.0), (acked, lost), strict=True):
+            into += got
+        most = max(most, len(recovery._sent))
+    assert most <= 200 + 256 + 64
+    left = recovery.abandon()
+    assert len(packets(acked)) == 4000
+    assert packets(acked + lost + left) == packets([run(first, 40) for first in range(0, 8000, 40)])
+    assert recovery.cubic.in_flight == 0
+
+
 def test_loss_detection_never_waits_for_ever() -> None:
     recovery = Recovery(SIZE)
     now, first = 0.0, 0

@@ -27,6 +27,8 @@ _THRESHOLD_LIMIT: Final = 4096
 _PATIENCE_STEP: Final = 0.125
 _PATIENCE_LIMIT: Final = 2.0
 """Round trips after which a packet is lost by time: 9/8, and up to this where packets come later than that."""
+_RUNS_WAITING: Final = 256
+"""Runs below the largest acknowledged that may wait to be judged. Each acknowledgement looks at all of them."""
 _PERSISTENT_PTOS: Final = 3
 
 Item = tuple[Any, ...]
@@ -289,8 +291,11 @@ class Recovery:
                 lost.append(run.part(0, by_count))
                 run = run.part(by_count, run.count)
             kept.append(run)
-            if self._loss_time is None and run.first < largest:
-                self._loss_time = run.time + delay
+        if len(kept) > _RUNS_WAITING:
+            lost += kept[:-_RUNS_WAITING]
+            kept = kept[-_RUNS_WAITING:]
+        if kept and kept[0].first < largest:
+            self._loss_time = kept[0].time + delay
         sent.extendleft(reversed(kept))
         if not sent:
             self.oldest_unacked_at = None
