@@ -20,6 +20,7 @@ from covey.core.events import (
     StreamReadable,
     StreamReset,
 )
+from covey.core.path import Route
 from covey.core.session import CloseCode, Session
 from covey.core.stream import Stream
 from covey.crypto.certificates import Delegation, TransportCertificate
@@ -498,6 +499,23 @@ def test_packet_full_of_challenges_gets_no_more_than_three_times_its_size(source
         assert sum(map(len, sent)) <= 3 * (len(plain) + 32)
 
 
+def test_peer_with_hundreds_of_addresses_has_few_paths_and_is_still_followed() -> None:
+    """Each address answers its challenge: what a path costs us, a peer must not be able to ask for 255 times."""
+    wire, a, b = connected()
+    for port in range(5000, 5100):
+        wire.sides[A[0], port] = a
+        send(wire, session_of(a, b), bytes([frames.PING]), (A[0], port), B)
+        wire.run(0.3)
+    assert 1 < len(session_of(b, a).paths) <= limits.PATHS_LIMIT
+    stream = a.connection(b).open("s")
+    a.move((A[0], 7000))
+    for _ in range(20):
+        stream.write(b"x")
+        wire.run(0.3)
+    assert session_of(b, a).active.route == Route(0, (A[0], 7000))
+    assert b.of(StreamOffered)[-1].stream.read() == b"x" * 20
+
+
 def frame(source: random.Random, mine: int) -> bytes:
     numbers = [mine, mine + 2, 1 - mine, 17]
     offsets = [0, 1, 2, 5, 10, 1000]
@@ -622,6 +640,35 @@ def test_stalled_session_hands_over_to_one_that_is_not() -> None:
     a.endpoint.session_stalled(session_of(a, b), wire.now)
     wire.run(0.0)
     assert len(a.of(ConnectionStalled)) == 1
+
+
+def test_peer_that_keeps_all_its_old_sessions_in_use_has_few_of_them() -> None:
+    """Handshake after handshake, and a packet on every session that there ever was: none is taken for unused."""
+    wire, a, b = connected()
+    connection = a.connection(b)
+    held = [session_of(a, b)]
+
+    def silence(source: Address, target: Address, datagram: bytes) -> bytes | None:
+        ends = source == A and any(isinstance(frame, frames.CloseFrame) for frame in opened(wire, target, datagram))
+        return None if ends else datagram
+
+    wire.tap = silence
+    for _ in range(3 * limits.SESSIONS_OF_A_PEER):
+        a.endpoint.handshakes.connect(wire.now, b.target, connection.local_half, [Route(0, B)])
+        assert wire.run(1.0, until=lambda: session_of(a, b) is not held[-1])
+        held.append(session_of(a, b))
+        wire.run(0.1)
+        for session in held:
+            if session.epochs.key is not None:
+                session.active.counter += 1000
+                send(wire, session, bytes([frames.PING]), A, B)
+        wire.run(0.3)
+    assert len(b.endpoint._sessions) <= limits.SESSIONS_OF_A_PEER
+    assert session_of(b, a).peer_index == held[-1].local_index
+    stream = connection.open("s")
+    stream.write(b"still there")
+    wire.run(1.0)
+    assert b.of(StreamOffered)[-1].stream.read() == b"still there"
 
 
 def test_write_after_the_connection_is_lost_is_an_error() -> None:

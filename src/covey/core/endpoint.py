@@ -569,6 +569,10 @@ class Endpoint:
                     self._schedule.touch(old_session)
         else:
             session.retire(now)
+        sessions = self._sessions_of(connection)
+        if len(sessions) > limits.SESSIONS_OF_A_PEER:
+            oldest = next(each for each in sessions if each is not connection.session)
+            self.session_ended(oldest, now, CloseCode.SUPERSEDED, "", by_peer=False)
 
     def _keep_sending_on(self, old: Session, new: Session) -> bool:
         """Whether a connection stays on `old` although `new` is there. Both sides must come to the same answer.

@@ -76,6 +76,10 @@ UNVERIFIED_LIMIT: Final = 256
 """Sessions whose peers' logs are awaited; the oldest goes first."""
 LOGS_LIMIT: Final = 4096
 """Verified logs kept of peers that nobody pinned."""
+PATHS_LIMIT: Final = 16
+"""Paths of one session at a time."""
+SESSIONS_OF_A_PEER: Final = 8
+"""Sessions of one connection: the present one, and older ones that the peer still uses. A crossing makes two."""
 STRANGER_CONNECTIONS: Final = 256
 """Connections with peers that nobody admitted; the oldest goes first."""
 

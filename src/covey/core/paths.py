@@ -256,6 +256,12 @@ class Paths:
     # --- choosing --------------------------------------------------------------------------------------------------
 
     def _add(self, now: float, route: Route, rtt: float) -> None:
+        if len(self._paths) >= limits.PATHS_LIMIT:
+            if not (self.active.suspect or self._moved_to(route)):
+                return
+            oldest = next(path for path in self._paths if path is not self.active)
+            self._session.lost(oldest, oldest.recovery.abandon())
+            self._paths.remove(oldest)
         path = Path(self._next_id, route, now)
         self._next_id += 1
         if self._next_id > self._session.epochs.lifetimes.path_ids - limits.PATH_IDS_LEFT:
