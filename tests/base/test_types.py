@@ -130,6 +130,7 @@ def test_endpoint_text_survives(text: str, endpoint: tuple[str, int]) -> None:
         ":4040",
         "2001:db8::1:4040",
         "host:65536",
+        pytest.param("host:" + "9" * 5000, id="more digits than Python makes a number of"),
         "host:-1",
         "host:x",
         "host:²",

@@ -103,6 +103,6 @@ def parse_endpoint(text: str) -> Endpoint:
         host = host[1:-1]
     elif ":" in host:
         separator = ""
-    if not separator or not host or not (port.isascii() and port.isdigit()) or int(port) > 65_535:
+    if not separator or not host or not (port.isascii() and port.isdigit() and len(port) <= 5) or int(port) > 65_535:
         raise ParseError(f"{text!r} is not HOST:PORT")
     return host, int(port)
