@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from covey.base.errors import StateError
 from covey.base.schema import FindingView
 from covey.cli import render
 
@@ -83,3 +84,8 @@ def test_tally_counts_the_worst_first(severities: list[Any], text: str) -> None:
 def test_verdict_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     render.verdict("ok", "all is\nwell")
     assert capsys.readouterr().out == "ok: all is\\nwell\n"
+
+
+def test_warning_is_not_called_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    render.error(StateError("found 1 warning", code="warnings-found", next_step="covey up"))
+    assert capsys.readouterr().err == "warning: found 1 warning (warnings-found)\nnext: covey up\n"

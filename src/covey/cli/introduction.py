@@ -50,7 +50,8 @@ def introduce(
 ) -> Outcome:
     """Meet an agent that no network tells of, by a one-time code.
 
-    Without an argument, prints a code for the other side and waits for it.
+    Without an argument, prints a code for the other side and waits for it; with --json that is one object with the
+    code and, when somebody came or the time is over, another.
     """
     if invitation:
         return _enter(call, _read() if invitation == STDIN else invitation, ask=ask)

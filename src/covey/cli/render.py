@@ -81,8 +81,11 @@ def document(value: object) -> None:
 
 
 def error(problem: CoveyError) -> None:
-    """`error: ... (code)` and `next: ...`."""
-    print(f"{_paint('error:', '31', sys.stderr)} {safe(problem.message)} ({safe(problem.code)})", file=sys.stderr)
+    """`error: ... (code)` and `next: ...`; what is only a warning is called so."""
+    word = (
+        _paint("warning:", "33", sys.stderr) if problem.code == "warnings-found" else _paint("error:", "31", sys.stderr)
+    )
+    print(f"{word} {safe(problem.message)} ({safe(problem.code)})", file=sys.stderr)
     if problem.next_step:
         next_step(problem.next_step)
 
