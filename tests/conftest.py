@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -22,3 +26,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.parent.name in PROCESSES:
             item.add_marker(pytest.mark.xdist_group("processes"))
+
+
+@pytest.fixture
+def short_path() -> Iterator[Path]:
+    """An empty directory whose path leaves room for a Unix socket's name, however deep `tmp_path` lies."""
+    with tempfile.TemporaryDirectory(prefix="covey-") as directory:
+        yield Path(directory)

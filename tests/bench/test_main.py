@@ -29,7 +29,9 @@ def run(monkeypatch: pytest.MonkeyPatch, file: Path, *options: str) -> dict[str,
 def test_two_processes_give_every_figure_beside_its_baselines(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    rows = run(monkeypatch, tmp_path / "rows.json", "--only", "network", "--megabytes", "2", "--table")
+    rows = run(
+        monkeypatch, tmp_path / "rows.json", "--only", "network", "--megabytes", "2", "--round-trips", "100", "--table"
+    )
     assert set(rows) == NETWORK
     assert all(row["value"] > 0 for row in rows.values())
     with_baselines = {name for name, row in rows.items() if row["raw_tcp_ratio"] and row["asyncio_tls_ratio"]}

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from covey.bench.handshakes import handshake_rows
 from covey.bench.rows import Row, row_text
-from covey.bench.two import two_process_rows
+from covey.bench.two import ROUND_TRIPS, two_process_rows
 
 __all__ = ["main"]
 
@@ -23,7 +23,13 @@ def main() -> int:
 
     rows: list[Row] = []
     if arguments.only != "handshakes":
-        rows += two_process_rows(arguments.runs, arguments.megabytes, progress, profile=arguments.profile)
+        rows += two_process_rows(
+            arguments.runs,
+            arguments.megabytes,
+            progress,
+            round_trips=arguments.round_trips,
+            profile=arguments.profile,
+        )
     if arguments.only != "network":
         rows += handshake_rows(arguments.runs, progress, profile=arguments.profile)
     if arguments.table:
@@ -41,6 +47,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m covey.bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--megabytes", type=int, default=400, help="of each bulk transfer")
+    parser.add_argument("--round-trips", type=int, default=ROUND_TRIPS, help="of each kind and placement")
     parser.add_argument("--only", choices=("network", "handshakes"))
     parser.add_argument("--json", default="", metavar="FILE", help="instead of standard output")
     parser.add_argument("--table", action="store_true", help="the rows as text too")

@@ -11,6 +11,7 @@ import resource
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection as Pipe
 from typing import Any, Final
 
@@ -26,7 +27,7 @@ __all__ = ["two_process_rows"]
 PIECE: Final = 256 * 1024
 """Bytes that a reader takes at a time."""
 ROUND_TRIPS: Final = 3000
-WARM_UP: Final = 300
+"""Round trips measured, after a tenth as many to warm up."""
 KINDS: Final = ("tcp", "tls", "covey")
 
 Echo = Callable[[bytes], Awaitable[bytes]]
@@ -45,7 +46,14 @@ _UNITS: Final = {
 }
 
 
-def two_process_rows(runs: int, megabytes: int, progress: Callable[[str], None], *, profile: bool = False) -> list[Row]:
+def two_process_rows(
+    runs: int,
+    megabytes: int,
+    progress: Callable[[str], None],
+    *,
+    round_trips: int = ROUND_TRIPS,
+    profile: bool = False,
+) -> list[Row]:
     """`runs` times each kind: both processes on one core, then a core each. Bulk is `megabytes` MiB on one stream.
 
     Where cores cannot be chosen (macOS), "one core" is what the system makes of it.
@@ -55,8 +63,8 @@ def two_process_rows(runs: int, megabytes: int, progress: Callable[[str], None],
     for run in range(runs):
         for kind in KINDS:
             progress(f"run {run + 1} of {runs}: {kind}")
-            together = _pair(kind, cores[0], cores[0], 0, profile=False)
-            apart = _pair(kind, cores[0], cores[-1], megabytes, profile=profile and kind == "covey")
+            together = _pair(kind, cores[0], cores[0], 0, round_trips, profile=False)
+            apart = _pair(kind, cores[0], cores[-1], megabytes, round_trips, profile=profile and kind == "covey")
             for name, value in {
                 "rtt64_one_core_us_p50": together["rtt_p50"],
                 "rtt64_one_core_us_p99": together["rtt_p99"],
@@ -81,7 +89,9 @@ def _pin(*cores: int) -> None:
         os.sched_setaffinity(0, cores)
 
 
-def _pair(kind: str, server_core: int, client_core: int, megabytes: int, *, profile: bool) -> dict[str, float]:
+def _pair(
+    kind: str, server_core: int, client_core: int, megabytes: int, round_trips: int, *, profile: bool
+) -> dict[str, float]:
     """Two processes, pinned: what the client measured, and the server's figures beside it."""
     here, there = multiprocessing.Pipe()
     server = multiprocessing.get_context("spawn").Process(target=_serve, args=(kind, server_core, there))
@@ -89,7 +99,7 @@ def _pair(kind: str, server_core: int, client_core: int, megabytes: int, *, prof
     server.start()
     try:
         _pin(client_core)
-        measured = asyncio.run(_measure(kind, here, megabytes, profile))
+        measured = asyncio.run(_measure(kind, here, megabytes, round_trips, profile))
         here.send("stop")
         return measured | here.recv() if megabytes else measured
     finally:
@@ -174,9 +184,9 @@ def _transport(allow: Any) -> Transport:
 # --- the client -----------------------------------------------------------------------------------------------------
 
 
-async def _measure(kind: str, pipe: Pipe, megabytes: int, profile: bool) -> dict[str, float]:
+async def _measure(kind: str, pipe: Pipe, megabytes: int, round_trips: int, profile: bool) -> dict[str, float]:
     if kind == "covey":
-        return await _measure_covey(pipe, megabytes, profile)
+        return await _measure_covey(pipe, megabytes, round_trips, profile)
     address = pipe.recv()
     tls = client_context() if kind == "tls" else None
 
@@ -191,8 +201,8 @@ async def _measure(kind: str, pipe: Pipe, megabytes: int, profile: bool) -> dict
         writer.write(data)
         return await reader.readexactly(len(data))
 
-    measured = await _round_trips(echo)
-    writer.close()
+    measured = await _round_trips(echo, round_trips)
+    await _closed(writer)
     if megabytes:
         reader, writer = await connect(b"b")
         writer.write((megabytes << 20).to_bytes(8, "big"))
@@ -205,11 +215,17 @@ async def _measure(kind: str, pipe: Pipe, megabytes: int, profile: bool) -> dict
             await reader.readexactly(1)
 
         measured |= await _bulk(send, done, megabytes)
-        writer.close()
+        await _closed(writer)
     return measured
 
 
-async def _measure_covey(pipe: Pipe, megabytes: int, profile: bool) -> dict[str, float]:
+async def _closed(writer: asyncio.StreamWriter) -> None:
+    writer.close()
+    with suppress(OSError):  # the other side may have been first
+        await writer.wait_closed()
+
+
+async def _measure_covey(pipe: Pipe, megabytes: int, round_trips: int, profile: bool) -> dict[str, float]:
     identity, key, address = pipe.recv()
     transport = _transport(lambda *_: False)
     transport.bind(("127.0.0.1", 0))
@@ -226,7 +242,7 @@ async def _measure_covey(pipe: Pipe, megabytes: int, profile: bool) -> dict[str,
         await stream.write(data)
         return await stream.read_exactly(len(data))
 
-    measured = {**await _round_trips(echo), "connect_ms": connect_ms}
+    measured = {**await _round_trips(echo, round_trips), "connect_ms": connect_ms}
     if megabytes:
         sink = await transport.open(connection, "sink")
 
@@ -245,13 +261,13 @@ async def _measure_covey(pipe: Pipe, megabytes: int, profile: bool) -> dict[str,
     return measured
 
 
-async def _round_trips(echo: Echo) -> dict[str, float]:
+async def _round_trips(echo: Echo, count: int) -> dict[str, float]:
     data = os.urandom(64)
     times = []
-    for number in range(WARM_UP + ROUND_TRIPS):
+    for number in range(-count // 10, count):
         begun = time.perf_counter_ns()
         await echo(data)
-        if number >= WARM_UP:
+        if number >= 0:
             times.append((time.perf_counter_ns() - begun) / 1e3)
     times.sort()
     return {"rtt_p50": times[len(times) // 2], "rtt_p99": times[len(times) * 99 // 100]}

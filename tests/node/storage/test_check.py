@@ -111,10 +111,10 @@ def test_whole_profile_has_no_findings_and_is_not_touched(used: Home) -> None:
     assert tree(used) == before
 
 
-def test_profile_of_a_killed_node_is_whole_too_and_not_touched(used: Home, tmp_path: Path) -> None:
+def test_profile_of_a_killed_node_is_whole_too_and_not_touched(used: Home, short_path: Path) -> None:
     store = Store.open(used, unpredictable(4), NOW_US, durable=False)
     store.outbox.append(ADA, b"i" * 16, "text", b"in the log only", NOW_US)
-    killed = Home.locate(None, {"COVEY_HOME": str(tmp_path / "killed")}, uid=0, temporary=tmp_path)
+    killed = Home.locate(None, {"COVEY_HOME": str(short_path / "killed")}, uid=0, temporary=short_path)
     shutil.copytree(used.state_dir.parent, killed.state_dir.parent)
     store.close()
     assert killed.database.with_name("covey.db-wal").stat().st_size > 0

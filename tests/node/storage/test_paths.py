@@ -8,8 +8,8 @@ from covey.base.errors import StorageError
 from covey.node.storage.paths import locate, prepare
 
 
-def test_prepare_makes_every_directory_for_us_alone(tmp_path: Path) -> None:
-    home = locate(None, {"COVEY_HOME": str(tmp_path / "home")}, temporary=tmp_path)
+def test_prepare_makes_every_directory_for_us_alone(short_path: Path) -> None:
+    home = locate(None, {"COVEY_HOME": str(short_path / "home")}, temporary=short_path)
     prepare(home)
     prepare(home)
     for directory in (home.state_dir, home.config_dir, home.recovery_dir, home.run_dir):
