@@ -421,6 +421,25 @@ def test_a_full_rendezvous_says_busy_until_there_is_room(tmp_path: Path) -> None
     play(scenario, 0, tmp_path, Limits(clients=2))
 
 
+def test_one_network_does_not_take_every_place(tmp_path: Path) -> None:
+    async def scenario(there: World) -> None:
+        host = SimHost(there.network, "203.0.113.7")
+        first, second, third = (there.new_agent(host) for _ in range(3))
+        await first.join(there.ticket)
+        await second.join(there.ticket)
+        with pytest.raises(AssertionError, match="busy"):
+            await third.join(there.ticket)
+        await third.ended.wait()
+        elsewhere = await there.agent()
+        assert await elsewhere.introduce(first.identity)
+        await second.close()
+        await asyncio.sleep(0.1)
+        await third.open()
+        assert await third.introduce(elsewhere.identity)
+
+    play(scenario, 0, tmp_path, Limits(clients_per_network=2))
+
+
 def test_requests_beyond_the_rate_are_answered_later_and_in_order(tmp_path: Path) -> None:
     async def scenario(there: World) -> None:
         a = await there.agent()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Iterator
 
 from covey.base.errors import CoveyError
 from covey.base.types import Identity, endpoint_text
 from covey.core.connection import Connection
+from covey.core.rates import network
 from covey.core.session import CloseCode
 from covey.core.stream import StreamCode
 from covey.node.transport import Stream, Transport
@@ -30,6 +32,7 @@ class Client:
         "bucket",
         "connection",
         "knows_store",
+        "network",
         "observed",
         "stream",
         "streamless_at",
@@ -38,8 +41,10 @@ class Client:
         "writing",
     )
 
-    def __init__(self, connection: Connection, limits: Limits, now: float) -> None:
+    def __init__(self, connection: Connection, source: bytes, limits: Limits, now: float) -> None:
         self.connection = connection
+        self.network = source
+        """Where it was when it came: whose share of the places it takes."""
         self.bucket = TokenBucket(limits.requests_per_second, limits.requests_burst, now)
         self.stream: Stream | None = None
         self.streamless_at = now
@@ -85,6 +90,7 @@ class Clients:
         self._transport = transport
         self._limits = limits
         self._clients: dict[Identity, Client] = {}
+        self._networks: Counter[bytes] = Counter()
 
     def __len__(self) -> int:
         return len(self._clients)
@@ -97,21 +103,28 @@ class Clients:
         client = self._clients.get(connection.peer)
         if client is not None and client.connection is connection:
             return client
-        if connection.closed or len(self._clients) >= self._limits.clients:
+        session = connection.session
+        if connection.closed or session is None or len(self._clients) >= self._limits.clients:
+            return None
+        source = network(session.active.route.remote)
+        if self._networks[source] >= self._limits.clients_per_network:
             return None
         # Not `connection.admit()`: a stranger's 256 KiB of window are plenty for this service, and the 64 MiB
         # of a trusted peer, times ten thousand clients, are too much. Being admitted keeps strangers from
         # taking its place.
         connection.admitted = True
         connection.keepalive = self._limits.keepalive_seconds
-        client = self._clients[connection.peer] = Client(connection, self._limits, self._transport.host.now())
+        if client is not None:
+            self._leave(client)
+        client = self._clients[connection.peer] = Client(connection, source, self._limits, self._transport.host.now())
+        self._networks[source] += 1
         return client
 
     def closed(self, connection: Connection) -> None:
         """A connection is gone, and its client unless that has another by now."""
         client = self._clients.get(connection.peer)
         if client is not None and client.connection is connection:
-            del self._clients[connection.peer]
+            self._leave(client)
             self.watches.forget(connection.peer)
 
     def attach(self, client: Client, stream: Stream) -> None:
@@ -166,6 +179,12 @@ class Clients:
             since = client.absent_since
             if since is not None and now - since >= self._limits.absent_seconds:
                 self._transport.close_connection(client.connection, CloseCode.LOST_STATE, "absent")
+
+    def _leave(self, client: Client) -> None:
+        del self._clients[client.identity]
+        self._networks[client.network] -= 1
+        if not self._networks[client.network]:
+            del self._networks[client.network]
 
     def _observe(self, client: Client) -> None:
         endpoint = client.endpoint

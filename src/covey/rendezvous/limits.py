@@ -1,7 +1,7 @@
 """How much one client, and all of them, may have of a rendezvous. Every number is our choice.
 
-A client is an identity, and identities cost nothing to make: these limits keep one broken client from hurting
-the others and put a bound on memory. They do not stop somebody who makes ten thousand of them.
+A client is an identity, and identities cost nothing to make; addresses cost something. These limits keep one broken
+client from hurting the others and put a bound on memory, and one network address from taking every place.
 """
 
 from __future__ import annotations
@@ -46,7 +46,9 @@ class Limits:
     """Numbers of one rendezvous; tests make them small. Times are seconds."""
 
     clients: int = 10_000
-    """Clients served at a time; further ones hear `busy`."""
+    """Clients served at a time; further ones hear `busy` ..."""
+    clients_per_network: int = 2_500
+    """... and so do further ones of one IPv4 address or IPv6 /64: room for a company behind one NAT."""
     requests_per_second: float = 50.0
     requests_burst: float = 200.0
     """A client's token bucket. Who asks faster is read more slowly: nothing is refused or queued here."""
