@@ -405,7 +405,7 @@ class Scenario:
             assert len(endpoint._sessions) <= 1, f"{self!r}: sessions left"
             for session in endpoint._sessions.values():
                 for path in session.paths:
-                    assert path.recovery.cubic.in_flight == sum(run.bytes for run in path.recovery._sent)
+                    assert path.recovery.congestion.in_flight == sum(run.bytes for run in path.recovery._sent)
         self.a.endpoint.close(self.wire.now, a)
         self.wire.run(1.0)
         if not b.closed:

@@ -454,7 +454,7 @@ def test_path_finds_the_largest_datagram_that_passes(mtu: int, found: int) -> No
     assert connection.session.active.mtu == found
     assert b.connection(a)._received > 500_000
     # Lost probes are not congestion.
-    assert connection.session.active.recovery.cubic._recovery_start == float("-inf")
+    assert connection.session.active.recovery.congestion._recovery_start == float("-inf")
 
 
 def test_relayed_datagrams_stay_within_the_path() -> None:

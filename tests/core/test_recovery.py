@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from covey.core.cubic import Cubic
 from covey.core.recovery import PACKET_THRESHOLD, Recovery, Sent
 from covey.core.rtt import PTO_LIMIT
 
@@ -72,7 +73,7 @@ class Model:
     """Recovery beside one entry per datagram: what RFC 9002 says, without runs."""
 
     def __init__(self) -> None:
-        self.recovery = Recovery(SIZE)
+        self.recovery = Recovery(Cubic(SIZE))
         self.flying: dict[int, tuple[Packet, float]] = {}
         self.largest = -1
         self.next = 0
@@ -127,7 +128,7 @@ class Model:
     def check(self) -> None:
         recovery = self.recovery
         assert packets(list(recovery._sent)) == sorted(packet for packet, _ in self.flying.values())
-        assert recovery.cubic.in_flight == sum(packet.size for packet, _ in self.flying.values())
+        assert recovery.congestion.in_flight == sum(packet.size for packet, _ in self.flying.values())
         assert recovery.outstanding == bool(self.flying)
         assert (recovery.deadline() is not None) == bool(self.flying)
         assert (recovery.oldest_unacked_at is None) == (not self.flying)
@@ -155,7 +156,7 @@ def test_runs_are_acknowledged_and_lost_as_single_packets_would_be(seed: int) ->
         now += 1
         model.acknowledge(now, set(range(model.next)))
     assert not model.recovery.outstanding
-    assert model.recovery.cubic.in_flight == 0
+    assert model.recovery.congestion.in_flight == 0
 
 
 def late(recovery: Recovery, *counters: int, now: float = 0.1) -> None:
@@ -164,7 +165,7 @@ def late(recovery: Recovery, *counters: int, now: float = 0.1) -> None:
 
 
 def test_loss_detection_waits_longer_on_a_path_that_reorders() -> None:
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     assert recovery.threshold == PACKET_THRESHOLD
     recovery.on_sent(run(0, 30, 0.0))
     _, lost = recovery.on_ack(0.05, [(10, 12)], 0.0)
@@ -178,29 +179,29 @@ def test_loss_detection_waits_longer_on_a_path_that_reorders() -> None:
 
 
 def test_reduction_is_taken_back_when_everything_was_only_late() -> None:
-    recovery = Recovery(SIZE)
-    window = recovery.cubic.window
+    recovery = Recovery(Cubic(SIZE))
+    window = recovery.congestion.window
     recovery.on_sent(run(0, 10, 0.0))
     recovery.on_ack(0.05, [(5, 9)], 0.0)
-    assert recovery.cubic.window < window
+    assert recovery.congestion.window < window
     late(recovery, 0, 1, 2)
-    assert recovery.cubic.window < window
+    assert recovery.congestion.window < window
     late(recovery, 3, 4)
-    assert recovery.cubic.window >= window
-    assert recovery.cubic.slow_start
+    assert recovery.congestion.window >= window
+    assert recovery.congestion.slow_start
 
 
 def test_reduction_stands_when_one_packet_never_comes() -> None:
-    recovery = Recovery(SIZE)
-    window = recovery.cubic.window
+    recovery = Recovery(Cubic(SIZE))
+    window = recovery.congestion.window
     recovery.on_sent(run(0, 10, 0.0))
     recovery.on_ack(0.05, [(5, 9)], 0.0)
     late(recovery, 0, 1, 2, 4)
-    assert recovery.cubic.window < window
+    assert recovery.congestion.window < window
 
 
 def test_acknowledgement_long_after_the_loss_proves_nothing() -> None:
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     recovery.on_sent(run(0, 10, 0.0))
     recovery.on_ack(0.05, [(5, 9)], 0.0)
     late(recovery, 0, 1, 2, 3, 4, now=5.0)
@@ -209,7 +210,7 @@ def test_acknowledgement_long_after_the_loss_proves_nothing() -> None:
 
 def test_acknowledgements_of_every_other_packet_leave_few_runs_however_patient_we_are() -> None:
     """Every acknowledgement looks at all runs: a peer must not be able to cut what is in flight into thousands."""
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     recovery.threshold = 4096
     for first in range(0, 8000, 40):
         recovery.on_sent(run(first, 40))
@@ -225,11 +226,11 @@ def test_acknowledgements_of_every_other_packet_leave_few_runs_however_patient_w
     left = recovery.abandon()
     assert len(packets(acked)) == 4000
     assert packets(acked + lost + left) == packets([run(first, 40) for first in range(0, 8000, 40)])
-    assert recovery.cubic.in_flight == 0
+    assert recovery.congestion.in_flight == 0
 
 
 def test_loss_detection_never_waits_for_ever() -> None:
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     now, first = 0.0, 0
     for _ in range(60):
         recovery.on_sent(run(first, 5000, now))
@@ -262,7 +263,7 @@ def test_packet_is_lost_after_nine_eighths_of_a_round_trip() -> None:
 
 
 def test_probe_timeout_doubles_and_is_bounded() -> None:
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     recovery.on_sent(run(0, 1, 0.0))
     gaps, now = [], 0.0
     for _ in range(8):
@@ -278,7 +279,7 @@ def test_probe_timeout_doubles_and_is_bounded() -> None:
 
 
 def test_probe_timeout_is_forgotten_with_the_next_acknowledgement() -> None:
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     recovery.on_sent(run(0, 1, 0.0))
     recovery.on_deadline(1.0)
     recovery.on_sent(run(1, 1, 1.0))
@@ -287,17 +288,17 @@ def test_probe_timeout_is_forgotten_with_the_next_acknowledgement() -> None:
 
 
 def test_third_probe_timeout_is_persistent_congestion() -> None:
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     recovery.on_sent(run(0, 1, 0.0))
     for now in (1.0, 2.0):
         recovery.on_deadline(now)
-    assert recovery.cubic.window > 2 * SIZE
+    assert recovery.congestion.window > 2 * SIZE
     recovery.on_deadline(3.0)
-    assert recovery.cubic.window == 2 * SIZE
+    assert recovery.congestion.window == 2 * SIZE
 
 
 def test_acknowledgement_of_counters_that_were_never_sent_matches_nothing() -> None:
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     recovery.on_sent(run(10, 2, 0.0))
     assert recovery.on_ack(0.1, [(0, 9)], 0.0) == ([], [])
     assert recovery.on_ack(0.1, [(12, 20)], 0.0)[0] == []
@@ -305,7 +306,7 @@ def test_acknowledgement_of_counters_that_were_never_sent_matches_nothing() -> N
 
 
 def test_acknowledgement_again_changes_nothing() -> None:
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     recovery.on_sent(run(0, 5, 0.0))
     recovery.on_ack(0.1, [(0, 4)], 0.0)
     smoothed = recovery.rtt.smoothed
@@ -314,7 +315,7 @@ def test_acknowledgement_again_changes_nothing() -> None:
 
 
 def test_round_trip_is_measured_on_the_largest_acknowledged_alone() -> None:
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     recovery.on_sent(run(0, 1, 0.0))
     recovery.on_sent(run(1, 1, 0.5))
     recovery.on_ack(0.6, [(1, 1)], 0.0)
@@ -324,7 +325,7 @@ def test_round_trip_is_measured_on_the_largest_acknowledged_alone() -> None:
 
 
 def test_silence_is_counted_from_the_last_progress() -> None:
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     recovery.on_sent(run(0, 2, 1.0))
     recovery.on_sent(run(2, 1, 2.0))
     assert recovery.oldest_unacked_at == 1.0
@@ -338,7 +339,7 @@ def test_silence_is_counted_from_the_last_progress() -> None:
 
 def test_silence_is_forgotten_when_what_was_in_flight_is_lost() -> None:
     """A packet lost long ago must not make the next one look old: the path would be dead before it was tried."""
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     recovery.on_sent(run(0, 1, 0.0))
     recovery.on_sent(run(1, 1, 0.0))
     recovery.on_ack(0.1, [(1, 1)], 0.0)
@@ -350,30 +351,30 @@ def test_silence_is_forgotten_when_what_was_in_flight_is_lost() -> None:
 
 
 def test_abandoned_runs_are_given_back_without_a_reduction() -> None:
-    recovery = Recovery(SIZE)
-    window = recovery.cubic.window
+    recovery = Recovery(Cubic(SIZE))
+    window = recovery.congestion.window
     recovery.on_sent(run(0, 5, 0.0))
     recovery.on_sent(run(5, 1, 0.0))
     assert [each.first for each in recovery.abandon()] == [0, 5]
-    assert (recovery.cubic.in_flight, recovery.cubic.window) == (0, window)
+    assert (recovery.congestion.in_flight, recovery.congestion.window) == (0, window)
     assert recovery.deadline() is None
     assert recovery.on_ack(0.1, [(0, 5)], 0.0) == ([], [])
 
 
 def test_lost_mtu_probe_says_nothing_about_congestion() -> None:
-    recovery = Recovery(SIZE)
-    window = recovery.cubic.window
+    recovery = Recovery(Cubic(SIZE))
+    window = recovery.congestion.window
     recovery.on_sent(Sent(0, 1, 0.0, 1400, 1400, items=[("mtu", 1400)]))
     recovery.on_sent(run(1, 5, 0.0))
     _, lost = recovery.on_ack(0.1, [(1, 5)], 0.0)
     assert [each.items for each in lost] == [[("mtu", 1400)]]
-    assert recovery.cubic.window >= window
-    assert recovery.cubic.in_flight == 0
+    assert recovery.congestion.window >= window
+    assert recovery.congestion.in_flight == 0
     assert recovery.lost_bytes == 0
 
 
 def test_revived_path_repeats_at_once_and_gets_a_new_term() -> None:
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     recovery.on_sent(run(0, 1, 0.0))
     recovery.on_deadline(1.0)
     recovery.probes = 0
@@ -385,13 +386,13 @@ def test_revived_path_repeats_at_once_and_gets_a_new_term() -> None:
 
 
 def test_revived_path_without_data_has_nothing_to_repeat() -> None:
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     recovery.revive(50.0)
     assert (recovery.probes, recovery.oldest_unacked_at, recovery.deadline()) == (0, None, None)
 
 
 def test_oldest_is_one_datagram() -> None:
-    recovery = Recovery(SIZE)
+    recovery = Recovery(Cubic(SIZE))
     assert recovery.oldest() is None
     recovery.on_sent(run(0, 5, 0.0))
     oldest = recovery.oldest()

@@ -100,8 +100,8 @@ def test_the_rest_is_a_shorter_last_datagram() -> None:
 
 def test_trains_are_bounded() -> None:
     wire, a, b, session = connected()
-    session.active.recovery.cubic.window = 1 << 30
-    session.active.recovery.rtt.smoothed = 1e-5
+    session.active.recovery.congestion.window = 1 << 30
+    session.active.recovery.congestion.rate = 1e12
     a.connection(b).open("s").write(bytes(1_000_000))
     for train, packets in trains(wire, session):
         assert train.size <= limits.TRAIN_BYTES
@@ -110,18 +110,18 @@ def test_trains_are_bounded() -> None:
 
 def test_window_and_pacing_hold_bulk_back() -> None:
     wire, a, b, session = connected()
-    cubic = session.active.recovery.cubic
+    congestion = session.active.recovery.congestion
     a.connection(b).open("s").write(bytes(1_000_000))
     trains(wire, session)
-    assert cubic.in_flight <= cubic.window
-    assert session.sender.ready_at is not None or cubic.window - cubic.in_flight < 1200
+    assert congestion.in_flight <= congestion.window
+    assert session.sender.ready_at is not None or congestion.window - congestion.in_flight < 1200
 
 
 def test_control_goes_first_and_out_of_the_windows_reach() -> None:
     wire, a, b, session = connected()
     a.connection(b).open("s").write(bytes(1_000_000))
     trains(wire, session)
-    session.active.recovery.cubic.window = 0
+    session.active.recovery.congestion.window = 0
     assert trains(wire, session) == []
     session.start_ratchet()
     found = [kind for _, packets in trains(wire, session) for packet in kinds(packets) for kind in packet]
@@ -148,7 +148,7 @@ def test_probe_after_a_timeout_repeats_the_oldest_data() -> None:
     wire.run(1)
     stream.write(bytes(10_000))
     trains(wire, session)
-    session.active.recovery.cubic.window = 0
+    session.active.recovery.congestion.window = 0
     session.active.recovery.probes = 1
     ((_, packets),) = trains(wire, session)
     first = packets[0][0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from typing import NewType
+from typing import Literal, NewType
 
 from covey.base.errors import ParseError, UsageError
 
@@ -12,6 +12,7 @@ __all__ = [
     "ADDRESS_SIZE",
     "IDENTITY_SIZE",
     "Address",
+    "CongestionControl",
     "Endpoint",
     "Identity",
     "address_text",
@@ -34,6 +35,9 @@ Address = NewType("Address", bytes)
 
 Endpoint = tuple[str, int]
 """A UDP endpoint: IP address as text, and port."""
+
+CongestionControl = Literal["cubic", "bbr"]
+"""How fast to send: by the losses (RFC 9438), or by a model of the path (draft-ietf-ccwg-bbr)."""
 
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _ADDRESS = re.compile(r"([0-9a-f]{4})\.([0-9a-f]{4})\.([0-9a-f]{4})")

@@ -2,35 +2,37 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from covey.core.rtt import Rtt
+from covey.core.rtt import INITIAL_RTT, Rtt
 
-__all__ = ["Cubic"]
+if TYPE_CHECKING:
+    from covey.core.recovery import Sent
+
+__all__ = ["INITIAL_DATAGRAMS", "Cubic"]
 
 _C: Final = 0.4
 _BETA: Final = 0.7
 _ALPHA: Final = 3 * (1 - _BETA) / (1 + _BETA)
 """Reno-friendly increase (RFC 9438, 4.3)."""
-_INITIAL_DATAGRAMS: Final = 32
+INITIAL_DATAGRAMS: Final = 32
 """Initial window. More than RFC 9002's 10, because a path is used only after a validated round trip, and one train
 is the unit of work here. Not measured on congested links."""
 _MINIMUM_DATAGRAMS: Final = 2
+_GAIN: Final = 1.25
+"""How much faster than a window per round trip it may leave (RFC 9002, 7.7)."""
 
 _HYSTART_MIN_THRESHOLD: Final = 0.004
 _HYSTART_MAX_THRESHOLD: Final = 0.016
 _HYSTART_SAMPLES: Final = 8
 _CSS_DIVISOR: Final = 4
 _CSS_ROUNDS: Final = 5
+_UNKNOWN: Final = float("inf")
+"""The slow-start threshold before the first loss: only then HyStart++ looks for it (RFC 9406, 4.3)."""
 
 
 class Cubic:
-    """The congestion window of one path.
-
-    Calls: `on_sent` for every in-flight packet, `on_acked` per ACK with what it newly acknowledged, `on_lost` per
-    loss event with the send time of the newest lost packet, `undo` if that loss turned out to be none, `on_discarded`
-    for in-flight bytes that will never be acknowledged for another reason. All sizes in bytes of UDP payload.
-    """
+    """`covey.core.congestion.Congestion` by RFC 9438: the window grows by a cubic curve of the time since a loss."""
 
     __slots__ = (
         "_css_baseline",
@@ -38,6 +40,8 @@ class Cubic:
         "_epoch_start",
         "_in_css",
         "_k",
+        "_pause_start",
+        "_prior",
         "_recovery_start",
         "_reno",
         "_round_end",
@@ -45,24 +49,29 @@ class Cubic:
         "_round_previous",
         "_round_samples",
         "_saved",
+        "_sent_total",
         "_threshold",
         "_w_max",
         "datagram",
         "in_flight",
-        "sent_total",
+        "rate",
         "window",
     )
 
     def __init__(self, datagram: int) -> None:
         self.datagram = datagram
-        self.window = _INITIAL_DATAGRAMS * datagram
+        self.window = INITIAL_DATAGRAMS * datagram
+        self.rate = _GAIN * self.window / INITIAL_RTT
         self.in_flight = 0
-        self.sent_total = 0
-        self._threshold = float("inf")
+        self._sent_total = 0
+        self._threshold = _UNKNOWN
         self._w_max = 0.0
         self._k = 0.0
         self._reno = 0.0
+        self._prior = 0.0
         self._epoch_start: float | None = None
+        self._pause_start: float | None = None
+        """Since when the application, not the window, holds us back: time in which the curve stands still."""
         self._recovery_start = float("-inf")
         self._saved: tuple[int, float, float, float] | None = None
         self._round_end = 0
@@ -77,59 +86,63 @@ class Cubic:
     def slow_start(self) -> bool:
         return self.window < self._threshold
 
-    def on_sent(self, size: int) -> None:
+    def on_sent(self, run: Sent) -> None:
+        size = run.bytes
         self.in_flight += size
-        self.sent_total += size
+        self._sent_total += size
 
     def on_discarded(self, size: int) -> None:
         self.in_flight -= size
 
-    def on_acked(self, now: float, size: int, newest_sent: float, rtt: Rtt, limited: bool) -> None:
-        """`newest_sent`: send time of the newest packet acknowledged. `limited`: the window was what held us back."""
+    def on_acked(self, now: float, size: int, newest: Sent, rtt: Rtt, limited: bool) -> None:
         self.in_flight -= size
-        if newest_sent <= self._recovery_start:
-            return
-        if self.slow_start:
-            self._hystart(rtt)
-            if limited:
-                self.window += size // _CSS_DIVISOR if self._in_css else size
-            return
-        if not limited:
-            self._epoch_start = None
-            return
-        self._avoid_congestion(now, size, rtt)
+        if newest.time > self._recovery_start:
+            if self.window < self._threshold:
+                if self._threshold == _UNKNOWN:
+                    self._hystart(rtt)
+                if limited:
+                    self.window += size // _CSS_DIVISOR if self._in_css else size
+            elif limited:
+                self._avoid_congestion(now, size, rtt)
+            elif self._pause_start is None:
+                self._pause_start = now
+        self.rate = _GAIN * self.window / rtt.smoothed
 
-    def on_lost(self, now: float, size: int, newest_sent: float) -> bool:
-        """One reduction per round trip: losses of packets sent before the last reduction change nothing more.
-
-        True if the window was reduced.
-        """
+    def on_lost(self, now: float, size: int, runs: list[Sent]) -> bool:
+        """One reduction per round trip: losses of packets sent before the last reduction change nothing more."""
         self.in_flight -= size
-        if newest_sent <= self._recovery_start:
+        if runs[-1].time <= self._recovery_start:
             return False
         self._saved = (self.window, self._threshold, self._w_max, self._recovery_start)
         self._recovery_start = now
         self._epoch_start = None
         window = self.window
         self._w_max = window * (1 + _BETA) / 2 if window < self._w_max else float(window)
-        self.window = max(int(window * _BETA), _MINIMUM_DATAGRAMS * self.datagram)
+        self._prior = float(window)
+        self._resize(max(int(window * _BETA), _MINIMUM_DATAGRAMS * self.datagram))
         self._threshold = self.window
         return True
 
-    def undo(self) -> None:
-        """Everything that the last reduction took for lost has arrived after all (as RFC 4015 does for TCP)."""
+    def undo(self, now: float) -> None:
+        """As RFC 4015 does for TCP."""
         if self._saved is None:
             return
         window, self._threshold, self._w_max, self._recovery_start = self._saved
-        self.window = max(self.window, window)
+        self._resize(max(self.window, window))
         self._epoch_start = None
         self._saved = None
 
-    def on_persistent_congestion(self) -> None:
-        """RFC 9002, 7.6: nothing came through for several timeouts."""
-        self.window = _MINIMUM_DATAGRAMS * self.datagram
+    def on_persistent_congestion(self, now: float) -> None:
+        self._resize(_MINIMUM_DATAGRAMS * self.datagram)
         self._epoch_start = None
         self._saved = None
+
+    def on_round_trip(self, rtt: Rtt) -> None:
+        self.rate = _GAIN * self.window / rtt.smoothed
+
+    def _resize(self, window: int) -> None:
+        self.rate *= window / self.window
+        self.window = window
 
     def _avoid_congestion(self, now: float, size: int, rtt: Rtt) -> None:
         segment = self.datagram
@@ -141,16 +154,21 @@ class Cubic:
             else:
                 self._k = 0.0
                 self._w_max = float(self.window)
+        elif self._pause_start is not None:
+            self._epoch_start += now - self._pause_start
+        self._pause_start = None
         t = now - self._epoch_start + rtt.smoothed
         target = self._w_max + _C * (t - self._k) ** 3 * segment
         target = min(max(target, self.window), 1.5 * self.window)
-        self._reno += _ALPHA * segment * size / self.window
+        # Back where the loss was, the estimate grows like Reno itself (RFC 9438, 4.3).
+        alpha = _ALPHA if self._reno < self._prior else 1.0
+        self._reno += alpha * segment * size / self.window
         growth = (target - self.window) * size / self.window
         self.window = int(max(self.window + growth, self._reno))
 
     def _hystart(self, rtt: Rtt) -> None:
         # A round ends when something is acknowledged that was sent after its start (RFC 9406, 4.2).
-        acked_total = self.sent_total - self.in_flight
+        acked_total = self._sent_total - self.in_flight
         self._round_min = min(self._round_min, rtt.latest)
         self._round_samples += 1
         if self._round_samples >= _HYSTART_SAMPLES and self._round_previous < float("inf"):
@@ -167,7 +185,7 @@ class Cubic:
                 self._css_rounds += 1
                 if self._css_rounds >= _CSS_ROUNDS:
                     self._threshold = self.window
-            self._round_end = self.sent_total
+            self._round_end = self._sent_total
             self._round_previous = self._round_min
             self._round_min = float("inf")
             self._round_samples = 0

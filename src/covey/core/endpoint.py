@@ -18,9 +18,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable, Sequence
 
 from covey.base.errors import ParseError, StateError
+from covey.base.types import CongestionControl, Identity
 from covey.base.types import Endpoint as Address
-from covey.base.types import Identity
 from covey.core import limits
+from covey.core.congestion import Congestion, controller
 from covey.core.connection import Connection
 from covey.core.epochs import Epochs
 from covey.core.events import (
@@ -72,6 +73,7 @@ class Endpoint:
         encapsulate: Encapsulate = encapsulate,
         lifetimes: limits.Lifetimes = limits.LIFETIMES,
         clock: Callable[[], float] = lambda: 0.0,
+        congestion: CongestionControl = "cubic",
     ) -> None:
         self.credentials = credentials
         self.scratch = bytearray(65_536)
@@ -93,6 +95,7 @@ class Endpoint:
         self.introduction = Introduction(self)
         self._encapsulate = encapsulate
         self._lifetimes = lifetimes
+        self._congestion = congestion
         self._renewals = Renewals(random, lifetimes)
         self._halves = Halves(random(32))
         self._sessions: dict[int, Session] = {}
@@ -343,6 +346,9 @@ class Endpoint:
 
     def emit(self, event: Event) -> None:
         self._events.append(event)
+
+    def new_congestion(self) -> Congestion:
+        return controller(self._congestion, limits.INITIAL_MTU, self._random)
 
     def candidates(self) -> Sequence[Candidate]:
         return self._candidates

@@ -1,4 +1,4 @@
-"""A token bucket that spreads a window over a round trip (RFC 9002, 7.7; PROTOCOL 28)."""
+"""A token bucket that spreads what may leave over time (RFC 9002, 7.7; PROTOCOL 28)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ _BURST_MIN_DATAGRAMS: Final = 10
 _BURST_MAX: Final = 8 * 65_507
 """Bytes: eight trains."""
 _SHORTEST_SLEEP: Final = 0.001
-_GAIN: Final = 1.25
 
 
 class Pacer:
@@ -26,9 +25,9 @@ class Pacer:
         self._datagram = 0
         self._updated = 0.0
 
-    def credit(self, now: float, window: int, smoothed_rtt: float, datagram: int) -> int:
-        """Bytes that may leave now, for a congestion window (bytes), a round trip (seconds) and a datagram size."""
-        rate = self._rate = _GAIN * window / max(smoothed_rtt, 1e-6)
+    def credit(self, now: float, rate: float, datagram: int) -> int:
+        """Bytes that may leave now, for a rate (bytes per second) and a datagram size."""
+        self._rate = rate
         most = min(max(rate * _BURST_SECONDS, _BURST_MIN_DATAGRAMS * datagram), _BURST_MAX)
         self._credit = min(self._credit + (now - self._updated) * rate, most)
         self._updated = now

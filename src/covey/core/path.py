@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 from covey.base.types import Endpoint
 from covey.core import limits
+from covey.core.congestion import Congestion
 from covey.core.recovery import Recovery
 from covey.wire.datagram import RELAY_HEADER_SIZE
 
@@ -53,13 +54,13 @@ class Path:
         "suspect_since",
     )
 
-    def __init__(self, number: int, route: Route, now: float) -> None:
+    def __init__(self, number: int, route: Route, now: float, congestion: Congestion) -> None:
         self.id = number
         self.route = route
         self.counter = 0
         self.mtu = limits.INITIAL_MTU
         """UDP payload of a full datagram, relay header included, bytes."""
-        self.recovery = Recovery(limits.INITIAL_MTU)
+        self.recovery = Recovery(congestion)
         self.last_sent = now
         self.sent_bytes = 0
         self.received_bytes = 0
@@ -84,7 +85,7 @@ class Path:
     def shrink(self, now: float) -> None:
         """Back to the size every path must carry: what got lost may have been too large."""
         if self.mtu > limits.INITIAL_MTU:
-            self.mtu = self.recovery.cubic.datagram = limits.INITIAL_MTU
+            self.mtu = self.recovery.congestion.datagram = limits.INITIAL_MTU
             self.mtu_probe_at = now + limits.MTU_RETRY_SECONDS
 
     def on_mtu_probe(self, size: int, arrived: bool) -> None:
@@ -93,6 +94,6 @@ class Path:
         if arrived and size > self.mtu:
             self.mtu = size
             self.mtu_tries = 0
-            self.recovery.cubic.datagram = size
+            self.recovery.congestion.datagram = size
         elif not arrived:
             self.mtu_tries += 1

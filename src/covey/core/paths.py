@@ -40,7 +40,7 @@ class Paths:
     """
 
     def __init__(self, session: Session, owner: SessionOwner, route: Route, now: float) -> None:
-        self.active = Path(0, route, now)
+        self.active = Path(0, route, now, owner.new_congestion())
         self.stalled = False
         """Nothing answers on any path."""
         self.remote_candidates: list[control.Candidate] = []
@@ -262,11 +262,11 @@ class Paths:
             oldest = next(path for path in self._paths if path is not self.active)
             self._session.lost(oldest, oldest.recovery.abandon())
             self._paths.remove(oldest)
-        path = Path(self._next_id, route, now)
+        path = Path(self._next_id, route, now, self._owner.new_congestion())
         self._next_id += 1
         if self._next_id > self._session.epochs.lifetimes.path_ids - limits.PATH_IDS_LEFT:
             self._owner.session_worn(self._session)
-        path.recovery.rtt.sample(rtt, 0.0)
+        path.recovery.on_round_trip(rtt)
         self._paths.append(path)
         if self._moved_to(route):
             self._follow(path)

@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from covey.core.cubic import Cubic
 from covey.core.pacer import Pacer
 from covey.core.ranges import RangeSet
 from covey.core.rtt import PTO_LIMIT, Rtt
 
 if TYPE_CHECKING:
+    from covey.core.bbr import Stamp
+    from covey.core.congestion import Congestion
     from covey.core.stream import Stream
 
 __all__ = ["PACKET_THRESHOLD", "Recovery", "Sent"]
@@ -42,7 +43,20 @@ class Sent:
     of `length`, and FIN if `fin`), or `items` lists what the only datagram carried.
     """
 
-    __slots__ = ("chunk", "count", "fin", "first", "items", "last_size", "length", "offset", "size", "stream", "time")
+    __slots__ = (
+        "chunk",
+        "count",
+        "fin",
+        "first",
+        "items",
+        "last_size",
+        "length",
+        "offset",
+        "size",
+        "stamp",
+        "stream",
+        "time",
+    )
 
     def __init__(
         self,
@@ -70,6 +84,8 @@ class Sent:
         self.chunk = chunk
         self.length = length
         self.fin = fin
+        self.stamp: Stamp | None = None
+        """What the controller remembers of the moment it left, if it measures."""
 
     @property
     def is_mtu_probe(self) -> bool:
@@ -83,7 +99,7 @@ class Sent:
     def part(self, start: int, stop: int) -> Sent:
         """The datagrams [start, stop) of this run, counted from 0, as a run of their own."""
         last = stop == self.count
-        return Sent(
+        part = Sent(
             self.first + start,
             stop - start,
             self.time,
@@ -96,6 +112,8 @@ class Sent:
             length=min(stop * self.chunk, self.length) - start * self.chunk,
             fin=self.fin and last,
         )
+        part.stamp = self.stamp
+        return part
 
 
 class Recovery:
@@ -114,7 +132,7 @@ class Recovery:
         "_last_eliciting",
         "_loss_time",
         "_sent",
-        "cubic",
+        "congestion",
         "limited",
         "lost_bytes",
         "oldest_unacked_at",
@@ -126,9 +144,9 @@ class Recovery:
         "threshold",
     )
 
-    def __init__(self, datagram: int) -> None:
+    def __init__(self, congestion: Congestion) -> None:
         self.rtt = Rtt()
-        self.cubic = Cubic(datagram)
+        self.congestion = congestion
         self.pacer = Pacer()
         self.probes = 0
         self.pto_count = 0
@@ -157,9 +175,14 @@ class Recovery:
         """Something is taken for lost unless it is acknowledged soon."""
         return self._loss_time is not None
 
+    def on_round_trip(self, rtt: float) -> None:
+        """The path's first measurement, by its challenge: seconds."""
+        self.rtt.sample(max(rtt, 1e-6), 0.0)
+        self.congestion.on_round_trip(self.rtt)
+
     def on_sent(self, run: Sent) -> None:
         self._sent.append(run)
-        self.cubic.on_sent(run.bytes)
+        self.congestion.on_sent(run)
         self._last_eliciting = run.time
         if self.oldest_unacked_at is None:
             self.oldest_unacked_at = run.time
@@ -193,11 +216,11 @@ class Recovery:
                 self.rtt.sample(max(now - newest.time, 1e-6), ack_delay)
             self._largest_acked = max(self._largest_acked, last_counter)
             self.pto_count = 0
-            size = sum([run.bytes for run in acked])
-            self.cubic.on_acked(now, size, newest.time, self.rtt, self.limited)
         sent.extendleft(reversed(kept))
         lost = self._detect_lost(now)
         if acked:
+            size = sum([run.bytes for run in acked])
+            self.congestion.on_acked(now, size, acked[-1], self.rtt, self.limited)
             self.oldest_unacked_at = now if sent else None
         return acked, lost
 
@@ -208,7 +231,7 @@ class Recovery:
         if largest > self._largest_acked:
             self._largest_acked = largest
         self.pto_count = 0
-        self.cubic.on_acked(now, run.bytes, run.time, self.rtt, self.limited)
+        self.congestion.on_acked(now, run.bytes, run, self.rtt, self.limited)
         self._loss_time = self.oldest_unacked_at = None
         return run
 
@@ -229,7 +252,7 @@ class Recovery:
         # Without this the next probe timeout would be due at once, if nothing can be sent now.
         self._last_eliciting = now
         if self.pto_count == _PERSISTENT_PTOS:
-            self.cubic.on_persistent_congestion()
+            self.congestion.on_persistent_congestion(now)
         return []
 
     def oldest(self) -> Sent | None:
@@ -247,7 +270,7 @@ class Recovery:
         """Everything in flight, given up without judging the path's congestion: the path or its keys are gone."""
         runs = list(self._sent)
         self._sent.clear()
-        self.cubic.on_discarded(sum(run.bytes for run in runs))
+        self.congestion.on_discarded(sum(run.bytes for run in runs))
         self._loss_time = None
         self.oldest_unacked_at = None
         return runs
@@ -299,23 +322,27 @@ class Recovery:
         sent.extendleft(reversed(kept))
         if not sent:
             self.oldest_unacked_at = None
-        size, newest = 0, 0.0
+        if lost:
+            self._judge_congestion(now, lost)
+        return lost
+
+    def _judge_congestion(self, now: float, lost: list[Sent]) -> None:
+        congestion = self.congestion
+        congested: list[Sent] = []
         for run in lost:
             if run.is_mtu_probe:
                 # A datagram too large for the path says nothing about congestion (RFC 8899, 3).
-                self.cubic.on_discarded(run.bytes)
+                congestion.on_discarded(run.bytes)
             else:
-                size += run.bytes
-                newest = run.time
-        if size:
+                congested.append(run)
+        if congested:
+            size = sum([run.bytes for run in congested])
             self.lost_bytes += size
-            if self.cubic.on_lost(now, size, newest):
+            if congestion.on_lost(now, size, congested):
                 self._doubted.clear()
                 self._doubted_at = now
-            for run in lost:
-                if not run.is_mtu_probe:
-                    self._doubted.add(run.first, run.first + run.count)
-        return lost
+            for run in congested:
+                self._doubted.add(run.first, run.first + run.count)
 
     def _reconsider(self, now: float, ranges: list[tuple[int, int]]) -> None:
         """What was taken for lost and is acknowledged now was only late: wait longer next time (RFC 9002, 6.1)."""
@@ -333,4 +360,4 @@ class Recovery:
         self.threshold = min(max(self.threshold, behind), _THRESHOLD_LIMIT)
         self.patience = min(self.patience + _PATIENCE_STEP, _PATIENCE_LIMIT)
         if not doubted:
-            self.cubic.undo()
+            self.congestion.undo(now)

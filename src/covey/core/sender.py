@@ -141,9 +141,9 @@ class Sender:
     def _budget(self, now: float, path: Path) -> int:
         """Bytes that congestion control and pacing let go now; 0 unless it is a whole datagram."""
         recovery, segment = path.recovery, path.mtu
-        cubic = recovery.cubic
-        window = cubic.window - cubic.in_flight
-        credit = recovery.pacer.credit(now, cubic.window, recovery.rtt.smoothed, segment)
+        congestion = recovery.congestion
+        window = congestion.window - congestion.in_flight
+        credit = recovery.pacer.credit(now, congestion.rate, segment)
         if credit < segment <= window:
             self.ready_at = recovery.pacer.ready_at(now)
             self._session.hurry()
@@ -158,9 +158,9 @@ class Sender:
         oldest = recovery.oldest()
         if oldest is not None and not oldest.is_mtu_probe:
             self._session.lost(path, [oldest])
-        before = recovery.cubic.sent_total
+        before = recovery.congestion.in_flight
         train = self._fill(now, out, path, budget)
-        if recovery.cubic.sent_total == before:
+        if recovery.congestion.in_flight == before:
             self.ping_due = True
             train = train or self._fill(now, out, path, budget)
         return train

@@ -24,6 +24,7 @@ from covey.base.types import Endpoint as Address
 from covey.base.types import Identity
 from covey.core import limits
 from covey.core.acks import Acks
+from covey.core.congestion import Congestion
 from covey.core.crypto_stream import CryptoStream
 from covey.core.events import Event
 from covey.core.path import Path, Route
@@ -74,6 +75,9 @@ class SessionOwner(Protocol):
     """A session's deadline may be nearer than `MAX_ACK_DELAY`."""
 
     def random(self, size: int) -> bytes: ...
+    def new_congestion(self) -> Congestion:
+        """The controller of a new path."""
+
     def emit(self, event: Event) -> None: ...
     def session_ready(self, session: Session) -> None:
         """It has something to send."""
