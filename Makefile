@@ -12,7 +12,7 @@ DEV         := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format kill-test sim-long fuzz bench coverage constraints clean
+.PHONY: help setup demo test lint format kill-test sim-long fuzz bench bench-quick coverage constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,8 +62,11 @@ sim-long: $(DEV) ## SEEDS=5000 seeds of the hostile simulation (an hour on two c
 fuzz: $(DEV) ## a million random and a million mutated datagrams against a live session (minutes)
 	@$(PY) -m pytest tests/core/test_fuzz.py -m slow --timeout=3600 $(PYTEST_ARGS)
 
-bench: $(DEV) ## measure against raw TCP and asyncio TLS in the same run
-	@$(PY) -m covey.bench --table --json benchmarks/results/latest.json
+bench: $(DEV) ## measure beside raw TCP and asyncio TLS between two network namespaces: five runs, ten minutes
+	@$(PY) -m benchmarks $(BENCH_ARGS)
+
+bench-quick: $(DEV) ## one short run of each row of the benchmark, under a minute
+	@$(PY) -m benchmarks --quick $(BENCH_ARGS)
 
 coverage: $(DEV) ## the default tier, with the lines it leaves out
 	@$(PY) -m coverage run -m pytest $(PYTEST_ARGS)

@@ -1,57 +1,49 @@
-"""`python -m covey.bench`: measure, and print the rows as one JSON list."""
+"""`python -m covey.bench`: measure on loopback, and print Covey's rows as one JSON list."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import sys
-from pathlib import Path
+from collections.abc import Mapping
+from contextlib import nullcontext
 
-from covey.bench.handshakes import handshake_rows
-from covey.bench.rows import Row, row_text
-from covey.bench.two import ROUND_TRIPS, two_process_rows
+from covey.bench.measures import MEASURES, Scale
+from covey.bench.pair import BASELINES, COVEY, UDP, Loopback
+from covey.bench.run import Figures, Setting, measure
 
 __all__ = ["main"]
 
+_SUBJECTS = {subject.name: subject for subject in (*BASELINES, UDP, COVEY)}
+
 
 def main() -> int:
-    """Progress and, with `--table`, the rows as text go to standard error."""
+    """Progress goes to standard error. 1 if a measure failed: the others are printed all the same."""
     arguments = _arguments()
+    measures = [each for name, each in MEASURES.items() if not arguments.only or name in arguments.only]
+    subjects = [each for name, each in _SUBJECTS.items() if not arguments.subjects or name in arguments.subjects]
+    setting = Setting("", lambda: nullcontext(Loopback()), subjects, measures)
+    scale = Scale(seconds=arguments.seconds, handshakes=round(20 + 200 * arguments.seconds))
+    figures = Figures()
+    for run in range(1, arguments.runs + 1):
 
-    def progress(text: str) -> None:
-        sys.stderr.write(text + "\n")
+        def report(subject: str, name: str, found: Mapping[str, float] | str, run: int = run) -> None:
+            shown = found if isinstance(found, str) else ", ".join(f"{key} {found[key]:.4g}" for key in found)
+            sys.stderr.write(f"run {run} of {arguments.runs}: {subject} {name}: {shown}\n")
 
-    rows: list[Row] = []
-    if arguments.only != "handshakes":
-        rows += two_process_rows(
-            arguments.runs,
-            arguments.megabytes,
-            progress,
-            round_trips=arguments.round_trips,
-            profile=arguments.profile,
-        )
-    if arguments.only != "network":
-        rows += handshake_rows(arguments.runs, progress, profile=arguments.profile)
-    if arguments.table:
-        for row in rows:
-            sys.stderr.write(row_text(row) + "\n")
-    text = json.dumps(rows, indent=1) + "\n"
-    if arguments.json:
-        Path(arguments.json).write_text(text)
-    else:
-        sys.stdout.write(text)
-    return 0
+        measure([setting], figures, scale, report, profile=arguments.profile)
+    rows = [row for row in figures.rows() if row["peer"] == COVEY.name or arguments.subjects]
+    sys.stdout.write(json.dumps(rows, indent=1) + "\n")
+    return 1 if figures.failures else 0
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m covey.bench", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--megabytes", type=int, default=400, help="of each bulk transfer")
-    parser.add_argument("--round-trips", type=int, default=ROUND_TRIPS, help="of each kind and placement")
-    parser.add_argument("--only", choices=("network", "handshakes"))
-    parser.add_argument("--json", default="", metavar="FILE", help="instead of standard output")
-    parser.add_argument("--table", action="store_true", help="the rows as text too")
-    parser.add_argument("--profile", action="store_true", help="where the time goes, on standard error")
+    parser.add_argument("--seconds", type=float, default=Scale().seconds, help="of each transfer")
+    parser.add_argument("--only", nargs="+", choices=sorted(MEASURES), metavar="MEASURE", help=", ".join(MEASURES))
+    parser.add_argument("--subjects", nargs="+", choices=sorted(_SUBJECTS), metavar="NAME", help=", ".join(_SUBJECTS))
+    parser.add_argument("--profile", action="store_true", help="where the time of both ends goes, on standard error")
     return parser.parse_args()
 
 

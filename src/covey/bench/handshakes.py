@@ -9,29 +9,29 @@ pinned         the peer is trusted, its log is at hand and its certificates were
 cold chain     the same with the log at hand, but delegation and certificate are met for the first time
 stranger       the log is fetched within the session and verified too
 both sides     pinned, initiator and responder together
+refused        message 1 by somebody who knows the responder's key (mac1 is right) and whose sealed part is garbage: the
+               dearest thing that is refused, X25519 included
 ============== ======================================================================================================
 """
 
 from __future__ import annotations
 
-import cProfile
 import os
-import pstats
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
-from covey.bench.rows import Row, row
 from covey.core.endpoint import Endpoint
 from covey.core.events import ConnectionLive
 from covey.core.handshake import Target
 from covey.core.path import Route
 from covey.crypto.credentials import Credentials
+from covey.crypto.mac import mac1, mac1_key
+from covey.wire.datagram import Initiation
 
-__all__ = ["handshake_rows"]
+__all__ = ["handshakes_per_cpu_s"]
 
 T = TypeVar("T")
 
@@ -49,31 +49,15 @@ class Clocks:
     initiator: float = 0.0
     responder: float = 0.0
     now: float = 1000.0
-    profile: cProfile.Profile | None = None
     out: memoryview = field(default_factory=lambda: memoryview(bytearray(65_536)))
 
     def wall(self) -> int:
         return WALL_US + int(self.now * 1e6)
 
 
-def handshake_rows(
-    runs: int, progress: Callable[[str], None], *, handshakes: int = 400, profile: bool = False
-) -> list[Row]:
-    """`runs` times so many handshakes of each kind. `profile` prints where the responder's time goes, and slows it."""
-    figures: dict[str, list[float]] = {}
-    profiler = cProfile.Profile() if profile else None
-    for run in range(runs):
-        progress(f"run {run + 1} of {runs}: handshakes")
-        for name, per_second in _run(handshakes, profiler).items():
-            figures.setdefault(name, []).append(per_second)
-    if profiler is not None:
-        pstats.Stats(profiler, stream=sys.stderr).sort_stats("tottime").print_stats(35)
-    return [row(f"handshakes_{name}_per_cpu_s", "1/s", values) for name, values in figures.items()]
-
-
-def _run(handshakes: int, profile: cProfile.Profile | None) -> dict[str, float]:
-    """Handshakes per CPU-second by name."""
-    clocks = Clocks(profile=None)
+def handshakes_per_cpu_s(handshakes: int) -> dict[str, float]:
+    """So many handshakes of each kind: how many the CPU time of one second is enough for, by kind."""
+    clocks = Clocks()
     agents = [Credentials.create(os.urandom, WALL_US)[0] for _ in range(PEERS)]
     own = Credentials.create(os.urandom, WALL_US)[0]
     per_second: dict[str, float] = {}
@@ -93,15 +77,17 @@ def _run(handshakes: int, profile: cProfile.Profile | None) -> dict[str, float]:
 
     pinned = responder(known=True)
     measure(pinned, PEERS)
-    clocks.profile = profile
     initiator, spent = measure(pinned, handshakes)
-    clocks.profile = None
     per_second["pinned"] = handshakes / spent
     per_second["both_sides"] = handshakes / (initiator + spent)
     for name, known in (("cold_chain", True), ("stranger", False)):
         rounds = max(1, handshakes // PEERS)
         total = sum(measure(responder(known=known), PEERS)[1] for _ in range(rounds))
         per_second[name] = rounds * PEERS / total
+    clocks.responder = 0.0
+    for number in range(handshakes):
+        _be_refused(agents[number % PEERS], pinned, clocks)
+    per_second["refused"] = handshakes / clocks.responder
     return per_second
 
 
@@ -136,6 +122,27 @@ def _shake_hands(agent: Credentials, responder: Endpoint, clocks: Clocks) -> Non
     responder.events()
 
 
+def _be_refused(agent: Credentials, responder: Endpoint, clocks: Clocks) -> None:
+    clocks.now += 1.0
+    own = responder.credentials
+    initiator = _endpoint(agent, clocks)
+    initiator.connect(clocks.now, Target(own.identity, own.current.key.public), [Route(0, RESPONDER)])
+    train = initiator.transmit(clocks.now, clocks.out)
+    assert train is not None
+    sent = Initiation.parse(bytes(clocks.out[: train.size]))
+    spoiled = sent.noise[:-1] + bytes([sent.noise[-1] ^ 1])
+    prefix = Initiation.prefix(sent.sender_index, sent.psk_tag, spoiled)
+    message = Initiation.finish(prefix + mac1(mac1_key(own.current.key.public), prefix))
+    _timed(clocks, False, partial(responder.receive, clocks.now, memoryview(message), len(message), 0, INITIATOR))
+    while True:
+        deadline = responder.deadline()
+        if deadline > clocks.now:
+            break
+        _timed(clocks, False, partial(responder.expire, clocks.now))
+    answered = responder.transmit(clocks.now, clocks.out)
+    assert answered is None, "it is refused without a word"
+
+
 def _move(source: Endpoint, target: Endpoint, address: tuple[str, int], clocks: Clocks, *, ours: bool) -> bool:
     """Everything `source` has to say now, to `target`. The time of each call goes to whom it belongs."""
     sent = False
@@ -154,14 +161,9 @@ def _move(source: Endpoint, target: Endpoint, address: tuple[str, int], clocks: 
 
 
 def _timed(clocks: Clocks, initiator: bool, call: Callable[[], T]) -> T:
-    profile = None if initiator else clocks.profile
-    if profile is not None:
-        profile.enable()
     began = time.thread_time()
     result = call()
     spent = time.thread_time() - began
-    if profile is not None:
-        profile.disable()
     if initiator:
         clocks.initiator += spent
     else:

@@ -6,11 +6,17 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-__all__ = ["Row", "row", "row_text"]
+__all__ = ["BASELINE_TCP", "BASELINE_TLS", "Row", "row"]
+
+BASELINE_TCP = "raw_tcp"
+BASELINE_TLS = "asyncio_tls"
 
 
 class Row(TypedDict):
-    """`value` is the median of `runs` runs, `spread` their lowest and highest. A ratio is None without a baseline."""
+    """`value` is the median of `runs` runs, `spread` their lowest and highest. A ratio is None without a baseline.
+
+    `peer` is the contender that gave it.
+    """
 
     metric: str
     value: float
@@ -19,31 +25,31 @@ class Row(TypedDict):
     asyncio_tls_ratio: float | None
     runs: int
     spread: tuple[float, float]
+    peer: str
 
 
-def row(metric: str, unit: str, values: Sequence[float], baselines: Mapping[str, Sequence[float]] | None = None) -> Row:
-    """`baselines`: what "tcp" and "tls" gave in the same runs."""
+def row(
+    metric: str, unit: str, values: Sequence[float], of_all: Mapping[str, Sequence[float]] | None = None, *, peer: str
+) -> Row:
+    """`of_all`: what every contender gave in the same runs, the baselines among them."""
     value = statistics.median(values)
 
-    def ratio(kind: str) -> float | None:
-        others = (baselines or {}).get(kind)
-        return round(value / statistics.median(others), 3) if others else None
+    def ratio(baseline: str) -> float | None:
+        others = (of_all or {}).get(baseline)
+        return _rounded(value / statistics.median(others)) if others else None
 
     return Row(
         metric=metric,
-        value=round(value, 3),
+        value=_rounded(value),
         unit=unit,
-        raw_tcp_ratio=ratio("tcp"),
-        asyncio_tls_ratio=ratio("tls"),
+        raw_tcp_ratio=ratio(BASELINE_TCP),
+        asyncio_tls_ratio=ratio(BASELINE_TLS),
         runs=len(values),
-        spread=(round(min(values), 3), round(max(values), 3)),
+        spread=(_rounded(min(values)), _rounded(max(values))),
+        peer=peer,
     )
 
 
-def row_text(each: Row) -> str:
-    """One line for people."""
-    low, high = each["spread"]
-    return (
-        f"{each['metric']:34} {each['value']:10.3f} {each['unit']:7} [{low:.3f} .. {high:.3f}]"
-        f"  x raw TCP {each['raw_tcp_ratio'] or '-':>8}  x asyncio TLS {each['asyncio_tls_ratio'] or '-':>8}"
-    )
+def _rounded(value: float) -> float:
+    """Four significant digits: more is noise."""
+    return float(f"{value:.4g}")

@@ -39,6 +39,8 @@ class BenchRow(msgspec.Struct, frozen=True):
     asyncio_tls_ratio: float | None
     runs: int
     spread: tuple[float, float]
+    peer: str
+    """Who gave it: `covey`."""
 
 
 class PeerBench(msgspec.Struct, frozen=True):
@@ -63,22 +65,25 @@ def bench(
     peer: Annotated[
         str | None, typer.Argument(help="A trusted peer; without one, this machine alone.", show_default=False)
     ] = None,
-    megabytes: Annotated[int, typer.Option("--megabytes", min=1, max=100_000, help="Bytes to move, in MiB.")] = 200,
+    megabytes: Annotated[int, typer.Option("--megabytes", min=1, max=100_000, help="MiB to move to PEER.")] = 200,
     runs: Annotated[int, typer.Option("--runs", min=1, max=100, help="Runs on this machine; medians are shown.")] = 3,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=0.01, max=60.0, help="Length of each transfer on this machine.")
+    ] = 1.0,
 ) -> Outcome:
     """Measure this machine beside raw TCP and TLS, or the way to a peer.
 
-    Without PEER two processes on loopback measure round trips, throughput and handshakes; no daemon is needed. With
-    PEER the daemons measure the round trip and move MEGABYTES to the peer, which counts and hashes them.
+    Without PEER two processes on loopback measure round trips, throughput, messages and handshakes; no daemon is
+    needed. With PEER the daemons measure the round trip and move MEGABYTES to the peer, which counts and hashes them.
     """
-    return _machine(call, megabytes, runs) if peer is None else _peer(call, peer, megabytes)
+    return _machine(call, runs, seconds) if peer is None else _peer(call, peer, megabytes)
 
 
-def _machine(call: Call, megabytes: int, runs: int) -> Outcome:
+def _machine(call: Call, runs: int, seconds: float) -> Outcome:
     # A process of its own: what measures needs asyncio and the whole node, and this one must not be in its way.
     try:
         ended = subprocess.run(  # noqa: S603 - our own program
-            [sys.executable, "-m", "covey.bench", "--runs", str(runs), "--megabytes", str(megabytes)],
+            [sys.executable, "-m", "covey.bench", "--runs", str(runs), "--seconds", str(seconds)],
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL if call.json else None,
             timeout=call.timeout,
@@ -86,7 +91,7 @@ def _machine(call: Call, megabytes: int, runs: int) -> Outcome:
         )
     except subprocess.TimeoutExpired as error:
         raise errors.TimeoutError(
-            f"the benchmark did not end within {error.timeout:g} s", next_step="covey bench --runs 1 --megabytes 50"
+            f"the benchmark did not end within {error.timeout:g} s", next_step="covey bench --runs 1"
         ) from None
     if ended.returncode:
         raise CoveyError("the benchmark failed", code="bench-failed", next_step="python -m covey.bench")

@@ -1,0 +1,25 @@
+"""The benchmark: Covey, its baselines and its rivals between two network namespaces.
+
+`python -m benchmarks` (`make bench`) measures; `python -m benchmarks compare A B` compares two commits. What it is
+made of:
+
+================================ ======================================================================================
+`covey.bench.jobs`               services and jobs, written once for everybody: echo, sink, source, messages, datagrams,
+                                 sessions. A contender is a `Speaker` there: it serves at one end and gives `Peer`s at
+                                 the other, each of which opens named channels
+`covey.bench.worker`, `.pair`    a process for each end that reads commands; `Subject` is a contender's entry:
+                                 `Subject(name, "module:Speaker", can={...}, prepare=..., missing=...)`
+`covey.bench.measures`           what is asked of a pair; figures by metric; `UNITS` holds every metric's unit
+`covey.bench.run`                `Setting(name, site, subjects, measures, names)`; runs them interleaved
+`benchmarks.lab`                 namespaces and veth pairs (rootless), or loopback
+`benchmarks.plan`                the settings of `make bench`: add rows there
+`benchmarks.peers`               the rivals of `--peers`
+`benchmarks.results`             latest.json, history.jsonl, machine facts, table of docs/benchmarks.md, plot
+================================ ======================================================================================
+
+To add a contender, write a speaker (a module that is imported only in its own two processes) and a `Subject`; what has
+to run beside the two ends (a daemon, a relay, a tunnel) is started by `prepare(site, directory)`, a context manager
+in the harness that may give the workers options and other addresses. To add rows, add a `Setting` to the plan.
+
+The other files here measure single things: `crypto_micro.py`, `udp_micro.py`, `cli_answer.py`, `floods.py`.
+"""

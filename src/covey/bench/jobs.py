@@ -1,0 +1,453 @@
+"""What is measured between two ends, written once for everybody that is compared.
+
+An end is a `Peer`: it opens named channels to services of the other end. The services below run where somebody serves,
+the jobs run where somebody connects; neither knows whether bytes go through TCP, TLS, Covey or a rival.
+
+A transfer is bytes of any number with `END` behind them, so that nobody needs to close one direction of a channel
+(TLS in asyncio cannot). The receiver answers a transfer with its count of bytes and the CPU time it took.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+__all__ = ["JOBS", "MESSAGE_SIZE", "SERVICES", "Channel", "Peer", "Place", "Side", "Speaker"]
+
+PIECE: Final = 256 * 1024
+"""Bytes that a sender of bulk hands over at a time."""
+MESSAGE_SIZE: Final = 256
+ROUND_TRIP_SIZE: Final = 64
+END: Final = b"\x17covey-bench-end"
+"""16 bytes."""
+_WARM_UP: Final = 5
+"""The part of a job that goes before and is not counted."""
+_BURST: Final = 32
+"""Messages sent between two looks at the clock, and, datagrams, at the event loop."""
+_MIN_ROUND_TRIPS: Final = 50
+_CONNECTS: Final = 10
+"""Connects of one job, of which the median counts."""
+_AT_ONCE: Final = 32
+"""Sessions that are being opened at the same time."""
+
+
+class Channel(Protocol):
+    """An ordered, reliable byte stream in both directions."""
+
+    async def read(self) -> bytes:
+        """What has arrived, at least one byte; b"" once the other end closed it."""
+        ...
+
+    async def read_exactly(self, size: int) -> bytes: ...
+
+    async def write(self, data: bytes) -> None:
+        """Waits while too much is on its way."""
+        ...
+
+    async def finish(self) -> None:
+        """Nothing more will be written."""
+        ...
+
+
+class Peer(Protocol):
+    """The connecting end of one session."""
+
+    async def connect(self) -> None:
+        """Makes the session, if there is such a thing before the first channel."""
+        ...
+
+    async def open(self, service: str) -> Channel: ...
+
+    async def close(self) -> None: ...
+
+    def send_datagram(self, channel: Channel, data: bytes) -> None:
+        """Unreliable and unordered, to the service of the channel. Only for who `can` do "datagrams"."""
+        ...
+
+
+Service = Callable[[Channel], Awaitable[None]]
+OnDatagram = Callable[[bytes], None]
+
+
+@dataclass
+class Place:
+    """Where a process stands: its IP address, a directory of its own, and what the harness has to tell it."""
+
+    address: str
+    directory: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+class Speaker(Protocol):
+    """One contender, in a process of its own for each end."""
+
+    async def serve(self, place: Place, services: Mapping[str, Service], on_datagram: OnDatagram) -> dict[str, Any]:
+        """Listens until the process ends. The result, which must survive JSON, is what `peer` gets at the other end."""
+        ...
+
+    async def peer(self, place: Place, facts: dict[str, Any]) -> Peer:
+        """One more client, not connected yet. Keys and sockets are made here, because nobody counts their time."""
+        ...
+
+
+# --- services: the end that serves ------------------------------------------------------------------------------------
+
+
+class _Datagrams:
+    """Datagrams that arrived in this process."""
+
+    count = 0
+
+
+def _on_datagram(_: bytes) -> None:
+    _Datagrams.count += 1
+
+
+async def _echo(channel: Channel) -> None:
+    while data := await channel.read():
+        await channel.write(data)
+
+
+async def _sink(channel: Channel) -> None:
+    while True:
+        count, tail, cpu = 0, b"", time.process_time_ns()
+        while tail != END:
+            data = await channel.read()
+            if not data:
+                return
+            count += len(data)
+            tail = data[-len(END) :] if len(data) >= len(END) else (tail + data)[-len(END) :]
+        await channel.write(count.to_bytes(8, "big") + (time.process_time_ns() - cpu).to_bytes(8, "big"))
+
+
+async def _source(channel: Channel) -> None:
+    """Pours for as many milliseconds as it is asked to."""
+    while asked := await channel.read():
+        await _pour(channel, int(asked) / 1e3)
+
+
+async def _messages(channel: Channel) -> None:
+    """Takes messages one by one out of what arrives, as a program would."""
+    while True:
+        count, rest = 0, b""
+        while True:
+            data = await channel.read()
+            if not data:
+                return
+            data = rest + data if rest else data
+            whole = len(data) - len(data) % MESSAGE_SIZE
+            taken = [data[start : start + MESSAGE_SIZE] for start in range(0, whole, MESSAGE_SIZE)]
+            rest = data[whole:]
+            count += len(taken)
+            if taken and taken[-1].startswith(END):
+                break
+        await channel.write(count.to_bytes(8, "big"))
+
+
+async def _datagrams(channel: Channel) -> None:
+    """Tells how many have arrived whenever it is asked."""
+    while await channel.read():
+        await channel.write(_Datagrams.count.to_bytes(8, "big"))
+
+
+SERVICES: Final[Mapping[str, Service]] = {
+    "echo": _echo,
+    "sink": _sink,
+    "source": _source,
+    "messages": _messages,
+    "datagrams": _datagrams,
+}
+ON_DATAGRAM: Final[OnDatagram] = _on_datagram
+
+
+# --- jobs: the end that connects --------------------------------------------------------------------------------------
+
+
+@dataclass
+class Side:
+    """The connecting process: who it is, where it stands, whom it talks to."""
+
+    speaker: Speaker
+    place: Place
+    facts: dict[str, Any]
+    first: Peer | None = None
+    more: list[tuple[Peer, Channel]] = field(default_factory=list)
+    """Sessions beside the first, each with a channel to `echo`."""
+
+    async def open(self, service: str) -> Channel:
+        """A channel of the first session, which is made when it is needed."""
+        if self.first is None:
+            self.first = await self.speaker.peer(self.place, self.facts)
+            await self.first.connect()
+        return await self.first.open(service)
+
+    async def close(self) -> None:
+        for peer, _ in self.more:
+            await peer.close()
+        self.more.clear()
+        if self.first is not None:
+            await self.first.close()
+            self.first = None
+
+
+async def round_trips(side: Side, seconds: float) -> dict[str, float]:
+    """64 bytes there and back, one after the other: microseconds."""
+    channel = await side.open("echo")
+    await _trips(channel, seconds / _WARM_UP)
+    times = await _trips(channel, seconds)
+    await channel.finish()
+    return _percentiles(times)
+
+
+async def round_trips_loaded(side: Side, seconds: float) -> dict[str, float]:
+    """The same while bulk runs beside it at full speed; `bytes` and `seconds` are of the bulk."""
+    bulk, echo = await side.open("sink"), await side.open("echo")
+    stop = asyncio.Event()
+    begun = time.perf_counter()
+    load = asyncio.create_task(_pour_until(bulk, stop))
+    try:
+        await _trips(echo, seconds / _WARM_UP)
+        times = await _trips(echo, seconds)
+    finally:
+        stop.set()
+        sent = await load
+    await bulk.read_exactly(16)
+    took = time.perf_counter() - begun
+    await bulk.finish()
+    await echo.finish()
+    return _percentiles(times) | {"bytes": sent, "seconds": took}
+
+
+async def bulk(side: Side, seconds: float, streams: int = 1) -> dict[str, float]:
+    """As many bytes as go through `streams` channels at once; `receive_cpu_s` only if it is one."""
+    channels = [await side.open("sink") for _ in range(streams)]
+    await _poured(channels, seconds / _WARM_UP)
+    begun, cpu = time.perf_counter(), time.process_time()
+    answers = await _poured(channels, seconds)
+    took, cpu = time.perf_counter() - begun, time.process_time() - cpu
+    for channel in channels:
+        await channel.finish()
+    return {
+        "bytes": sum(int.from_bytes(answer[:8], "big") for answer in answers),
+        "seconds": took,
+        "send_cpu_s": cpu,
+        "receive_cpu_s": int.from_bytes(answers[0][8:], "big") / 1e9,
+    }
+
+
+async def both_ways(side: Side, seconds: float) -> dict[str, float]:
+    """Bulk in both directions at once, a channel each: the bytes of both."""
+    here, there = await side.open("sink"), await side.open("source")
+
+    async def once(length: float) -> dict[str, float]:
+        begun = time.perf_counter()
+        await there.write(b"%d" % round(length * 1e3))
+        answers, received = await asyncio.gather(_poured([here], length), _drained(there))
+        took = time.perf_counter() - begun
+        return {"bytes": received + int.from_bytes(answers[0][:8], "big"), "seconds": took}
+
+    await once(seconds / _WARM_UP)
+    found = await once(seconds)
+    await here.finish()
+    await there.finish()
+    return found
+
+
+async def messages(side: Side, seconds: float) -> dict[str, float]:
+    """Messages of 256 bytes one way on one channel, one `write` each."""
+    channel = await side.open("messages")
+    message = os.urandom(MESSAGE_SIZE)
+    last = END + bytes(MESSAGE_SIZE - len(END))
+
+    async def once(length: float) -> dict[str, float]:
+        begun = time.perf_counter()
+        while time.perf_counter() < begun + length:
+            for _ in range(_BURST):
+                await channel.write(message)
+        await channel.write(last)
+        count = int.from_bytes(await channel.read_exactly(8), "big")
+        return {"messages": count, "seconds": time.perf_counter() - begun}
+
+    await once(seconds / _WARM_UP)
+    found = await once(seconds)
+    await channel.finish()
+    return found
+
+
+async def datagrams(side: Side, seconds: float) -> dict[str, float]:
+    """Datagrams of 256 bytes one way, as fast as the program can hand them over: sent, and arrived."""
+    channel = await side.open("datagrams")
+    assert side.first is not None
+    send = side.first.send_datagram
+    data = os.urandom(MESSAGE_SIZE)
+
+    async def arrived() -> int:
+        await channel.write(b"?")
+        return int.from_bytes(await channel.read_exactly(8), "big")
+
+    async def all_arrived() -> int:
+        """When no more came between two answers."""
+        count, before = await arrived(), -1
+        while count != before:
+            count, before = await arrived(), count
+        return count
+
+    async def once(length: float) -> dict[str, float]:
+        before = await all_arrived()
+        sent = 0
+        begun = time.perf_counter()
+        while time.perf_counter() < begun + length:
+            for _ in range(_BURST):
+                send(channel, data)
+            sent += _BURST
+            await asyncio.sleep(0)
+        took = time.perf_counter() - begun
+        return {"sent": sent, "arrived": await all_arrived() - before, "seconds": took}
+
+    await once(seconds / _WARM_UP)
+    found = await once(seconds)
+    await channel.finish()
+    return found
+
+
+async def connect(side: Side, count: int = _CONNECTS) -> dict[str, float]:
+    """From nothing to the first byte that a service echoes, each time by a client never seen before: milliseconds."""
+    times = []
+    for _ in range(count):
+        peer = await side.speaker.peer(side.place, side.facts)
+        begun = time.perf_counter()
+        await peer.connect()
+        channel = await peer.open("echo")
+        await channel.write(b".")
+        await channel.read_exactly(1)
+        times.append((time.perf_counter() - begun) * 1e3)
+        await channel.finish()
+        await peer.close()
+    return {"ms": sorted(times)[len(times) // 2]}
+
+
+async def sessions(side: Side, count: int) -> dict[str, float]:
+    """Brings the number of sessions beside the first to `count`, each with an open channel that echoed once."""
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def add() -> None:
+        async with gate:
+            peer = await side.speaker.peer(side.place, side.facts)
+            await peer.connect()
+            channel = await peer.open("echo")
+            await channel.write(b".")
+            await channel.read_exactly(1)
+            side.more.append((peer, channel))
+
+    await asyncio.gather(*(add() for _ in range(count - len(side.more))))
+    return {"sessions": len(side.more)}
+
+
+async def sessions_busy(side: Side, size: int = PIECE) -> dict[str, float]:
+    """Every session has moved `size` bytes and has one more channel open that it moved them on."""
+    for peer, _ in side.more:
+        channel = await peer.open("sink")
+        await channel.write(os.urandom(size - len(END)) + END)
+        await channel.read_exactly(16)
+    return {"sessions": len(side.more)}
+
+
+async def sessions_trips(side: Side, seconds: float, per_second: float = 1.0) -> dict[str, float]:
+    """Round trips of 64 bytes on all sessions at once, `per_second` on each, spread evenly: microseconds."""
+    data = os.urandom(ROUND_TRIP_SIZE)
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
+    times: list[float] = []
+
+    async def talk(number: int, channel: Channel) -> None:
+        due = begun + number / len(side.more) / per_second
+        while due < begun + seconds:
+            if due > loop.time():
+                await asyncio.sleep(due - loop.time())
+            # Counted from when it was due: a client that was kept waiting must not hide that it had to.
+            await channel.write(data)
+            await channel.read_exactly(len(data))
+            times.append((loop.time() - due) * 1e6)
+            due += 1 / per_second
+
+    await asyncio.gather(*(talk(number, channel) for number, (_, channel) in enumerate(side.more)))
+    return _percentiles(sorted(times)) | {"trips": len(times)}
+
+
+JOBS: Final[Mapping[str, Callable[..., Awaitable[dict[str, float]]]]] = {
+    job.__name__: job
+    for job in (
+        round_trips,
+        round_trips_loaded,
+        bulk,
+        both_ways,
+        messages,
+        datagrams,
+        connect,
+        sessions,
+        sessions_busy,
+        sessions_trips,
+    )
+}
+
+
+async def _trips(channel: Channel, seconds: float) -> list[float]:
+    """Sorted, microseconds."""
+    data = os.urandom(ROUND_TRIP_SIZE)
+    times: list[float] = []
+    until = time.perf_counter() + seconds
+    now = time.perf_counter_ns()
+    while now < until * 1e9 or len(times) < _MIN_ROUND_TRIPS:
+        await channel.write(data)
+        await channel.read_exactly(len(data))
+        begun, now = now, time.perf_counter_ns()
+        times.append((now - begun) / 1e3)
+    times.sort()
+    return times
+
+
+def _percentiles(times: list[float]) -> dict[str, float]:
+    return {"p50": times[len(times) // 2], "p99": times[len(times) * 99 // 100]}
+
+
+async def _pour(channel: Channel, seconds: float) -> None:
+    piece = os.urandom(PIECE)
+    until = time.perf_counter() + seconds
+    while time.perf_counter() < until:
+        await channel.write(piece)
+    await channel.write(END)
+
+
+async def _pour_until(channel: Channel, stop: asyncio.Event) -> int:
+    piece = os.urandom(PIECE)
+    sent = 0
+    while not stop.is_set():
+        await channel.write(piece)
+        sent += PIECE
+    await channel.write(END)
+    return sent
+
+
+async def _poured(channels: list[Channel], seconds: float) -> list[bytes]:
+    """Pours into all of them at once; what each receiver said."""
+
+    async def one(channel: Channel) -> bytes:
+        await _pour(channel, seconds)
+        return await channel.read_exactly(16)
+
+    return await asyncio.gather(*map(one, channels))
+
+
+async def _drained(channel: Channel) -> int:
+    count, tail = 0, b""
+    while tail != END:
+        data = await channel.read()
+        if not data:
+            raise ConnectionError("the source closed its channel")
+        count += len(data)
+        tail = data[-len(END) :] if len(data) >= len(END) else (tail + data)[-len(END) :]
+    return count

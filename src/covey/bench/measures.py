@@ -1,0 +1,160 @@
+"""What a pair is asked for: each measure runs jobs on it and gives figures by the name of their metric."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+from covey.bench.pair import Pair
+
+__all__ = ["MEASURES", "SESSIONS", "UNITS", "Measure", "Scale"]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How long a measure may take."""
+
+    seconds: float = 2.0
+    """Of each transfer, warm-up (a fifth) apart; round trips take half of it."""
+    connects: int = 10
+    sessions: tuple[int, ...] = (1, 100, 1000)
+    handshakes: int = 400
+
+    @property
+    def timeout(self) -> float:
+        """Seconds after which a job is given up: whoever has buffered more than this is not coming back."""
+        return 20.0 + 10 * self.seconds
+
+
+@dataclass(frozen=True)
+class Measure:
+    """`run` gives figures for a pair whose subject `can` do what it `needs`."""
+
+    name: str
+    needs: str
+    run: Callable[[Pair, Scale], dict[str, float]]
+
+
+SESSIONS: Final = Scale().sessions
+
+UNITS: Final = {
+    "bulk_gbit_s": "Gbit/s",
+    "bulk32_gbit_s": "Gbit/s",
+    "bulk_both_ways_gbit_s": "Gbit/s",
+    "cpu_s_per_gb_send": "s/GB",
+    "cpu_s_per_gb_receive": "s/GB",
+    "rtt64_us_p50": "us",
+    "rtt64_us_p99": "us",
+    "rtt64_two_cores_us_p50": "us",
+    "rtt64_two_cores_us_p99": "us",
+    "rtt64_loaded_us_p50": "us",
+    "rtt64_loaded_us_p99": "us",
+    "rtt64_loaded_bulk_gbit_s": "Gbit/s",
+    "stream_msgs_per_s": "1/s",
+    "datagrams_per_s": "1/s",
+    "datagrams_arrived_share": "",
+    "durable_msgs_per_s": "1/s",
+    "connect_ms": "ms",
+    "idle_session_bytes": "B",
+    "busy_session_bytes": "B",
+    "sessions1000_rtt_ms_p50": "ms",
+    "sessions1000_rtt_ms_p99": "ms",
+    "sessions_open_per_s": "1/s",
+    "handshakes_per_cpu_s": "1/s",
+    "handshakes_both_sides_per_cpu_s": "1/s",
+    "handshakes_cold_chain_per_cpu_s": "1/s",
+    "handshakes_stranger_per_cpu_s": "1/s",
+    "handshakes_refused_per_cpu_s": "1/s",
+}
+
+
+def _gbit_s(found: dict[str, float]) -> float:
+    return found["bytes"] * 8 / found["seconds"] / 1e9
+
+
+def _round_trips(pair: Pair, scale: Scale) -> dict[str, float]:
+    pair.on_one_core()
+    found = pair.job("round_trips", timeout=scale.timeout, seconds=scale.seconds / 2)
+    return {"rtt64_us_p50": found["p50"], "rtt64_us_p99": found["p99"]}
+
+
+def _round_trips_two_cores(pair: Pair, scale: Scale) -> dict[str, float]:
+    pair.on_two_cores()
+    found = pair.job("round_trips", timeout=scale.timeout, seconds=scale.seconds / 2)
+    return {"rtt64_two_cores_us_p50": found["p50"], "rtt64_two_cores_us_p99": found["p99"]}
+
+
+def _round_trips_loaded(pair: Pair, scale: Scale) -> dict[str, float]:
+    pair.on_two_cores()
+    found = pair.job("round_trips_loaded", timeout=scale.timeout, seconds=scale.seconds)
+    return {
+        "rtt64_loaded_us_p50": found["p50"],
+        "rtt64_loaded_us_p99": found["p99"],
+        "rtt64_loaded_bulk_gbit_s": _gbit_s(found),
+    }
+
+
+def _bulk(pair: Pair, scale: Scale) -> dict[str, float]:
+    pair.on_two_cores()
+    found = pair.job("bulk", timeout=scale.timeout, seconds=scale.seconds)
+    gigabytes = found["bytes"] / 1e9
+    return {
+        "bulk_gbit_s": _gbit_s(found),
+        "cpu_s_per_gb_send": found["send_cpu_s"] / gigabytes,
+        "cpu_s_per_gb_receive": found["receive_cpu_s"] / gigabytes,
+    }
+
+
+def _bulk32(pair: Pair, scale: Scale) -> dict[str, float]:
+    pair.on_two_cores()
+    return {"bulk32_gbit_s": _gbit_s(pair.job("bulk", timeout=scale.timeout, seconds=scale.seconds, streams=32))}
+
+
+def _both_ways(pair: Pair, scale: Scale) -> dict[str, float]:
+    pair.on_two_cores()
+    return {"bulk_both_ways_gbit_s": _gbit_s(pair.job("both_ways", timeout=scale.timeout, seconds=scale.seconds))}
+
+
+def _messages(pair: Pair, scale: Scale) -> dict[str, float]:
+    pair.on_two_cores()
+    found = pair.job("messages", timeout=scale.timeout, seconds=scale.seconds / 2)
+    return {"stream_msgs_per_s": found["messages"] / found["seconds"]}
+
+
+def _datagrams(pair: Pair, scale: Scale) -> dict[str, float]:
+    pair.on_two_cores()
+    found = pair.job("datagrams", timeout=scale.timeout, seconds=scale.seconds / 2)
+    return {
+        "datagrams_per_s": found["arrived"] / found["seconds"],
+        "datagrams_arrived_share": found["arrived"] / found["sent"],
+    }
+
+
+def _connect(pair: Pair, scale: Scale) -> dict[str, float]:
+    pair.on_two_cores()
+    return {"connect_ms": pair.job("connect", timeout=scale.timeout, count=scale.connects)["ms"]}
+
+
+def _handshakes(pair: Pair, scale: Scale) -> dict[str, float]:
+    pair.on_two_cores()
+    found = pair.call("covey.bench.handshakes:handshakes_per_cpu_s", timeout=120.0, handshakes=scale.handshakes)
+    kinds = {kind: f"handshakes_{kind}_per_cpu_s" for kind in found} | {"pinned": "handshakes_per_cpu_s"}
+    return {kinds[kind]: value for kind, value in found.items()}
+
+
+MEASURES: Final = {
+    each.name: each
+    for each in (
+        Measure("round_trips", "stream", _round_trips),
+        Measure("round_trips_two_cores", "stream", _round_trips_two_cores),
+        Measure("bulk", "stream", _bulk),
+        Measure("bulk32", "stream", _bulk32),
+        Measure("both_ways", "stream", _both_ways),
+        Measure("round_trips_loaded", "stream", _round_trips_loaded),
+        Measure("messages", "stream", _messages),
+        Measure("datagrams", "datagrams", _datagrams),
+        Measure("connect", "connect", _connect),
+        Measure("handshakes", "handshakes", _handshakes),
+    )
+}

@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import os
+import time
+from contextlib import nullcontext
+
+import pytest
+
+from covey.bench.measures import MEASURES, UNITS, Measure, Scale
+from covey.bench.pair import BASELINES, COVEY, TCP, UDP, Failed, Loopback, Pair, Subject
+from covey.bench.run import Figures, Setting, measure
+
+TINY = Scale(seconds=0.01, connects=1, sessions=(1, 3), handshakes=20)
+STREAMS = {name for name, each in MEASURES.items() if each.needs == "stream"}
+
+
+def measured(*subjects: Subject, measures: list[Measure], names: dict[str, str] | None = None) -> Figures:
+    figures = Figures()
+    measure([Setting("", lambda: nullcontext(Loopback()), subjects, measures, names)], figures, TINY, lambda *_: None)
+    return figures
+
+
+def test_every_measure_gives_its_figures_for_everybody_who_can() -> None:
+    figures = measured(*BASELINES, UDP, COVEY, measures=list(MEASURES.values()))
+    assert figures.failures == []
+    assert set(figures.values) <= set(UNITS)
+    assert all(value > 0 for of_all in figures.values.values() for values in of_all.values() for value in values)
+    rows = {row["metric"]: row for row in figures.rows() if row["peer"] == "covey"}
+    assert set(rows) == set(figures.values)
+    beside_tls = {metric for metric, row in rows.items() if row["raw_tcp_ratio"] and row["asyncio_tls_ratio"]}
+    assert {"bulk_gbit_s", "bulk32_gbit_s", "rtt64_us_p50", "rtt64_loaded_us_p99", "connect_ms"} <= beside_tls
+    assert set(figures.values["datagrams_per_s"]) == {"raw_udp", "covey"}
+
+
+def test_failed_measure_is_written_down_and_costs_no_other() -> None:
+    def fail(pair: Pair, _: Scale) -> dict[str, float]:
+        pair.job("no_such_job", timeout=5.0)
+        raise AssertionError
+
+    figures = measured(TCP, measures=[Measure("broken", "stream", fail), MEASURES["messages"]])
+    assert [(each["peer"], each["measure"]) for each in figures.failures] == [("raw_tcp", "broken")]
+    assert "no_such_job" in figures.failures[0]["error"]
+    assert "stream_msgs_per_s" in figures.values
+
+
+def test_contender_that_cannot_start_is_tried_once() -> None:
+    broken = Subject("broken", "no.such.module:Speaker")
+    figures = measured(broken, TCP, measures=[MEASURES["messages"], MEASURES["round_trips"]])
+    assert [(each["peer"], each["measure"]) for each in figures.failures] == [("broken", "messages")]
+    assert "No module named 'no'" in figures.failures[0]["error"]
+    assert set(figures.values["rtt64_us_p50"]) == {"raw_tcp"}
+
+
+def test_setting_may_give_metrics_other_names_and_leave_some_out() -> None:
+    figures = measured(TCP, measures=[MEASURES["bulk"]], names={"bulk_gbit_s": "relay_gbit_s"})
+    assert set(figures.values) == {"relay_gbit_s"}
+    assert figures.units == {"relay_gbit_s": "Gbit/s"}
+
+
+def test_job_that_does_not_end_is_given_up() -> None:
+    with Pair.started(TCP, Loopback()) as pair:
+        begun = time.monotonic()
+        with pytest.raises(Failed, match=r"round_trips did not end within 0 s"):
+            pair.job("round_trips", timeout=0.1, seconds=60.0)
+    assert time.monotonic() - begun < 30
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system does not let us choose cores")
+def test_both_ends_are_placed_on_cores() -> None:
+    cores = sorted(os.sched_getaffinity(0))
+    with Pair.started(TCP, Loopback()) as pair:
+        pair.on_one_core()
+        assert [os.sched_getaffinity(pid) for pid in pair.pids] == [{cores[0]}, {cores[0]}]
+        pair.on_two_cores()
+        assert [os.sched_getaffinity(pid) for pid in pair.pids] == [{cores[0]}, {cores[-1]}]
+
+
+def test_profile_says_where_time_went() -> None:
+    figures, said = Figures(), dict[str, str]()
+    setting = Setting("", lambda: nullcontext(Loopback()), [TCP], [MEASURES["messages"]])
+    measure([setting], figures, TINY, lambda _, name, text: said.update({name: str(text)}), profile=True)
+    assert "function calls" in said["messages, client"]
+    assert "_messages" in said["messages, server"]
