@@ -6,13 +6,14 @@ PYTEST_ARGS ?=
 # A worker per core; PYTEST_ARGS='-n 0' for none, as a debugger needs it.
 WORKERS     := -n auto --maxprocesses 8 --dist loadgroup
 SEEDS       ?= 5000
+EXAMPLES    ?= 50000
 PY          := .venv/bin/python
 CORE        := .venv/.core-installed
 DEV         := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format kill-test sim-long fuzz bench bench-quick coverage constraints clean
+.PHONY: help setup demo test lint format kill-test sim-long prove mutants fuzz bench bench-quick coverage constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -58,6 +59,12 @@ kill-test: $(DEV) ## kill daemons in the middle of their work and count what was
 sim-long: $(DEV) ## SEEDS=5000 seeds of the hostile simulation (an hour on two cores), and a thousand nodes
 	@$(PY) -m pytest $(WORKERS) tests/sim/test_hostile.py --sim-seeds $(SEEDS) --timeout=3600 $(PYTEST_ARGS)
 	@$(PY) -m pytest tests/sim -m slow -s $(PYTEST_ARGS)
+
+prove: $(DEV) ## EXAMPLES=50000 random scripts against two endpoints and a model (an hour); prints the shortest that fails
+	@$(PY) -m tests.core.script_search --examples $(EXAMPLES)
+
+mutants: $(DEV) ## seeded mistakes in the core, and how many scripts find each (20 minutes)
+	@$(PY) -m scripts.mutants
 
 fuzz: $(DEV) ## a million random and a million mutated datagrams against a live session (minutes)
 	@$(PY) -m pytest tests/core/test_fuzz.py -m slow --timeout=3600 $(PYTEST_ARGS)
