@@ -129,17 +129,15 @@ def mutated(source: str, mutant: Mutant) -> str | None:
     return source.replace(mutant.old, mutant.new) if mutant.old in source else None
 
 
-def hunt(mutant: Mutant, examples: int) -> tuple[bool, str]:
-    """Whether the scripts find it, and what to say of it."""
-    with tempfile.TemporaryDirectory(prefix="covey-mutant-") as directory:
-        copy = Path(directory)
-        for part in ("src", "tests/core"):
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        path = copy / "src/covey/core" / f"{mutant.module}.py"
-        changed = mutated(path.read_text(), mutant)
-        if changed is None:
-            return False, "its text is no longer there"
-        path.write_text(changed)
+def hunt(mutant: Mutant, copy: Path, examples: int) -> tuple[bool, str]:
+    """Whether the scripts find it in `copy`, and what to say of it. Leaves the copy as it was."""
+    path = copy / "src/covey/core" / f"{mutant.module}.py"
+    original = path.read_text()
+    changed = mutated(original, mutant)
+    if changed is None:
+        return False, "its text is no longer there"
+    path.write_text(changed)
+    try:
         done = subprocess.run(
             [sys.executable, "-m", "tests.core.script_search", "--mutant", "--examples", str(examples)],
             cwd=copy,
@@ -149,6 +147,8 @@ def hunt(mutant: Mutant, examples: int) -> tuple[bool, str]:
             timeout=SECONDS,
             check=False,
         )
+    finally:
+        path.write_text(original)
     counted = re.match(r"(\d+) scripts", done.stdout)
     if counted is None:
         return False, f"the scripts do not run: {done.stderr.strip().splitlines()[-1:]}"
@@ -165,10 +165,14 @@ def main() -> int:
     arguments = parser.parse_args()
     chosen = [mutant for mutant in MUTANTS if not arguments.names or mutant.name in arguments.names]
     alive = 0
-    for mutant in chosen:
-        killed, words = hunt(mutant, arguments.examples)
-        alive += not killed
-        print(f"{mutant.name:<26} {'' if killed else 'NOT FOUND: '}{words}", flush=True)
+    with tempfile.TemporaryDirectory(prefix="covey-mutants-") as directory:
+        copy = Path(directory)
+        for part in ("src", "tests/core"):
+            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+        for mutant in chosen:
+            killed, words = hunt(mutant, copy, arguments.examples)
+            alive += not killed
+            print(f"{mutant.name:<26} {'' if killed else 'NOT FOUND: '}{words}", flush=True)
     print(f"{len(chosen) - alive} of {len(chosen)} found")
     return 1 if alive else 0
 

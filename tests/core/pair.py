@@ -15,7 +15,7 @@ from collections.abc import Callable
 from itertools import count
 from typing import Any, TypeVar
 
-from covey.base.types import Identity
+from covey.base.types import CongestionControl, Identity
 from covey.core.connection import Connection
 from covey.core.endpoint import Endpoint
 from covey.core.events import ConnectionLive, Event, StreamReadable
@@ -53,7 +53,11 @@ class Side:
 
     def _endpoint(self) -> Endpoint:
         endpoint = Endpoint(
-            self.credentials, wall=self.wall, random=self.source.randbytes, lifetimes=self.wire.lifetimes
+            self.credentials,
+            wall=self.wall,
+            random=self.source.randbytes,
+            lifetimes=self.wire.lifetimes,
+            congestion=self.wire.congestion,
         )
         endpoint.set_ports([(0, 6 if ":" in self.address[0] else 4)])
         return endpoint
@@ -109,8 +113,10 @@ class Wire:
         corrupt: float = 0.0,
         mtu: int = 65_535,
         lifetimes: Lifetimes = LIFETIMES,
+        congestion: CongestionControl = "cubic",
     ) -> None:
         self.lifetimes = lifetimes
+        self.congestion = congestion
         self.random = random.Random(seed)
         self.seed = seed
         self.now = 1000.0

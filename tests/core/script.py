@@ -27,6 +27,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import Final
 
 from covey.base.errors import LimitError, StateError
+from covey.base.types import CongestionControl
 from covey.core import limits
 from covey.core.connection import Connection
 from covey.core.events import (
@@ -80,6 +81,7 @@ class Setting:
     """Both trust each other: the large windows, candidates."""
     delay: float = 0.01
     lifetimes: Lifetimes = limits.LIFETIMES
+    congestion: CongestionControl = "cubic"
 
 
 # --- steps ------------------------------------------------------------------------------------------------------------
@@ -395,7 +397,7 @@ class Play:
 
     def __init__(self, setting: Setting) -> None:
         self.setting = setting
-        self.wire = Wire(1, delay=setting.delay, lifetimes=setting.lifetimes)
+        self.wire = Wire(1, delay=setting.delay, lifetimes=setting.lifetimes, congestion=setting.congestion)
         self.network = _Network(self.wire)
         self.sides = {"a": self.wire.side("a", A), "b": self.wire.side("b", B)}
         self.talks: list[Talk] = []
@@ -696,7 +698,7 @@ class Play:
             crypto[session] = RangeSet()
             for path in session.paths:
                 runs = list(path.recovery._sent)
-                assert path.recovery.cubic.in_flight == sum(run.bytes for run in runs), "in flight, by two counts"
+                assert path.recovery.congestion.in_flight == sum(run.bytes for run in runs), "in flight, by two counts"
                 for run in runs:
                     pieces = [("stream", run.stream, run.offset, run.length, run.fin)] if run.stream else run.items
                     for piece in pieces or ():

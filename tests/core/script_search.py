@@ -63,6 +63,7 @@ _settings = st.builds(
     admit=st.booleans(),
     delay=st.sampled_from([0.01, 0.0002, 0.1]),
     lifetimes=st.sampled_from([s.limits.LIFETIMES, SHORT_LIFETIMES]),
+    congestion=st.sampled_from(["cubic", "bbr"]),
 )
 
 
