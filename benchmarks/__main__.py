@@ -8,8 +8,10 @@ import sys
 import time
 from collections.abc import Mapping
 
-from benchmarks import lab, machine, plan, results
+from benchmarks import install, lab, machine, plan, results
+from benchmarks.peers import catalogue
 from covey.bench.measures import Scale
+from covey.bench.pair import Subject
 from covey.bench.run import Figures, measure
 
 QUICK = Scale(seconds=0.3, connects=5, sessions=(1, 100), handshakes=60)
@@ -22,7 +24,11 @@ def main() -> int:
     site_for, refused = lab.best_site()
     if refused:
         say(f"on loopback: {refused}")
-    settings = plan.settings(site_for, [])
+    rivals: list[Subject] = []
+    if arguments.peers:
+        say(f"fetching rivals into {install.cache()}")
+        rivals = catalogue.available(say)
+    settings = plan.settings(site_for, rivals)
     figures = Figures()
     watch = machine.Watch()
     doubts: list[str] = []
@@ -76,6 +82,7 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="one short run of each row")
     parser.add_argument("--runs", type=int, default=0)
+    parser.add_argument("--peers", action="store_true", help="rivals too; what they need is fetched into a cache")
     return parser.parse_args()
 
 

@@ -147,10 +147,11 @@ async def _run(speaker: Speaker) -> None:
 def main() -> int:
     _more_files()
     speaker, *more = sys.argv[1:]
+    make = load(speaker)  # before uvloop, which may stand where the speaker says
     run: Callable[..., Any] = asyncio.run
     if "--uvloop" in more:
         run = importlib.import_module("uvloop").run
-    run(_run(load(speaker)()))
+    run(_run(make()))
     return 0
 
 
