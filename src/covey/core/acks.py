@@ -47,9 +47,9 @@ class Acks:
         if len(remembered) >= _PATHS_REMEMBERED:
             min(remembered, key=lambda each: each.newest_at).shorten()
 
-    def note(self, now: float, path_id: int, *, at_once: bool) -> None:
-        """An ack-eliciting packet was taken."""
-        self._eliciting += 1
+    def note(self, now: float, path_id: int, *, at_once: bool, count: int = 1) -> None:
+        """An ack-eliciting packet was taken, or `count` of them."""
+        self._eliciting += count
         self._due[path_id] = None
         if at_once or self._eliciting >= 2:
             self.at = now

@@ -322,7 +322,17 @@ class Connection:
         if stream.has_data:
             self.queue(stream)
 
-    def receive_stream(self, number: int, offset: int, data: memoryview, fin: bool, epoch: int, now: float) -> None:
+    def takes(self, number: int, offset: int, size: int) -> bool:
+        """Whether so many bytes of a stream break no limit and end nothing, in whatever pieces they come."""
+        stream = self.streams.get(number)
+        if stream is None or not stream.offered or stream.final_size is not None:
+            return False
+        stop = offset + size
+        return stop <= stream.max_receive and stop - stream.incoming.highest <= self._max_receive - self._received
+
+    def receive_stream(
+        self, number: int, offset: int, data: bytes | memoryview, fin: bool, epoch: int, now: float
+    ) -> None:
         """A STREAM frame of an authenticated packet. ParseError: the peer breaks the protocol."""
         stream = self.streams.get(number)
         if stream is None:

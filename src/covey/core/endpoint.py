@@ -45,6 +45,7 @@ from covey.core.schedule import Schedule
 from covey.core.sender import Train
 from covey.core.session import CloseCode, Session
 from covey.core.stream import StreamCode
+from covey.core.trains import RUN_MINIMUM, TrainOpener, TrainSealer, numbers
 from covey.crypto.credentials import Credentials
 from covey.crypto.events import KeyLog
 from covey.crypto.ratchet import Encapsulate, encapsulate
@@ -77,6 +78,8 @@ class Endpoint:
     ) -> None:
         self.credentials = credentials
         self.scratch = bytearray(65_536)
+        self.sealer = TrainSealer(self.scratch)
+        self.opener = TrainOpener()
         self.hurried = False
         """Whether a deadline may be nearer than `net.turn.NEAR_S`, because something unusual happened."""
         self.record = b""
@@ -483,6 +486,12 @@ class Endpoint:
         if stop - head < PACKET_OVERHEAD:
             return stop
         index = bytes(view[head + 4 : head + 8])
+        session = self._sessions.get(int.from_bytes(index, "big"))
+        count = (end - start) // segment
+        if count >= RUN_MINIMUM and session is not None:
+            firsts = numbers(count, segment, 1).unpack_from(view, head)
+            if firsts.count(firsts[0]) == count:
+                stop = start + count * segment
         while (
             stop < end
             and end - stop >= outer + PACKET_OVERHEAD
@@ -490,7 +499,6 @@ class Endpoint:
             and view[stop + outer + 4 : stop + outer + 8] == index
         ):
             stop = min(stop + segment, end)
-        session = self._sessions.get(int.from_bytes(index, "big"))
         if session is not None:
             session.receive(now, view, start, stop, segment, route)
             self._schedule.touch(session)

@@ -63,6 +63,14 @@ class ReceivedCounters:
             return len(highs) == 1
         return self._add_slowly(counter, now)
 
+    def add_run(self, first: int, last: int, now: float) -> bool:
+        """`add` of every counter from `first`, which is above the highest, to `last`."""
+        self.add(first, now)
+        self.highs[-1] = last
+        if last - self.floor > 2 * REPLAY_WINDOW:
+            self._slide(last)
+        return len(self.highs) == 1
+
     def ranges(self) -> list[tuple[int, int]]:
         """[first, last] inclusive, newest first: what an ACK says."""
         if len(self.lows) == 1:

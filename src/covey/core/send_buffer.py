@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from typing import Final
 
 from covey.core.ranges import RangeSet
@@ -58,15 +59,19 @@ class SendBuffer:
         start = offset - self._starts[at]
         return self._chunks[at][start : start + limit]
 
-    def copy_into(self, target: bytearray | memoryview, at: int, offset: int, size: int) -> None:
-        """Copies [offset, offset + size) to target[at:]."""
+    def pieces(self, offset: int, size: int) -> Iterator[memoryview | bytearray]:
+        """[offset, offset + size) in order, as it is kept."""
         while size > 0:
             piece = self.piece(offset, size)
-            n = len(piece)
-            target[at : at + n] = piece
-            at += n
-            offset += n
-            size -= n
+            yield piece
+            offset += len(piece)
+            size -= len(piece)
+
+    def copy_into(self, target: bytearray | memoryview, at: int, offset: int, size: int) -> None:
+        """Copies [offset, offset + size) to target[at:]."""
+        for piece in self.pieces(offset, size):
+            target[at : at + len(piece)] = piece
+            at += len(piece)
 
     def next_range(self, limit: int) -> tuple[int, int]:
         """(offset, size) of what to send next: lost bytes first, then new ones up to offset `limit`; size may be 0."""

@@ -1,7 +1,7 @@
 """What leaves a session: trains of packets, filled with whatever is due in order of urgency.
 
 A train is equal datagrams for one route in one buffer; the last may be shorter. Its first datagram may mix frames of
-all kinds; bulk data follows in full datagrams with one STREAM frame each, written by `_seal_bulk` without an object
+all kinds; bulk data follows in full datagrams with one STREAM frame each, written by a `TrainSealer` without an object
 per datagram. Nothing is queued here but single probes: the sender asks for data when there is room for it.
 """
 
@@ -16,7 +16,7 @@ from covey.core import limits
 from covey.core.acks import ACK_ROOM
 from covey.core.path import Path, Route
 from covey.core.recovery import Item, Sent
-from covey.core.stream import Stream
+from covey.core.trains import TrainSealer
 from covey.crypto.packet import NONCE
 from covey.wire import frames
 from covey.wire.datagram import (
@@ -58,9 +58,10 @@ class Train(NamedTuple):
 
 
 class Sender:
-    """The sending half of one session. `scratch` (65,536 bytes, for one plaintext at a time) is shared by all."""
+    """The sending half of one session. `scratch` (65,536 bytes, for one plaintext at a time) and `sealer` are shared by
+    all."""
 
-    def __init__(self, session: Session, scratch: bytearray) -> None:
+    def __init__(self, session: Session, scratch: bytearray, sealer: TrainSealer) -> None:
         self.ping_due = False
         """A PING must leave, if nothing else that is acknowledged does."""
         self.ready_at: float | None = None
@@ -69,6 +70,7 @@ class Sender:
         """The last train took everything there was: asking for another now would be in vain."""
         self._session = session
         self._scratch = scratch
+        self._sealer = sealer
         self._probes: deque[tuple[Route, bytes, int]] = deque()
         self._probe_counter = 0
         self._pings: dict[int, float] = {}
@@ -280,8 +282,9 @@ class Sender:
         self, now: float, out: memoryview, position: int, path: Path, connection: Connection, capacity: int, room: int
     ) -> int:
         """Full datagrams of one stream, one STREAM frame each. How many were written; one `Sent` for all of them."""
+        session = self._session
         chunk = capacity - _STREAM_HEAD_SIZE
-        for stream in connection.ready_streams(self._session.epochs.epoch):
+        for stream in connection.ready_streams(session.epochs.epoch):
             outgoing = stream.outgoing
             repeat = bool(outgoing.lost)
             offset, size = outgoing.next_range(stream.max_send)
@@ -294,9 +297,22 @@ class Sender:
             if not repeat:
                 connection.count_sent(length)
                 connection.last_used = now
-            self._seal_bulk(out, position, path, stream, offset, chunk, count)
+            epochs, segment = session.epochs, path.mtu
+            header = PACKET << 56 | path.id << 48 | epochs.wire_epoch << 32 | session.peer_index
+            frame = frames.STREAM << 120 | stream.id << 80 | offset << 16 | chunk
+            self._sealer.seal(
+                epochs.key.aead.encrypt_into,
+                out,
+                position // segment,
+                count,
+                segment,
+                path.route.circuit,
+                header,
+                path.counter,
+                frame,
+                outgoing.pieces(offset, length),
+            )
             outgoing.on_sent(offset, length)
-            segment = path.mtu
             run = Sent(
                 path.counter, count, now, segment, segment, stream=stream, offset=offset, chunk=chunk, length=length
             )
@@ -307,38 +323,6 @@ class Sender:
                 connection.unqueue(stream)
             return count
         return 0
-
-    def _seal_bulk(
-        self, out: memoryview, position: int, path: Path, stream: Stream, offset: int, chunk: int, count: int
-    ) -> None:
-        """Hot path: per datagram two header packs, one copy and one AEAD call (`covey.bench`)."""
-        session, scratch = self._session, self._scratch
-        plain = memoryview(scratch)[: _STREAM_HEAD_SIZE + chunk]
-        seal = session.epochs.key.aead.encrypt_into
-        epoch, index, path_id, number = session.epochs.wire_epoch, session.peer_index, path.id, stream.id
-        counter = path.counter
-        circuit, outer, segment = path.route.circuit, path.route.outer, path.mtu
-        outgoing = stream.outgoing
-        piece: memoryview | bytearray = outgoing.piece(offset, count * chunk)
-        at = 0
-        for _ in range(count):
-            if outer:
-                RELAY_HEADER.pack_into(out, position, RELAYED, 0, 0, circuit)
-            head = position + outer
-            body = head + HEADER_SIZE
-            position += segment
-            _pack_header(out, head, PACKET, path_id, epoch, index, counter)
-            _pack_stream(scratch, 0, frames.STREAM, 0, number, offset, chunk)
-            if at + chunk <= len(piece):
-                scratch[_STREAM_HEAD_SIZE : _STREAM_HEAD_SIZE + chunk] = piece[at : at + chunk]
-            else:
-                # This datagram's bytes lie in more than one chunk; the next may start within another one.
-                outgoing.copy_into(scratch, _STREAM_HEAD_SIZE, offset, chunk)
-                piece, at = outgoing.piece(offset + chunk - 1, count * chunk)[1:], -chunk
-            seal(_pack_nonce(path_id, counter), plain, out[head:body], out[body:position])
-            at += chunk
-            offset += chunk
-            counter += 1
 
     def _compose(
         self,

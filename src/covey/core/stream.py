@@ -213,7 +213,7 @@ class Stream:
             or (self.finished and not self.fin_sent and outgoing.sent == outgoing.end)
         )
 
-    def receive(self, offset: int, data: memoryview, fin: bool) -> bool:
+    def receive(self, offset: int, data: bytes | memoryview, fin: bool) -> bool:
         """Bytes from the peer. True if something became readable. ParseError: the peer breaks its limits."""
         stop = offset + len(data)
         incoming = self.incoming
