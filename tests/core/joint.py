@@ -68,7 +68,7 @@ class End:
         for encoded, item in connection.take_control(room):
             packet.control.append((encoded, item))
             room -= len(encoded)
-        for stream in connection.ready_streams(epoch):
+        for stream in connection.ready.in_turn(epoch):
             room = self._stream(packet, stream, room)
         return packet
 
@@ -78,7 +78,7 @@ class End:
             repeat = bool(outgoing.lost)
             offset, size = outgoing.next_range(stream.max_send)
             if not repeat:
-                size = min(size, self.connection.send_allowance)
+                size = min(size, self.connection.send_allowance(stream))
             size = max(0, min(size, room))
             fin = stream.finished and stream.reset_code is None and offset + size == outgoing.end
             if size == 0 and not (fin and not stream.fin_sent):

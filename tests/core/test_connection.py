@@ -284,7 +284,7 @@ def test_sender_stops_at_the_connections_window() -> None:
         stream.write(bytes(60_000))
     joint.settle()
     assert joint.low.connection._sent == limits.STRANGER_CONNECTION_WINDOW
-    assert joint.low.connection.send_allowance == 0
+    assert joint.low.connection.send_allowance(streams[0]) == 0
     for stream in joint.high.offered():
         stream.read()
     joint.settle()
@@ -497,7 +497,7 @@ def test_streams_take_turns() -> None:
     streams = [joint.low.connection.open("s") for _ in range(3)]
     for stream in streams:
         stream.write(bytes(100))
-    first = [next(iter(joint.low.connection.ready_streams(1))) for _ in range(6)]
+    first = [next(iter(joint.low.connection.ready.in_turn(1))) for _ in range(6)]
     assert [stream.id for stream in first] == [0, 2, 4, 0, 2, 4]
 
 

@@ -320,6 +320,34 @@ def test_receiving_is_bounded_by_transmitting() -> None:
     on_loop(body)
 
 
+def test_flush_leaves_what_still_waits_to_the_next_turn() -> None:
+    """A task that reads and flushes again and again would otherwise keep all others from running."""
+
+    async def body(loop: SimLoop, network: SimNetwork) -> None:
+        network.default = Link(latency_s=0.01)
+        one, two = quiet_host(network), quiet_host(network, "10.0.0.2")
+        two.gro = False
+        raw = one.udp(("0.0.0.0", 0))
+        side = Side(two, ("0.0.0.0", 0), answers=False)
+        await asyncio.sleep(0)
+        heard: list[int] = []
+
+        def between_two_turns() -> None:
+            side.driver.flush()
+            heard.append(len(side.endpoint.heard))
+
+        side.driver._on_event = lambda _: loop.call_soon(between_two_turns) if not heard else None
+        for _ in range(2 * RECEIVE_LIMIT):
+            raw.send(memoryview(b"0123456789"), 10, side.remote)
+        await asyncio.sleep(1)
+        assert heard[0] == RECEIVE_LIMIT
+        assert len(side.endpoint.heard) == 2 * RECEIVE_LIMIT
+        raw.close()
+        side.driver.close()
+
+    on_loop(body)
+
+
 def test_transmitting_is_bounded_and_others_get_their_turn() -> None:
     async def body(loop: SimLoop, network: SimNetwork) -> None:
         host = quiet_host(network)

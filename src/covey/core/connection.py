@@ -28,6 +28,7 @@ from covey.core.events import (
 )
 from covey.core.ranges import RangeSet
 from covey.core.stream import Stream
+from covey.core.traffic import ReadyStreams, Traffic
 from covey.wire import frames
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Connection:
         self._streams_told = limits.STRANGER_STREAMS
         self._streams_seen = 0
         self._closed_remote = RangeSet()
-        self._ready: deque[Stream] = deque()
+        self.ready = ReadyStreams()
         self._datagrams: deque[tuple[Stream, bytes]] = deque()
         # connection-level flow control, bytes
         self._max_send = limits.STRANGER_CONNECTION_WINDOW
@@ -94,7 +95,7 @@ class Connection:
 
     # --- for the node --------------------------------------------------------------------------------------------
 
-    def open(self, service: str, *, min_epoch: int = 1) -> Stream:
+    def open(self, service: str, *, min_epoch: int = 1, traffic: Traffic = Traffic.DEFAULT) -> Stream:
         """Opens a stream for a service of the peer. LimitError while the peer allows no more streams."""
         if self.closed:
             raise StateError("the connection is closed", code="connection-closed")
@@ -107,6 +108,7 @@ class Connection:
         self._next_stream += 1
         stream = Stream(self, number, opener=True, service=service)
         stream.min_epoch = min_epoch
+        stream.traffic = traffic
         self.streams[number] = stream
         stream.write(bytes([len(raw)]) + raw)
         self._widen(stream)
@@ -156,9 +158,8 @@ class Connection:
 
     def queue(self, stream: Stream) -> None:
         """The stream has something to send."""
-        if not stream.in_queue and not stream.closed:
-            stream.in_queue = True
-            self._ready.append(stream)
+        if not stream.closed:
+            self.ready.add(stream)
         self.wake()
 
     def queue_control(self) -> None:
@@ -195,41 +196,14 @@ class Connection:
 
     # --- for the session -----------------------------------------------------------------------------------------
 
-    def ready_streams(self, epoch: int) -> Iterator[Stream]:
-        """Streams with something to send, each once, in turn; those that wait for a later epoch stay queued."""
-        for _ in range(len(self._ready)):
-            stream = self._ready[0]
-            if stream.closed or not stream.has_data:
-                self._ready.popleft()
-                stream.in_queue = False
-                continue
-            self._ready.rotate(-1)
-            if epoch >= stream.min_epoch:
-                yield stream
-
     @property
     def has_output(self) -> bool:
-        return bool(self._ready or self._limit_dirty or self._control_pending or self._datagrams)
+        return bool(self.ready or self._limit_dirty or self._control_pending or self._datagrams)
 
-    @property
-    def only_stream(self) -> Stream | None:
-        """The stream with something to send, if there is just one."""
-        return self._ready[0] if len(self._ready) == 1 and not self._ready[0].closed else None
-
-    def unqueue(self, stream: Stream) -> None:
-        """The stream that `ready_streams` gave last has nothing to send any more."""
-        if self._ready and self._ready[-1] is stream:
-            self._ready.pop()
-            stream.in_queue = False
-
-    @property
-    def has_stream_data(self) -> bool:
-        return bool(self._ready)
-
-    @property
-    def send_allowance(self) -> int:
-        """New stream bytes that the peer's connection window lets through."""
-        return self._max_send - self._sent
+    def send_allowance(self, stream: Stream) -> int:
+        """New bytes of a stream that the peer's connection window lets through; bulk leaves some for the others."""
+        room = self._max_send - self._sent
+        return room - limits.INTERACTIVE_ROOM if stream.bulk else room
 
     def count_sent(self, size: int) -> None:
         self._sent += size

@@ -25,6 +25,8 @@ SERVICE_LIMIT: Final = 128
 STREAM_WINDOW: Final = 1_250_000
 STREAM_WINDOW_LIMIT: Final = 16 * 1024 * 1024
 CONNECTION_WINDOW: Final = 64 * 1024 * 1024
+INTERACTIVE_ROOM: Final = 16_384
+"""Bytes of the peer's connection window that bulk streams leave to others: a slow reader of bulk stops nobody else."""
 STREAMS: Final = 256
 """Streams a trusted peer may have open (DESIGN 5)."""
 

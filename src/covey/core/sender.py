@@ -179,10 +179,10 @@ class Sender:
         room = min(limits.TRAIN_DATAGRAMS, limits.TRAIN_BYTES // segment)
         first = path.counter
         position = 0
+        mixed = self._is_mixed(now, budget > 0, connection)
         while room > 0:
-            mixed = position == 0 and self._is_mixed(now, budget > 0, connection)
             if not mixed and not (connection is not None and connection.has_control):
-                if connection is None or not connection.has_stream_data:
+                if connection is None or not connection.ready:
                     break
                 count = 0
                 if budget >= segment:
@@ -193,6 +193,10 @@ class Sender:
                     room -= count
                     continue
             size = self._compose(now, out, position, path, connection, capacity, budget)
+            if mixed and size == 0:
+                mixed = False  # what wanted to go first may not: the peer's window
+                continue
+            mixed = False
             position += size
             budget -= size
             room -= 1
@@ -221,7 +225,7 @@ class Sender:
             or connection.has_datagrams
         ):
             return None
-        stream = connection.only_stream
+        stream = connection.ready.only
         if stream is None or stream.reset_code is not None or stream.min_epoch > session.epochs.epoch:
             return None
         outgoing, route = stream.outgoing, path.route
@@ -230,7 +234,7 @@ class Sender:
         length = end - offset
         if (
             not 0 < length <= path.mtu - outer - _SMALL_ROOM
-            or length > connection.send_allowance
+            or length > connection.send_allowance(stream)
             or end > stream.max_send
             or outgoing.lost
         ):
@@ -251,7 +255,7 @@ class Sender:
         epochs.key.aead.encrypt_into(nonce, memoryview(scratch)[:at], out[outer:body], out[body:size])
         connection.count_sent(length)
         connection.last_used = path.last_sent = now
-        connection.unqueue(stream)
+        connection.ready.remove(stream)
         outgoing.sent = end
         stream.fin_sent = fin
         path.recovery.pacer.spend(size)
@@ -267,7 +271,7 @@ class Sender:
         return Train(route.local, route.remote, size, size)
 
     def _is_mixed(self, now: float, may_send: bool, connection: Connection | None) -> bool:
-        """Whether something other than stream data wants the first datagram of a train.
+        """Whether something other than bulk wants the first datagram of a train.
 
         An acknowledgement that may still wait comes along with data, but does not travel alone.
         """
@@ -275,7 +279,9 @@ class Sender:
         if self._session.crypto.has_data or self.ping_due or (ack_at is not None and now >= ack_at):
             return True
         return connection is not None and (
-            connection.has_datagrams or (ack_at is not None and may_send and connection.has_stream_data)
+            connection.has_datagrams
+            or (may_send and ack_at is not None and bool(connection.ready))
+            or (may_send and connection.ready.interactive_due(self._session.epochs.epoch))
         )
 
     def _bulk(
@@ -284,12 +290,12 @@ class Sender:
         """Full datagrams of one stream, one STREAM frame each. How many were written; one `Sent` for all of them."""
         session = self._session
         chunk = capacity - _STREAM_HEAD_SIZE
-        for stream in connection.ready_streams(session.epochs.epoch):
+        for stream in connection.ready.in_turn(session.epochs.epoch):
             outgoing = stream.outgoing
             repeat = bool(outgoing.lost)
             offset, size = outgoing.next_range(stream.max_send)
             if not repeat:
-                size = min(size, connection.send_allowance)
+                size = min(size, connection.send_allowance(stream))
             count = min(room, size // chunk)
             if count <= 0:
                 continue
@@ -320,7 +326,7 @@ class Sender:
             path.recovery.on_sent(run)
             path.counter += count
             if not stream.has_data:
-                connection.unqueue(stream)
+                connection.ready.remove(stream)
             return count
         return 0
 
@@ -355,7 +361,7 @@ class Sender:
                 at = self._compose_streams(now, scratch, at, capacity, connection, items)
         if at == 0:
             return 0
-        if items and connection is not None and connection.has_stream_data and capacity - at <= _STREAM_HEAD_SIZE:
+        if items and connection is not None and connection.ready and capacity - at <= _STREAM_HEAD_SIZE:
             # So full that only padding fits: make it a whole datagram, so that the train can go on.
             scratch[at:capacity] = bytes(capacity - at)
             at = capacity
@@ -383,14 +389,14 @@ class Sender:
         self, now: float, scratch: bytearray, at: int, capacity: int, connection: Connection, items: list[Item]
     ) -> int:
         """Packs pieces of as many streams as fit: small messages share a datagram."""
-        for stream in connection.ready_streams(self._session.epochs.epoch):
+        for stream in connection.ready.in_turn(self._session.epochs.epoch):
             outgoing = stream.outgoing
             while True:
                 room = capacity - at - _STREAM_HEAD_SIZE
                 repeat = bool(outgoing.lost)
                 offset, size = outgoing.next_range(stream.max_send)
                 if not repeat:
-                    size = min(size, connection.send_allowance)
+                    size = min(size, connection.send_allowance(stream))
                 size = max(min(size, room), 0)
                 fin = stream.finished and stream.reset_code is None and offset + size == outgoing.end
                 if room < 0 or (size == 0 and not (fin and not stream.fin_sent)):
@@ -407,7 +413,7 @@ class Sender:
                     stream.fin_sent = True
                 items.append(("stream", stream, offset, size, fin))
             if not stream.has_data:
-                connection.unqueue(stream)
+                connection.ready.remove(stream)
             if capacity - at <= _STREAM_HEAD_SIZE:
                 break
         return at

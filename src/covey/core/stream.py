@@ -17,6 +17,7 @@ from covey.base.errors import ParseError, StateError
 from covey.core import limits
 from covey.core.receive_buffer import ReceiveBuffer
 from covey.core.send_buffer import SendBuffer
+from covey.core.traffic import Traffic
 
 if TYPE_CHECKING:
     from covey.core.connection import Connection
@@ -55,6 +56,7 @@ class Stream:
         "_prologue",
         "_write_blocked",
         "announced",
+        "bulk",
         "closed",
         "connection",
         "early",
@@ -80,6 +82,7 @@ class Stream:
         "service",
         "stop_code",
         "stop_queued",
+        "traffic",
         "window",
     )
 
@@ -115,6 +118,9 @@ class Stream:
         self.closed = False
         self.quiet = False
         """Nobody reads: arriving bytes are dropped and credited at once."""
+        self.traffic = Traffic.DEFAULT
+        self.bulk = False
+        """Others go first (`traffic.py`)."""
         self.in_queue = False
         self.announced = False
         """A `StreamReadable` is out and nothing was read since."""

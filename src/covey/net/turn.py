@@ -164,8 +164,11 @@ class Driver(Generic[E]):
             self._soon = self._loop.call_soon(self.turn)
 
     def flush(self) -> None:
-        """Have the turn now that `wake` asked for, if it did: a trip round the loop less."""
-        if self._soon is not None and not self._in_turn:
+        """Have the turn now that `wake` asked for, if it did: a trip round the loop less.
+
+        Not while more waits to be received: a task that reads and flushes would then never let another one run.
+        """
+        if self._soon is not None and not self._in_turn and not self._readable:
             self.turn()
 
     def close(self) -> None:
