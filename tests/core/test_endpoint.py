@@ -6,6 +6,7 @@ import pytest
 
 from covey.base.errors import LimitError, StateError
 from covey.core import limits
+from covey.core.connection import Connection
 from covey.core.events import (
     ConnectionClosed,
     ConnectionLive,
@@ -546,22 +547,22 @@ def test_datagrams_of_a_stream_arrive_at_most_once() -> None:
     assert 100 < len(numbers) < 200
 
 
-def test_datagrams_wait_for_the_streams_epoch() -> None:
+def test_datagrams_wait_for_the_streams_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """What must not be recorded and opened by a quantum computer does not leave before the ratchet."""
     wire, a, b = pair()
     connection = a.connect(b)
     early, late = connection.open("early", min_epoch=0), connection.open("late")
     connection.send_datagram(late, b"late")
     seen: list[int] = []
-    original = connection.take_datagram
+    original = Connection.take_datagram
 
-    def spy(room: int, epoch: int) -> tuple[int, bytes] | None:
-        taken = original(room, epoch)
+    def spy(self: Connection, room: int, epoch: int) -> tuple[int, bytes] | None:
+        taken = original(self, room, epoch)
         if taken is not None:
             seen.append(epoch)
         return taken
 
-    connection.take_datagram = spy  # type: ignore[method-assign]
+    monkeypatch.setattr(Connection, "take_datagram", spy)
     wire.run(2)
     assert seen
     assert all(epoch >= 1 for epoch in seen)

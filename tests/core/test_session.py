@@ -732,3 +732,25 @@ def test_data_that_finds_no_keys_any_more_says_so() -> None:
         assert [event.connection for event in a.of(ConnectionStalled)] == [connection]
         assert connection.session is None
         assert not stream.closed
+
+
+def ciphers(side: Side, other: Side) -> list[bool]:
+    epochs = session_of(side, other).epochs
+    return [not key.resting for key in (epochs.key, *epochs._receive.values())]
+
+
+def test_idle_session_gives_its_ciphers_back_and_speaks_again() -> None:
+    wire, a, b = connected()
+    wire.run(5)
+    assert not any(ciphers(a, b) + ciphers(b, a))
+    stream = a.connection(b).open("echo")
+    stream.write(b"x" * 5000)
+    wire.run(1)
+    assert all(ciphers(a, b) + ciphers(b, a))
+    stream.reset()
+    wire.run(3)
+    assert not any(ciphers(a, b) + ciphers(b, a))
+    stream = a.connection(b).open("echo")
+    stream.write(b"again")
+    wire.run(1)
+    assert b.of(StreamOffered)[-1].stream.incoming.highest == len(b"\x04echoagain")

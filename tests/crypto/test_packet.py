@@ -97,3 +97,17 @@ def test_into_refuses_an_output_of_another_size() -> None:
         key.seal_into(0, 0, HEADER, PLAIN, bytearray(len(PLAIN)))
     with pytest.raises(ValueError, match="buffer"):
         key.open_into(0, 0, HEADER, seal(key, 0, 0, HEADER, PLAIN), bytearray(len(PLAIN) + 1))
+
+
+def test_a_key_that_rested_seals_and_opens_as_before() -> None:
+    key = PacketKey(KEY)
+    assert key.resting
+    sealed = seal(key, 1, 2, HEADER, PLAIN)
+    assert not key.resting
+    key.rest()
+    key.rest()
+    assert key.resting
+    assert key.open(1, 2, HEADER, sealed) == PLAIN
+    assert seal(key, 1, 2, HEADER, PLAIN) == sealed
+    with pytest.raises(AttributeError, match="other"):
+        key.other  # noqa: B018

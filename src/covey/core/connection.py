@@ -10,7 +10,6 @@ depend on who started the handshake, so two handshakes that cross need no renumb
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -49,6 +48,43 @@ class Connection:
     first handshake is confirmed. `session` is the one to send on, None while there are no keys.
     """
 
+    __slots__ = (
+        "_closed_remote",
+        "_consumed",
+        "_control_pending",
+        "_datagrams",
+        "_limit_dirty",
+        "_max_receive",
+        "_max_send",
+        "_next_stream",
+        "_parity",
+        "_received",
+        "_sent",
+        "_streams_allowed",
+        "_streams_granted",
+        "_streams_seen",
+        "_streams_told",
+        "_window",
+        "admitted",
+        "closed",
+        "created",
+        "direct",
+        "emit",
+        "heard_at",
+        "keepalive",
+        "last_used",
+        "live",
+        "local",
+        "local_half",
+        "peer",
+        "ready",
+        "remote_half",
+        "session",
+        "stalled_at",
+        "stream_window",
+        "streams",
+    )
+
     def __init__(self, local: Identity, peer: Identity, half: bytes, emit: Callable[[Event], None]) -> None:
         self.local = local
         self.peer = peer
@@ -81,7 +117,7 @@ class Connection:
         self._streams_seen = 0
         self._closed_remote = RangeSet()
         self.ready = ReadyStreams()
-        self._datagrams: deque[tuple[Stream, bytes]] = deque()
+        self._datagrams: list[tuple[Stream, bytes]] = []
         # connection-level flow control, bytes
         self._max_send = limits.STRANGER_CONNECTION_WINDOW
         self._sent = 0
@@ -119,7 +155,7 @@ class Connection:
         if len(data) > limits.INITIAL_MTU - 64:
             raise LimitError("a datagram has at most 1136 bytes", code="datagram-too-large")
         if len(self._datagrams) >= _DATAGRAM_QUEUE:
-            self._datagrams.popleft()
+            self._datagrams.pop(0)
         self._datagrams.append((stream, data))
         self.wake()
 
@@ -248,7 +284,7 @@ class Connection:
             stream, data = self._datagrams[0]
             if len(data) > room or epoch < stream.min_epoch:
                 break
-            self._datagrams.popleft()
+            self._datagrams.pop(0)
             if not stream.closed and stream.reset_code is None:
                 return stream.id, data
         return None

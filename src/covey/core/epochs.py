@@ -37,6 +37,33 @@ class Epochs:
     the present epoch goes on unchanged.
     """
 
+    __slots__ = (
+        "_answer",
+        "_chain",
+        "_encapsulate",
+        "_hash",
+        "_initiator",
+        "_latest",
+        "_next_send",
+        "_offer",
+        "_offers_paid",
+        "_previous",
+        "_random",
+        "_receive",
+        "_retire",
+        "_secret",
+        "_used",
+        "bytes",
+        "epoch",
+        "hard_at",
+        "key",
+        "lifetimes",
+        "packets",
+        "rekey_at",
+        "since",
+        "unproven",
+    )
+
     def __init__(
         self,
         *,
@@ -154,6 +181,15 @@ class Epochs:
         """Forgets the receive keys whose time is over."""
         while self._retire and self._retire[0][0] <= now:
             self._receive.pop(self._retire.pop(0)[1], None)
+
+    @property
+    def resting(self) -> bool:
+        return self.key.resting and all(key.resting for key in self._receive.values())
+
+    def rest(self) -> None:
+        """Gives back what is quickly made again when a packet is sealed or opened."""
+        for key in (self.key, *self._receive.values()):
+            key.rest()
 
     def deadline(self) -> float | None:
         return self._retire[0][0] if self._retire else None

@@ -158,6 +158,8 @@ ACTIVE_SECONDS: Final = 45.0
 PATH_KEEPALIVE_SECONDS: Final = 15.0
 QUIET_SECONDS: Final = 0.5
 """A peer that sent data and then nothing for so long is asked whether it still reaches us. Chosen, not measured."""
+REST_SECONDS: Final = 1.0
+"""A session that has been silent for so long gives its ciphers back: of thousands of peers most are silent."""
 IDLE_SECONDS: Final = 900.0
 """After this long without data and without a PING of the peer a session ends."""
 CONNECTION_LIFE_SECONDS: Final = 24 * 3600.0

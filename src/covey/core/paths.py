@@ -7,7 +7,6 @@ an acknowledgement, which moves it to the best other path; *dead* when it stays 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
@@ -39,6 +38,21 @@ class Paths:
     direct paths; `deadline` and `expire`.
     """
 
+    __slots__ = (
+        "_arrivals",
+        "_challenged",
+        "_left",
+        "_next_id",
+        "_owner",
+        "_paths",
+        "_round",
+        "_session",
+        "active",
+        "candidates_sent",
+        "remote_candidates",
+        "stalled",
+    )
+
     def __init__(self, session: Session, owner: SessionOwner, route: Route, now: float) -> None:
         self.active = Path(0, route, now, owner.new_congestion())
         self.stalled = False
@@ -53,7 +67,7 @@ class Paths:
         self._challenged: dict[Route, float] = {}
         self._arrivals: dict[int, Route] = {}
         """Where the newest packet of each of the peer's paths came from."""
-        self._left: deque[Route] = deque(maxlen=_ROUTES_REMEMBERED)
+        self._left: list[Route] = []
         """Where one of them came from before."""
 
     def __iter__(self) -> Iterator[Path]:
@@ -103,7 +117,7 @@ class Paths:
             before = self._arrivals.get(path_id, route)
             self._arrivals[path_id] = route
             if before != route:
-                self._left.append(before)
+                self._left = [*self._left[1 - _ROUTES_REMEMBERED :], before]
         path = self.active if route == self.active.route else self.by_route(route)
         if path is not None:
             path.received_bytes += size

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections import deque
 from typing import Final
 
 from covey.base.errors import ParseError
@@ -31,7 +30,7 @@ class ReceiveBuffer:
     __slots__ = ("_offsets", "_pieces", "_ready", "available", "highest", "next")
 
     def __init__(self) -> None:
-        self._ready: deque[bytes | memoryview] = deque()
+        self._ready: list[bytes | memoryview] = []
         self._offsets: list[int] = []
         self._pieces: list[bytes] = []
         self.available = 0
@@ -71,14 +70,17 @@ class ReceiveBuffer:
             ready.clear()
         else:
             parts: list[bytes | memoryview] = []
-            missing = limit
+            missing, used = limit, 0
             while missing > 0:
-                piece = ready.popleft()
+                piece = ready[used]
                 if len(piece) > missing:
-                    ready.appendleft(memoryview(piece)[missing:])
+                    ready[used] = memoryview(piece)[missing:]
                     piece = memoryview(piece)[:missing]
+                else:
+                    used += 1
                 parts.append(piece)
                 missing -= len(piece)
+            del ready[:used]
             data = b"".join(parts)
         self.available -= len(data)
         return data

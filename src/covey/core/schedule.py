@@ -6,6 +6,7 @@ import heapq
 from collections.abc import Iterator
 from itertools import count
 
+from covey.core.limits import REST_SECONDS
 from covey.core.rtt import MAX_ACK_DELAY
 from covey.core.session import Session
 
@@ -18,7 +19,8 @@ _SLACK = 64
 class Schedule:
     """A session's deadline is asked for once per turn in which it was touched, not at every change.
 
-    An entry may be earlier than what the session wants by now: then it is looked at in vain, once, and put back. An
+    An entry may be earlier than what the session wants by now: then it is looked at in vain, once, and put back. A
+    session that has nothing to do for a while is looked at for no other reason than to let it rest. An
     entry overtaken by an earlier one, or of a session that ended, is dropped when it is met.
     """
 
@@ -50,12 +52,14 @@ class Schedule:
         """
         if not self._touched:
             return
-        soon = now + MAX_ACK_DELAY
+        soon, rest_at = now + MAX_ACK_DELAY, now + REST_SECONDS
         for session in self._touched:
             scheduled = session.scheduled
             if session.ended or (scheduled is not None and scheduled <= soon and not session.in_hurry):
                 continue
             due = session.deadline()
+            if (due is None or due > rest_at) and not session.epochs.resting:
+                due = rest_at
             if due is not None and (scheduled is None or due < scheduled):
                 session.scheduled = due
                 heapq.heappush(self._heap, (due, next(self._sequence), session))
@@ -84,6 +88,8 @@ class Schedule:
             due = session.deadline()
             if due is not None and due <= now:
                 yield session
+            else:
+                session.rest(now)
 
     @staticmethod
     def _is_current(entry: tuple[float, int, Session]) -> bool:

@@ -8,7 +8,6 @@ per datagram. Nothing is queued here but single probes: the sender asks for data
 from __future__ import annotations
 
 import struct
-from collections import deque
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from covey.base.types import Endpoint as Address
@@ -61,6 +60,18 @@ class Sender:
     """The sending half of one session. `scratch` (65,536 bytes, for one plaintext at a time) and `sealer` are shared by
     all."""
 
+    __slots__ = (
+        "_pings",
+        "_probe_counter",
+        "_probes",
+        "_scratch",
+        "_sealer",
+        "_session",
+        "drained",
+        "ping_due",
+        "ready_at",
+    )
+
     def __init__(self, session: Session, scratch: bytearray, sealer: TrainSealer) -> None:
         self.ping_due = False
         """A PING must leave, if nothing else that is acknowledged does."""
@@ -71,7 +82,7 @@ class Sender:
         self._session = session
         self._scratch = scratch
         self._sealer = sealer
-        self._probes: deque[tuple[Route, bytes, int]] = deque()
+        self._probes: list[tuple[Route, bytes, int]] = []
         self._probe_counter = 0
         self._pings: dict[int, float] = {}
 
@@ -419,7 +430,7 @@ class Sender:
         return at
 
     def _transmit_probe(self, now: float, out: memoryview) -> Train:
-        route, frame, size = self._probes.popleft()
+        route, frame, size = self._probes.pop(0)
         if frame[0] == frames.PATH_CHALLENGE:
             token = _TOKEN.unpack_from(frame, 1)[0]
             if token in self._pings:

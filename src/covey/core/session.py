@@ -110,6 +110,36 @@ class SessionOwner(Protocol):
 class Session:
     """See the module's text."""
 
+    __slots__ = (
+        "_answered_at",
+        "_kept_at",
+        "_log_served",
+        "_owner",
+        "_rekey_asked",
+        "_rekey_wanted",
+        "acks",
+        "certified_key",
+        "claims_verified",
+        "confirmed",
+        "connection",
+        "created",
+        "crypto",
+        "ended",
+        "epochs",
+        "in_ready",
+        "initiator",
+        "local_half",
+        "local_index",
+        "own_certificate",
+        "paths",
+        "payload",
+        "peer_index",
+        "retire_at",
+        "scheduled",
+        "sender",
+        "verified",
+    )
+
     def __init__(
         self,
         owner: SessionOwner,
@@ -228,6 +258,11 @@ class Session:
         """Asks the peer for an acknowledgement now."""
         self.sender.ping_due = True
         self.wake()
+
+    def rest(self, now: float) -> None:
+        """Nothing is due: a session that has been silent keeps only what cannot be made again."""
+        if now >= self.active.last_sent + limits.REST_SECONDS:
+            self.epochs.rest()
 
     def retire(self, now: float) -> None:
         """Another session carries the connection: this one ends once the peer has stopped using it for three PTOs."""

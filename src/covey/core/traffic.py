@@ -6,7 +6,6 @@ so: `default` streams change class by what is written to them, and go back when 
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final
@@ -38,8 +37,8 @@ class ReadyStreams:
     __slots__ = ("bulk", "interactive")
 
     def __init__(self) -> None:
-        self.interactive: deque[Stream] = deque()
-        self.bulk: deque[Stream] = deque()
+        self.interactive: list[Stream] = []
+        self.bulk: list[Stream] = []
 
     def __bool__(self) -> bool:
         return bool(self.interactive or self.bulk)
@@ -65,12 +64,11 @@ class ReadyStreams:
         """
         for queue in (self.interactive,) if interactive else (self.interactive, self.bulk):
             for _ in range(len(queue)):
-                stream = queue[0]
+                stream = queue.pop(0)
                 if stream.closed or not stream.has_data:
-                    queue.popleft()
                     stream.in_queue = False
                     continue
-                queue.rotate(-1)
+                queue.append(stream)
                 if epoch >= stream.min_epoch:
                     yield stream
 
