@@ -10,8 +10,9 @@ import pytest
 
 from covey.net.host import Host, UdpPort
 from covey.net.real import RealHost
-from covey.net.turn import RECEIVE_LIMIT, TRANSMIT_LIMIT, Driver
+from covey.net.turn import BRISK_TRAINS, RECEIVE_LIMIT, TRANSMIT_LIMIT, Driver
 from covey.testing import Link, SimHost, SimLoop, SimNetwork, SimUnhandled, run
+from covey.wire.datagram import HEADER, PACKET
 
 Remote = tuple[str, int]
 
@@ -358,6 +359,46 @@ def test_transmitting_is_bounded_and_others_get_their_turn() -> None:
         assert len(side.endpoint.queue) == TRANSMIT_LIMIT * 2
         await asyncio.sleep(0)
         assert len(side.endpoint.queue) == TRANSMIT_LIMIT
+        await asyncio.sleep(0.1)
+        assert len(side.endpoint.queue) == 0
+        side.driver.close()
+
+    on_loop(body)
+
+
+def test_question_does_not_wait_behind_bulk() -> None:
+    """While somebody waits for answers the socket is emptied first, and who sends little is heard first."""
+
+    async def body(loop: SimLoop, network: SimNetwork) -> None:
+        network.default = Link(latency_s=0.01, batch_s=0.01)
+        one, two = quiet_host(network), quiet_host(network, "10.0.0.2")
+        two.gro = False
+        raw = one.udp(("0.0.0.0", 0))
+        side = Side(two, ("0.0.0.0", 0), answers=False)
+        await asyncio.sleep(0)
+        bulk, question = (HEADER.pack(PACKET, 0, 1, index, 0).ljust(5000, b"\0") for index in (1, 2))
+        for _ in range(3 * RECEIVE_LIMIT):
+            raw.send(memoryview(bulk), len(bulk), side.remote)
+        raw.send(memoryview(question[:100]), 100, side.remote)
+        side.driver.hasten()
+        await asyncio.sleep(1)
+        sizes = [len(data) for _, _, data, _ in side.endpoint.heard]
+        assert len(sizes) == 3 * RECEIVE_LIMIT + 1
+        assert sizes.index(100) == RECEIVE_LIMIT + 1, "the first turn could not know of bulk, the second took one of it"
+        raw.close()
+        side.driver.close()
+
+    on_loop(body)
+
+
+def test_short_turn_sends_little() -> None:
+    async def body(loop: SimLoop, network: SimNetwork) -> None:
+        side = Side(quiet_host(network), ("0.0.0.0", 0), answers=False)
+        side.driver.hasten()
+        for _ in range(TRANSMIT_LIMIT):
+            side.send(("10.0.0.9", 9), b"x", 1)
+        await asyncio.sleep(0)
+        assert len(side.endpoint.queue) == TRANSMIT_LIMIT - BRISK_TRAINS
         await asyncio.sleep(0.1)
         assert len(side.endpoint.queue) == 0
         side.driver.close()

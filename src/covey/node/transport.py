@@ -37,6 +37,9 @@ POST_QUANTUM_SERVICES: Final = frozenset(("message", "file", "request", "trust")
 _WRITE_PIECE: Final = 256 * 1024
 """Bytes handed to the core at a time by one `write`."""
 
+_SMALL: Final = 1200
+"""Bytes. What arrives in so small pieces, or is written, is a question or an answer that somebody waits for."""
+
 _LAST_TURNS: Final = 1000
 """Turns that saying goodbye to every peer may take; a turn sends up to 64 trains."""
 _FULL_SECONDS: Final = 0.05
@@ -397,7 +400,13 @@ class Transport:
 
     def _on_event(self, event: events.Event) -> None:
         match event:
-            case events.StreamReadable(core) | events.StreamWritable(core) | events.StreamReset(core, _):
+            case events.StreamReadable(core):
+                if core.incoming.available <= _SMALL:
+                    self.driver.hasten()
+                stream = self._streams.get(core)
+                if stream is not None:
+                    stream.woken()
+            case events.StreamWritable(core) | events.StreamReset(core, _):
                 stream = self._streams.get(core)
                 if stream is not None:
                     stream.woken()

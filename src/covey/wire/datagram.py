@@ -48,6 +48,7 @@ __all__ = [
     "RecordRequest",
     "RecordResponse",
     "Response",
+    "flow_of",
 ]
 
 INITIATION: Final = 0x01
@@ -87,6 +88,17 @@ def _opening(reader: Reader, kind: int) -> None:
         raise ParseError("unknown protocol version")
     if reader.u16() != 0:
         raise ParseError("reserved bytes are not zero")
+
+
+def flow_of(train: memoryview, at: int) -> bytes:
+    """What the datagram at `at` belongs to: session and path. Datagrams of different flows may overtake each other.
+
+    Unauthenticated and never an error: what is no packet is one flow. An epoch counts for itself; packets of two may
+    be in any order.
+    """
+    if train[at] == RELAYED:
+        return bytes(train[at + 4 : at + RELAY_HEADER_SIZE + 8])
+    return bytes(train[at + 1 : at + 8]) if train[at] == PACKET else b""
 
 
 @dataclass(frozen=True, slots=True)
