@@ -28,7 +28,7 @@ def main() -> int:
     if arguments.peers:
         say(f"fetching rivals into {install.cache()}")
         rivals = catalogue.available(say)
-    settings = plan.settings(site_for, rivals)
+    settings = plan.settings(site_for, rivals, worlds=not (arguments.quick or refused))
     figures = Figures()
     watch = machine.Watch()
     doubts: list[str] = []

@@ -32,6 +32,8 @@ class Lab:
         self._holders: dict[str, subprocess.Popen[str]] = {}
         self._rootless = True
         self._addresses: dict[str, list[str]] = {}
+        self.devices: dict[str, list[str]] = {}
+        """Of each namespace, in the order of its addresses."""
         self._links = 0
         self._stack = ExitStack()
 
@@ -62,14 +64,18 @@ class Lab:
         self._links += 1
         names = (f"cv{self._links}a", f"cv{self._links}b")
         addresses = (f"10.77.{self._links}.1", f"10.77.{self._links}.2")
-        pids = [str(self._holders[end].pid) for end in (one, other)]
         self.run(one, "ip", "link", "add", "name", names[0], "type", "veth", "peer", "name", names[1])
-        self.run(one, "ip", "link", "set", names[1], "netns", pids[1])
-        for end, name, address in zip((one, other), names, addresses, strict=True):
-            self.run(end, "ip", "address", "add", f"{address}/30", "dev", name)
-            self.run(end, "ip", "link", "set", name, "mtu", str(mtu), "up")
-            self._addresses.setdefault(end, []).append(address)
+        self.join((one, other), names, addresses, mtu)
         return addresses
+
+    def join(self, ends: tuple[str, str], devices: tuple[str, str], addresses: tuple[str, str], mtu: int) -> None:
+        """Gives the two devices of a link, which stand in the first namespace, to each its own."""
+        self.run(ends[0], "ip", "link", "set", devices[1], "netns", str(self._holders[ends[1]].pid))
+        for end, device, address in zip(ends, devices, addresses, strict=True):
+            self.run(end, "ip", "address", "add", f"{address}/30", "dev", device)
+            self.run(end, "ip", "link", "set", device, "mtu", str(mtu), "up")
+            self._addresses.setdefault(end, []).append(address)
+            self.devices.setdefault(end, []).append(device)
 
     # --- using -----------------------------------------------------------------------------------------------------
 

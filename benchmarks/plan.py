@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 
+from benchmarks import sites
 from covey.bench.measures import MEASURES
 from covey.bench.pair import BASELINES, COVEY, UDP, Site, Subject
 from covey.bench.run import Setting
@@ -18,11 +20,35 @@ _RIVALS_DO = ("round_trips", "round_trips_two_cores", "bulk", "messages", "conne
 """About nine seconds for each rival in each run."""
 
 
-def settings(site_for: SiteFor, rivals: Sequence[Subject]) -> list[Setting]:
-    """All settings, in the order in which they are measured. `site_for(mtu)` gives two ends with a link."""
+def settings(site_for: SiteFor, rivals: Sequence[Subject], *, worlds: bool = True) -> list[Setting]:
+    """All settings, in the order in which they are measured. `site_for(mtu)` gives two ends with a link.
+
+    `worlds`: also where the network is worse than a cable, which needs namespaces and takes longest.
+    """
     everybody = (*BASELINES, UDP, COVEY)
     return [
         Setting("", site_for(1500), everybody, list(MEASURES.values())),
         *[Setting("", site_for(1500), [rival], [MEASURES[name] for name in _RIVALS_DO]) for rival in rivals],
         Setting("mtu9000", site_for(_JUMBO), everybody, [MEASURES["bulk"]]),
+        *(_bad_links() if worlds else ()),
     ]
+
+
+def _bad_links() -> Iterator[Setting]:
+    """Every link with the same kinds of packets for everybody: about 90 seconds a run."""
+    trips, bulk, connect = (MEASURES[name] for name in ("round_trips_two_cores", "bulk", "connect"))
+    everybody = (*BASELINES, COVEY)
+    for name, per_mille in (("loss01", 1), ("loss1", 10), ("loss5", 50)):
+        yield Setting(name, partial(sites.lossy, per_mille), everybody, [trips, bulk], _names(name))
+    for name, one_way_us in (("delay1", 500), ("delay50", 25_000)):
+        yield Setting(name, partial(sites.delayed, one_way_us), everybody, [trips, bulk, connect], _names(name))
+
+
+def _names(what: str) -> dict[str, str]:
+    """`what` in the place where a reader looks for it. Ends are on two cores, where there are two."""
+    return {
+        "bulk_gbit_s": f"bulk_{what}_gbit_s",
+        "rtt64_two_cores_us_p50": f"rtt64_{what}_us_p50",
+        "rtt64_two_cores_us_p99": f"rtt64_{what}_us_p99",
+        "connect_ms": f"connect_{what}_ms",
+    }
