@@ -1,10 +1,9 @@
 from __future__ import annotations
 
-import pytest
-
 from covey.core import limits
 from covey.core.cubic import Cubic
 from covey.core.path import Path, Route
+from covey.core.recovery import Sent
 
 REMOTE = ("10.0.0.2", 4000)
 
@@ -20,39 +19,58 @@ def test_path_begins_with_the_size_every_path_must_carry() -> None:
     assert path.last_sent == 5.0
 
 
-@pytest.mark.parametrize(
-    ("passes", "tried", "found"),
-    [
-        (1200, [1280, 1280, 1280], 1200),
-        (1280, [1280, 1400, 1400, 1400], 1280),
-        (1400, [1280, 1400, 1452, 1452, 1452], 1400),
-        (9000, [1280, 1400, 1452], 1452),
-    ],
-)
-def test_path_climbs_the_ladder_and_gives_up_after_three_tries(passes: int, tried: list[int], found: int) -> None:
-    path = Path(0, Route(0, REMOTE), 0.0, Cubic(limits.INITIAL_MTU))
-    sizes = []
-    while (size := path.next_mtu_probe()) is not None:
-        sizes.append(size)
-        path.mtu_probe = size
-        path.on_mtu_probe(size, arrived=size <= passes)
-        assert path.mtu_probe == 0
-    assert sizes == tried
-    assert path.mtu == path.recovery.congestion.datagram == found
+def path(congestion_window: int = 1_000_000) -> Path:
+    made = Path(0, Route(0, REMOTE), 0.0, Cubic(limits.INITIAL_MTU))
+    made.recovery.congestion.window = congestion_window
+    return made
 
 
-def test_path_does_not_shrink_for_an_old_probe() -> None:
-    path = Path(0, Route(0, REMOTE), 0.0, Cubic(limits.INITIAL_MTU))
-    path.on_mtu_probe(1400, arrived=True)
-    path.on_mtu_probe(1280, arrived=True)
-    assert path.mtu == 1400
+def sent(counter: int, size: int) -> Sent:
+    return Sent(counter, 1, 0.0, size, size, items=[("ping",)])
 
 
-def test_path_shrinks_when_its_datagrams_may_be_too_large() -> None:
-    path = Path(0, Route(0, REMOTE), 0.0, Cubic(limits.INITIAL_MTU))
-    path.shrink(1.0)
-    assert path.mtu_probe_at == 0.0
-    path.on_mtu_probe(1452, arrived=True)
-    path.shrink(10.0)
-    assert path.mtu == path.recovery.congestion.datagram == limits.INITIAL_MTU
-    assert path.mtu_probe_at == 10.0 + limits.MTU_RETRY_SECONDS
+def test_path_uses_what_a_probe_proved_and_congestion_control_knows() -> None:
+    a = path()
+    assert a.next_mtu_probe(0.0) == 1472
+    a.on_mtu_probe(1472, arrived=True)
+    assert a.mtu == a.recovery.congestion.datagram == 1472
+
+
+def test_path_of_ipv6_has_twenty_bytes_less() -> None:
+    a = Path(0, Route(0, ("2001:db8::1", 4000)), 0.0, Cubic(limits.INITIAL_MTU))
+    assert a.next_mtu_probe(0.0) == 1452
+
+
+def test_path_in_trouble_is_not_probed() -> None:
+    a = path()
+    a.recovery.pto_count = 1
+    assert a.next_mtu_probe(0.0) == 0
+    a.recovery.pto_count = 0
+    a.suspect = True
+    assert a.next_mtu_probe(0.0) == 0
+    a.suspect = False
+    assert a.next_mtu_probe(0.0) == 1472
+
+
+def test_path_that_loses_large_datagrams_and_carries_small_ones_goes_back() -> None:
+    a = path()
+    a.on_mtu_probe(1472, arrived=True)
+    small, large = sent(9, 100), sent(1, 1472)
+    a.weigh_losses([small], [large])
+    a.weigh_losses([small], [large])
+    a.weigh_losses([small, sent(10, 1472)], [large])  # one arrived: those were chance
+    a.weigh_losses([small], [large])
+    a.weigh_losses([small], [small])  # says nothing
+    a.weigh_losses([small], [large])
+    assert a.mtu == 1472
+    a.weigh_losses([small], [large])
+    assert a.mtu == a.recovery.congestion.datagram == limits.INITIAL_MTU
+    assert a.next_mtu_probe(0.0) == 1472
+
+
+def test_lost_probes_of_the_size_are_no_evidence() -> None:
+    a = path()
+    a.on_mtu_probe(1472, arrived=True)
+    for _ in range(5):
+        a.weigh_losses([sent(9, 100)], [Sent(1, 1, 0.0, 8972, 8972, items=[("mtu", 8972)])])
+    assert a.mtu == 1472

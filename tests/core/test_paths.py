@@ -15,7 +15,7 @@ from covey.core.relay import RelayTable
 from covey.core.session import Session
 from covey.core.stream import Stream
 from covey.wire.control import CANDIDATE_HOST, Candidate
-from tests.core.pair import Address, Wire
+from tests.core.pair import Address, Chatter, Side, Wire
 
 A, B, R = ("10.0.0.1", 4000), ("10.0.0.2", 4000), ("10.0.0.9", 4000)
 
@@ -440,21 +440,83 @@ def test_spoofed_source_address_does_not_move_a_session() -> None:
 
 
 @pytest.mark.parametrize(
-    ("mtu", "found"), [(1200, 1200), (1279, 1200), (1280, 1280), (1399, 1280), (1400, 1400), (1500, 1452), (9000, 1452)]
+    ("mtu", "found"),
+    [
+        (1200, 1200),
+        (1279, 1252),
+        (1392, 1392),
+        (1472, 1472),
+        (1480, 1472),
+        (8868, 8868),
+        (9001, 8972),
+        (65_507, 65_507),
+    ],
 )
-def test_path_finds_the_largest_datagram_that_passes(mtu: int, found: int) -> None:
+def test_path_finds_the_largest_datagram_that_passes_both_ways(mtu: int, found: int) -> None:
     wire = Wire(1, mtu=mtu)
+    a, b = pair(wire)
+    wire.run(2)
+    for here, there in ((a, b), (b, a)):
+        here.connection(there).open("s").write(bytes(1_000_000))
+    wire.run(5)
+    for here, there in ((a, b), (b, a)):
+        assert session_of(here, there).active.mtu == found
+        assert here.connection(there)._received > 1_000_000
+        # Lost probes are not congestion.
+        assert session_of(here, there).active.recovery.lost_bytes == 0
+
+
+def test_each_direction_has_a_size_of_its_own() -> None:
+    wire = Wire(1, mtu=8972)
+    wire.tap = lambda source, target, datagram: None if source == B and len(datagram) > 1252 else datagram
+    a, b = pair(wire)
+    wire.run(2)
+    for here, there in ((a, b), (b, a)):
+        here.connection(there).open("s").write(bytes(1_000_000))
+    wire.run(5)
+    assert (session_of(a, b).active.mtu, session_of(b, a).active.mtu) == (8972, 1252)
+
+
+def test_search_is_quick_and_idle_paths_have_none() -> None:
+    wire = Wire(1, mtu=8972)
+    wire.trace = []
+    a, b = pair(wire)
+    wire.run(0.2)
+    assert session_of(a, b).active.mtu == 1472
+    wire.run(100)
+    assert max(size for _, _, size in wire.trace) == 1472
+    wire.trace.clear()
+    begun = wire.now
+    a.connection(b).open("s").write(bytes(3_000_000))
+    assert wire.run(5, until=lambda: session_of(a, b).active.mtu == 8972)
+    # Five round trips to carry enough with a window that doubles, then one for the probe.
+    assert wire.now - begun < 10 * 0.02
+    wire.run(5)
+    assert max(size for _, _, size in wire.trace) == 65_507
+
+
+def test_relayed_path_finds_its_size_with_the_outer_header() -> None:
+    world = World(mtu=8972)
+    world.direct = False
+    flow = world.flow(3, rate=1_000_000)
+    assert (world.route.relayed, world.session.active.mtu) == (True, 8972)
+    flow.stop()
+
+
+def pair(wire: Wire) -> tuple[Side, Side]:
+    """Two sides with a connection that admits everything."""
     a, b = wire.side("a", A), wire.side("b", B)
     for side in (a, b):
         side.on_event = World._on_event
-    connection = a.connect(b)
-    wire.run(2)
-    connection.open("s").write(bytes(500_000))
-    wire.run(10)
-    assert connection.session.active.mtu == found
-    assert b.connection(a)._received > 500_000
-    # Lost probes are not congestion.
-    assert connection.session.active.recovery.congestion._recovery_start == float("-inf")
+    a.connect(b)
+    assert wire.run(5, until=lambda: bool(a.of(ConnectionLive) and b.of(ConnectionLive)))
+    return a, b
+
+
+def session_of(side: Side, other: Side) -> Session:
+    session = side.connection(other).session
+    assert session is not None
+    return session
 
 
 def test_relayed_datagrams_stay_within_the_path() -> None:
@@ -464,22 +526,137 @@ def test_relayed_datagrams_stay_within_the_path() -> None:
     flow.stop()
 
 
-def test_path_whose_mtu_shrinks_goes_on_smaller() -> None:
-    wire = Wire(1)
-    a, b = wire.side("a", A), wire.side("b", B)
-    for side in (a, b):
-        side.on_event = World._on_event
-    connection = a.connect(b)
+@pytest.mark.parametrize("before", [1472, 8972, 65_507])
+@pytest.mark.parametrize("after", [1200, 1300, 1472])
+def test_path_whose_mtu_shrinks_under_load_goes_on_smaller_at_once(before: int, after: int) -> None:
+    """A black hole: nobody says that large datagrams vanish."""
+    wire = Wire(1, mtu=before)
+    a, b = pair(wire)
     wire.run(2)
-    stream = connection.open("s")
-    stream.write(bytes(1_000_000))
+    stream = a.connection(b).open("s")
+    stream.write(bytes(2_000_000))
     wire.run(2)
-    assert connection.session.active.mtu == 1452
+    active = session_of(a, b).active
+    assert active.mtu == before
     end = b.of(StreamOffered)[0].stream
-    end.read()
-    wire.mtu = 1300
-    stream.write(bytes(1_000_000))
+    got = 0
+    while got < 2_000_000:
+        got += len(end.read())
+        wire.run(0.05)
+    a.events.clear()
+    b.events.clear()
+    data = random.Random(1).randbytes(1_500_000)
+    stream.write(data)
+    wire.run(0.015)
+    wire.mtu = after
+    seconds = 3 * active.recovery.rtt.pto() + 4 * wire.delay
+    assert wire.run(seconds, until=lambda: active.mtu < before or after >= before)
+    begun, received = wire.now, bytearray()
+    while len(received) < len(data):
+        wire.run(0.05)
+        received += end.read()
+        assert wire.now - begun < 10
+    assert received == data
+    assert active is session_of(a, b).active
+    assert not active.suspect
+    assert not a.of(ConnectionStalled) + b.of(ConnectionStalled) + a.of(PathsChanged) + b.of(PathsChanged)
+    Chatter(wire, a, b)
     wire.run(5)
-    assert len(end.read()) == 1_000_000
-    assert connection.session.active.mtu == 1200
-    assert not a.of(ConnectionStalled)
+    assert active.mtu == {1200: 1200, 1300: 1291, 1472: 1472}[after]
+
+
+def test_path_that_takes_only_small_packets_carries_bulk_beside_them() -> None:
+    """Small packets that are answered keep every timeout away: only what is lost tells."""
+    wire = Wire(1, mtu=1472)
+    a, b = pair(wire)
+    wire.run(2)
+    chatter = Chatter(wire, a, b, pause=0.004, size=50)
+    bulk = a.connection(b).open("bulk")
+    bulk.write(bytes(300_000))
+    wire.run(1)
+    active = session_of(a, b).active
+    assert active.mtu == 1472
+    end = next(event.stream for event in b.of(StreamOffered) if event.stream.id == bulk.id)
+    end.read()
+    wire.mtu = 1250
+    begun = wire.now
+    bulk.write(bytes(100_000))
+    got = 0
+    while got < 100_000:
+        wire.run(0.01)
+        got += len(end.read())
+        assert wire.now - begun < 1.5
+    assert active.mtu == 1200
+    assert not active.suspect
+    chatter.stop()
+
+
+def test_large_messages_in_close_order_find_a_narrower_path() -> None:
+    """Each starts the probe timeout anew, so that it never passes: patience with silence ends sooner."""
+    wire = Wire(1, mtu=1472, delay=0.1)
+    a, b = pair(wire)
+    wire.run(2)
+    chatter = Chatter(wire, a, b, pause=0.05, size=1300)
+    wire.run(2)
+    active = session_of(a, b).active
+    a.events.clear()
+    b.events.clear()
+    wire.mtu = 1250
+    assert wire.run(1.5, until=lambda: active.mtu == 1200)
+    wire.run(2)
+    chatter.stop()
+    assert not a.of(PathsChanged) + b.of(PathsChanged)
+
+
+def test_path_that_is_raised_again_recovers() -> None:
+    wire = Wire(1, mtu=8972)
+    a, b = pair(wire)
+    wire.run(2)
+    chatter = Chatter(wire, a, b, pause=0.02, size=20_000)
+    wire.run(3)
+    active = session_of(a, b).active
+    assert active.mtu == 8972
+    wire.mtu = 1252
+    wire.run(5)
+    assert active.mtu == 1252
+    wire.mtu = 8972
+    wire.run(65)
+    assert active.mtu == 8972
+    chatter.stop()
+
+
+def test_timeout_that_had_another_reason_costs_a_round_trip_of_small_datagrams() -> None:
+    wire = Wire(1, mtu=8972)
+    a, b = pair(wire)
+    wire.run(2)
+    stream = a.connection(b).open("s")
+    stream.write(bytes(1_000_000))
+    wire.run(2)
+    end = b.of(StreamOffered)[0].stream
+    while end.read():
+        wire.run(0.05)
+    active = session_of(a, b).active
+    stream.write(bytes(50_000))
+    wire.blocked = lambda source, target: True
+    wire.run(0.06)
+    wire.blocked = lambda source, target: False
+    assert active.mtu == limits.INITIAL_MTU
+    wire.run(0.5)
+    assert active.mtu == 8972
+    assert len(end.read()) == 50_000
+
+
+def test_dead_path_is_left_no_later_for_its_size() -> None:
+    """Doubt about the size must not cost the second within which data goes another way.
+
+    Nor does it depend on luck: who only acknowledges has nothing on its way that would tell that its path is dead.
+    """
+    world = World(mtu=1472)
+    world.upgrade()
+    flow = world.flow(2, rate=1_000_000)
+    assert world.session.active.mtu == 1472
+    world.direct = False
+    world.wire.run(3)
+    assert world.route.relayed
+    flow.stop()
+    assert flow.gap < 1.0

@@ -31,8 +31,9 @@ STREAMS: Final = 256
 """Streams a trusted peer may have open (DESIGN 5)."""
 
 INITIAL_MTU: Final = 1200
-MTU_LADDER: Final = (1280, 1400, 1452)
-"""UDP payload sizes probed in turn (RFC 8899). Jumbo frames and black-hole detection are the path issue's."""
+"""UDP payload, bytes, that every path must carry, and that every path begins with (RFC 9000, 14.1)."""
+MTU_LIMIT: Final = 65_507
+"""The largest there can be over IPv4: on loopback a train of one datagram."""
 TRAIN_DATAGRAMS: Final = 64
 TRAIN_BYTES: Final = 65_507
 
@@ -142,8 +143,6 @@ SUSPECT_SECONDS: Final = 0.2
 DEAD_SECONDS: Final = 1.0
 PATH_FAILURES: Final = 3
 """After this many times without an answer to data, an answer to a probe no longer counts (DESIGN 6)."""
-MTU_RETRY_SECONDS: Final = 60.0
-"""After a path had to go back to the initial size, larger ones are tried again this much later."""
 STALLED_SECONDS: Final = 180.0
 """How long a session whose paths are all silent keeps trying before it ends."""
 PROBE_SCHEDULE: Final = (0.0, 0.033, 0.1, 0.233, 0.5, 1.033, 2.1, 4.1, 6.1)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from covey.base.types import Endpoint
 from covey.core import limits
 from covey.core.congestion import Congestion
-from covey.core.recovery import Recovery
+from covey.core.mtu import MtuSearch
+from covey.core.recovery import Recovery, Sent
 from covey.wire.datagram import RELAY_HEADER_SIZE
 
 __all__ = ["Path", "Route"]
+
+_LOSSES_OF_LARGE: Final = 3
+"""Times that large datagrams were lost, and none acknowledged with them, until their size is in doubt."""
 
 
 class Route(NamedTuple):
@@ -41,11 +45,10 @@ class Path:
         "counter",
         "failures",
         "id",
+        "large_losses",
         "last_sent",
         "mtu",
-        "mtu_probe",
-        "mtu_probe_at",
-        "mtu_tries",
+        "mtu_search",
         "received_bytes",
         "recovery",
         "route",
@@ -68,32 +71,39 @@ class Path:
         self.suspect_since = now
         self.failures = 0
         """How often it became suspect since data was last acknowledged on it."""
-        self.mtu_probe = 0
-        """Size of the probe in flight, 0 for none."""
-        self.mtu_probe_at = now
-        self.mtu_tries = 0
+        self.large_losses = 0
+        self.mtu_search = MtuSearch(6 if ":" in route.remote[0] else 4)
 
-    def next_mtu_probe(self) -> int | None:
-        """The next size of the ladder worth trying, or None."""
-        if self.mtu_tries >= 3:
-            return None
-        for size in limits.MTU_LADDER:
-            if size > self.mtu:
-                return size
-        return None
+    def next_mtu_probe(self, now: float) -> int:
+        """The size of the probe that may leave now, 0 for none."""
+        recovery = self.recovery
+        if recovery.pto_count or self.suspect:
+            return 0  # what is lost now has other reasons
+        return self.mtu_search.next(now, self.sent_bytes, recovery.congestion.window)
 
-    def shrink(self, now: float) -> None:
-        """Back to the size every path must carry: what got lost may have been too large."""
-        if self.mtu > limits.INITIAL_MTU:
-            self.mtu = self.recovery.congestion.datagram = limits.INITIAL_MTU
-            self.mtu_probe_at = now + limits.MTU_RETRY_SECONDS
+    def on_mtu_probe(self, size: int, *, arrived: bool) -> None:
+        """The fate of a probe."""
+        self.mtu_search.on_fate(size, arrived=arrived)
+        self._take_mtu()
 
-    def on_mtu_probe(self, size: int, arrived: bool) -> None:
-        """The fate of a probe: larger datagrams from now on, or one more try less."""
-        self.mtu_probe = 0
-        if arrived and size > self.mtu:
-            self.mtu = size
-            self.mtu_tries = 0
-            self.recovery.congestion.datagram = size
-        elif not arrived:
-            self.mtu_tries += 1
+    def doubt_mtu(self) -> bool:
+        """What got lost may have been too large: back to what every path carries, until a probe says more.
+
+        False if it was no larger.
+        """
+        self.large_losses = 0
+        doubted = self.mtu_search.doubt()
+        self._take_mtu()
+        return doubted
+
+    def weigh_losses(self, acked: list[Sent], lost: list[Sent]) -> None:
+        """Something was lost although later packets arrived: a path that takes only small ones looks like that."""
+        if self.mtu == limits.INITIAL_MTU or any(run.size > limits.INITIAL_MTU for run in acked):
+            self.large_losses = 0
+        elif any(run.size > limits.INITIAL_MTU and not run.is_mtu_probe for run in lost):
+            self.large_losses += 1
+            if self.large_losses >= _LOSSES_OF_LARGE:
+                self.doubt_mtu()
+
+    def _take_mtu(self) -> None:
+        self.mtu = self.recovery.congestion.datagram = self.mtu_search.size

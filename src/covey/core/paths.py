@@ -45,6 +45,7 @@ class Paths:
         "_next_id",
         "_owner",
         "_paths",
+        "_questioned_at",
         "_round",
         "_session",
         "active",
@@ -67,6 +68,7 @@ class Paths:
         self._challenged: dict[Route, float] = {}
         self._arrivals: dict[int, Route] = {}
         """Where the newest packet of each of the peer's paths came from."""
+        self._questioned_at = now
         self._left: list[Route] = []
         """Where one of them came from before."""
 
@@ -121,11 +123,20 @@ class Paths:
         path = self.active if route == self.active.route else self.by_route(route)
         if path is not None:
             path.received_bytes += size
-            if path is not self.active and self._moved_to(route):
-                self._follow(path)
+            if path is not self.active:
+                if self._moved_to(route):
+                    self._follow(path)
+                elif newest and path_id != limits.PROBE_PATH:
+                    self._question_active(now)
         elif path_id != limits.PROBE_PATH:
             # A route we do not send on: the peer moved. A probe of its own calls for a challenge in `on_path_frame`.
             self._challenge_unprompted(now, route, _AMPLIFICATION * size)
+
+    def _question_active(self, now: float) -> None:
+        """The peer sends on another path than we do. Perhaps ours is dead: who only acknowledges would never know."""
+        if now >= self._questioned_at + limits.SUSPECT_SECONDS and not self.active.recovery.outstanding:
+            self._questioned_at = now
+            self._session.keep_alive()
 
     def on_path_frame(self, now: float, route: Route, kind: int, data: bytes, size: int) -> None:
         """A challenge or an answer in a packet of `size` bytes of plaintext that came by `route`."""
@@ -324,7 +335,7 @@ class Paths:
             path.suspect = True
             path.suspect_since = now
             path.failures += 1
-            path.shrink(now)
+            path.doubt_mtu()
             if path.route.relayed:
                 self._owner.relay_suspected(path.route.remote)
         self._challenge(now, path.route)
@@ -390,6 +401,9 @@ class Paths:
         at = recovery.deadline()
         if at is not None and now >= at:
             self._session.lost(path, recovery.on_deadline(now))
+            if recovery.probes and recovery.outstanding_beyond(limits.INITIAL_MTU):
+                # What asks for an answer now must pass where large datagrams no longer do.
+                path.doubt_mtu()
             if recovery.probes and path is not self.active:
                 recovery.probes = 0
                 self._challenge(now, path.route)
@@ -399,6 +413,11 @@ class Paths:
                 self._remove(path)
             return
         if now < since + self._patience(path):
+            return
+        if recovery.outstanding_beyond(limits.INITIAL_MTU) and path.doubt_mtu():
+            # Perhaps the path is fine, and only too narrow: data that follows closely keeps the probe timeout away.
+            recovery.revive(now)
+            self._session.wake()
             return
         if not path.suspect:
             self._leave(now, path)

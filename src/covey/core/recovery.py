@@ -180,6 +180,10 @@ class Recovery:
         self.rtt.sample(max(rtt, 1e-6), 0.0)
         self.congestion.on_round_trip(self.rtt)
 
+    def outstanding_beyond(self, size: int) -> bool:
+        """Whether anything is in flight in datagrams larger than `size`, probes of the MTU not counted."""
+        return any(run.size > size and not run.is_mtu_probe for run in self._sent)
+
     def on_sent(self, run: Sent) -> None:
         self._sent.append(run)
         self.congestion.on_sent(run)

@@ -132,15 +132,16 @@ class Sender:
                 train = self._transmit_small(now, out, path)
                 if train is not None:
                     return train
+            if now >= path.mtu_search.due and session.verified:
+                train = self._transmit_mtu_probe(now, out, path)
+                if train is not None:
+                    return train
             train = self._fill(now, out, path, budget)
         if train is not None:
             path.last_sent = now
             path.sent_bytes += train.size
-            self.drained = not session.has_output(now) and now < path.mtu_probe_at
-            return train
-        if path.mtu_probe == 0 and session.verified and budget > 2 * path.mtu and now >= path.mtu_probe_at:
-            return self._transmit_mtu_probe(now, out, path)
-        return None
+            self.drained = not session.has_output(now)
+        return train
 
     def seal(self, out: memoryview, head: int, path_id: int, counter: int, plain: memoryview) -> int:
         """Writes one packet at `out[head:]`; its size."""
@@ -278,7 +279,7 @@ class Sender:
         epochs.packets += 1
         epochs.bytes += size
         session.consider_rekey(now)
-        self.drained = now < path.mtu_probe_at and not session.crypto.has_data
+        self.drained = now < path.mtu_search.due and not session.crypto.has_data
         return Train(route.local, route.remote, size, size)
 
     def _is_mixed(self, now: float, may_send: bool, connection: Connection | None) -> bool:
@@ -443,17 +444,20 @@ class Sender:
         return Train(route.local, route.remote, size, size)
 
     def _transmit_mtu_probe(self, now: float, out: memoryview, path: Path) -> Train | None:
-        size = path.next_mtu_probe()
-        if size is None:
-            path.mtu_probe_at = float("inf")
+        """A padded PING. Pacing and window count it and do not hold it back: it is one datagram in a round trip."""
+        size = path.next_mtu_probe(now)
+        if size == 0:
             return None
         length = size - path.route.outer - PACKET_OVERHEAD
         self._scratch[:length] = bytes([frames.PING]).ljust(length, b"\0")
         self._seal_on(out, 0, path.route, path.id, path.counter, length)
         path.recovery.on_sent(Sent(path.counter, 1, now, size, size, items=[("mtu", size)]))
+        path.recovery.pacer.spend(size)
         path.counter += 1
-        path.mtu_probe = size
+        path.last_sent = now
+        path.sent_bytes += size
         self._session.epochs.packets += 1
+        self._session.epochs.bytes += size
         return Train(path.route.local, path.route.remote, size, size)
 
     def _seal_on(self, out: memoryview, position: int, route: Route, path_id: int, counter: int, length: int) -> int:

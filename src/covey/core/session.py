@@ -546,7 +546,9 @@ class Session:
             elif run.items is not None:
                 for item in run.items:
                     self._item_acked(path, item)
-        self.lost(path, lost)
+        if lost:
+            path.weigh_losses(acked, lost)
+            self.lost(path, lost)
 
     def _item_acked(self, path: Path, item: Item) -> None:
         match item:
@@ -559,6 +561,7 @@ class Session:
                     self.connection.on_control_acked(kind, number)
             case ("mtu", size):
                 path.on_mtu_probe(size, arrived=True)
+                self.wake()
 
     def lost(self, path: Path, runs: list[Sent]) -> None:
         """What was in flight on `path` and must be sent again; each item goes back to where it came from."""
@@ -577,6 +580,7 @@ class Session:
                             self.connection.on_control_lost(kind, number)
                     case ("mtu", size):
                         path.on_mtu_probe(size, arrived=False)
+                        self.wake()
 
     # --- control messages ------------------------------------------------------------------------------------------
 
