@@ -219,3 +219,35 @@ def test_counters_of_a_path_never_repeat() -> None:
     stream.write(b"x")
     wire.run(1)
     assert {epoch for _, epoch, _ in seen} == {1, 2}
+
+
+def held_back(size: int) -> tuple[Wire, Session, list[int]]:
+    """A fast path whose pacing lets 20,000 bytes go at the moment: the trains that leave of `size` bytes of data."""
+    wire, a, b, session = connected()
+    stream = a.connection(b).open("bulk")
+    stream.max_send = 1 << 30
+    trains(wire, session)
+    recovery = session.active.recovery
+    recovery.congestion.window, recovery.congestion.rate = 10_000_000, 1e9
+    recovery.pacer.credit(wire.now, 1e9, 1200)
+    recovery.pacer._credit = 20_000.0
+    stream.write(bytes(size))
+    return wire, session, [train.size for train, _ in trains(wire, session)]
+
+
+def test_pacing_waits_for_a_whole_train_if_there_is_data_for_one() -> None:
+    wire, session, sizes = held_back(500_000)
+    assert sizes == []
+    assert session.active.recovery.limited
+    assert session.sender.ready_at is not None
+    assert wire.now < session.sender.ready_at <= wire.now + 0.0011
+    wire.now = session.sender.ready_at
+    sizes = [train.size for train, _ in trains(wire, session)]
+    assert len(sizes) > 5
+    assert set(sizes[:-1]) == {54 * 1200}, "full trains"
+
+
+def test_pacing_does_not_wait_for_more_than_there_is_to_send() -> None:
+    _, session, sizes = held_back(15_000)
+    assert sum(sizes) > 15_000
+    assert session.sender.ready_at is None

@@ -9,8 +9,8 @@ __all__ = ["Pacer"]
 _BURST_SECONDS: Final = 0.002
 """Credit: what the rate sends in this time, because asyncio cannot sleep much shorter."""
 _BURST_MIN_DATAGRAMS: Final = 10
-_BURST_MAX: Final = 8 * 65_507
-"""Bytes: eight trains."""
+_BURST_MAX: Final = 4 * 1024 * 1024
+"""Bytes: half of what a socket of ours holds (`net/udp.py`)."""
 _SHORTEST_SLEEP: Final = 0.001
 
 
@@ -37,7 +37,12 @@ class Pacer:
     def spend(self, size: int) -> None:
         self._credit -= size
 
-    def ready_at(self, now: float) -> float:
-        """When there will be credit for a datagram, at least a millisecond on. Call after `credit` said too little."""
+    def worthwhile(self, train: int) -> int:
+        """Bytes that are worth waiting for if there are more to send: what the rate gives in the shortest sleep, from
+        one datagram up to a `train`. Call after `credit`."""
+        return max(self._datagram, min(train, int(self._rate * _SHORTEST_SLEEP)))
+
+    def ready_at(self, now: float, size: int) -> float:
+        """When there will be credit for `size` bytes, at least a millisecond on. Call after `credit`."""
         # One byte more, or rounding would ask for another look a millisecond later.
-        return now + max((self._datagram + 1 - self._credit) / self._rate, _SHORTEST_SLEEP)
+        return now + max((size + 1 - self._credit) / self._rate, _SHORTEST_SLEEP)

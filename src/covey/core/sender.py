@@ -61,6 +61,7 @@ class Sender:
     all."""
 
     __slots__ = (
+        "_awaited",
         "_pings",
         "_probe_counter",
         "_probes",
@@ -79,6 +80,8 @@ class Sender:
         """When pacing lets the next train go, if that is what held it back."""
         self.drained = False
         """The last train took everything there was: asking for another now would be in vain."""
+        self._awaited = 0
+        """Credit that is worth waiting for, if pacing (not the window) lets less than a train go; else 0."""
         self._session = session
         self._scratch = scratch
         self._sealer = sealer
@@ -158,12 +161,23 @@ class Sender:
         congestion = recovery.congestion
         window = congestion.window - congestion.in_flight
         credit = recovery.pacer.credit(now, congestion.rate, segment)
-        if credit < segment <= window:
-            self.ready_at = recovery.pacer.ready_at(now)
-            self._session.hurry()
+        self._awaited = 0
+        if credit < window and credit < limits.TRAIN_BYTES and window >= segment:
+            enough = min(window, recovery.pacer.worthwhile(limits.TRAIN_BYTES))
+            if credit < segment:
+                self._hold(now, path, enough)
+            elif credit < enough:
+                self._awaited = enough
         budget = min(window, credit)
         recovery.limited = budget < segment
         return 0 if recovery.limited else budget
+
+    def _hold(self, now: float, path: Path, size: int) -> None:
+        """Pacing keeps `size` bytes back for a moment."""
+        recovery = path.recovery
+        recovery.limited = True
+        self.ready_at = recovery.pacer.ready_at(now, size)
+        self._session.hurry()
 
     def _fill_probe(self, now: float, out: memoryview, path: Path, budget: int) -> Train | None:
         """After a probe timeout: the oldest data again or, if that cannot be, a PING. Something eliciting must go."""
@@ -194,11 +208,12 @@ class Sender:
         mixed = self._is_mixed(now, budget > 0, connection)
         while room > 0:
             if not mixed and not (connection is not None and connection.has_control):
-                if connection is None or not connection.ready:
+                if connection is None or not connection.ready or budget < segment:
                     break
-                count = 0
-                if budget >= segment:
-                    count = self._bulk(now, out, position, path, connection, capacity, min(room, budget // segment))
+                count = self._bulk(now, out, position, path, connection, capacity, room, budget // segment)
+                if count < 0:
+                    self._hold(now, path, self._awaited)
+                    break
                 if count:
                     position += count * segment
                     budget -= count * segment
@@ -297,9 +312,20 @@ class Sender:
         )
 
     def _bulk(
-        self, now: float, out: memoryview, position: int, path: Path, connection: Connection, capacity: int, room: int
+        self,
+        now: float,
+        out: memoryview,
+        position: int,
+        path: Path,
+        connection: Connection,
+        capacity: int,
+        room: int,
+        allowed: int,
     ) -> int:
-        """Full datagrams of one stream, one STREAM frame each. How many were written; one `Sent` for all of them."""
+        """Full datagrams of one stream, one STREAM frame each. How many were written; one `Sent` for all of them.
+
+        There is `room` for so many, of which so many are `allowed` now. -1 if it is better to wait until more are.
+        """
         session = self._session
         chunk = capacity - _STREAM_HEAD_SIZE
         for stream in connection.ready.in_turn(session.epochs.epoch):
@@ -311,6 +337,10 @@ class Sender:
             count = min(room, size // chunk)
             if count <= 0:
                 continue
+            if count > allowed:
+                if self._awaited:
+                    return -1
+                count = allowed
             length = count * chunk
             if not repeat:
                 connection.count_sent(length)
