@@ -8,7 +8,7 @@ from functools import partial
 
 from benchmarks import sites
 from covey.bench.measures import MEASURES
-from covey.bench.pair import BASELINES, COVEY, UDP, Site, Subject
+from covey.bench.pair import BASELINES, COVEY, NODE, UDP, Site, Subject
 from covey.bench.run import Setting
 
 __all__ = ["settings"]
@@ -16,6 +16,8 @@ __all__ = ["settings"]
 SiteFor = Callable[[int], Callable[[], AbstractContextManager[Site]]]
 
 _JUMBO = 9000
+_FRESH = ("durable", "sessions")
+"""Measures that want a pair which did nothing else before."""
 _RIVALS_DO = ("round_trips", "round_trips_two_cores", "bulk", "messages", "connect")
 """About nine seconds for each rival in each run."""
 
@@ -25,11 +27,13 @@ def settings(site_for: SiteFor, rivals: Sequence[Subject], *, worlds: bool = Tru
 
     `worlds`: also where the network is worse than a cable, which needs namespaces and takes longest.
     """
-    everybody = (*BASELINES, UDP, COVEY)
+    plain = [each for name, each in MEASURES.items() if name not in _FRESH]
     return [
-        Setting("", site_for(1500), everybody, list(MEASURES.values())),
+        Setting("", site_for(1500), (*BASELINES, UDP, COVEY), plain),
         *[Setting("", site_for(1500), [rival], [MEASURES[name] for name in _RIVALS_DO]) for rival in rivals],
-        Setting("mtu9000", site_for(_JUMBO), everybody, [MEASURES["bulk"]]),
+        Setting("mtu9000", site_for(_JUMBO), (*BASELINES, COVEY), [MEASURES["bulk"]]),
+        Setting("", site_for(1500), (NODE,), [MEASURES["durable"]]),
+        Setting("", site_for(1500), (*BASELINES, COVEY), [MEASURES["sessions"]]),
         *(_bad_links() if worlds else ()),
     ]
 

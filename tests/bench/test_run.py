@@ -6,8 +6,8 @@ from contextlib import nullcontext
 
 import pytest
 
-from covey.bench.measures import MEASURES, UNITS, Measure, Scale
-from covey.bench.pair import BASELINES, COVEY, TCP, UDP, Failed, Loopback, Pair, Subject
+from covey.bench.measures import MEASURES, Measure, Scale, unit
+from covey.bench.pair import BASELINES, COVEY, NODE, TCP, UDP, Failed, Loopback, Pair, Subject
 from covey.bench.run import Figures, Setting, measure
 
 TINY = Scale(seconds=0.01, connects=1, sessions=(1, 3), handshakes=20)
@@ -21,15 +21,42 @@ def measured(*subjects: Subject, measures: list[Measure], names: dict[str, str] 
 
 
 def test_every_measure_gives_its_figures_for_everybody_who_can() -> None:
-    figures = measured(*BASELINES, UDP, COVEY, measures=list(MEASURES.values()))
+    plain = [each for name, each in MEASURES.items() if name != "durable"]
+    figures = measured(*BASELINES, UDP, COVEY, measures=plain)
     assert figures.failures == []
-    assert set(figures.values) <= set(UNITS)
-    assert all(value > 0 for of_all in figures.values.values() for values in of_all.values() for value in values)
     rows = {row["metric"]: row for row in figures.rows() if row["peer"] == "covey"}
     assert set(rows) == set(figures.values)
+    assert all(row["value"] > 0 for metric, row in rows.items() if "session_bytes" not in metric)
     beside_tls = {metric for metric, row in rows.items() if row["raw_tcp_ratio"] and row["asyncio_tls_ratio"]}
     assert {"bulk_gbit_s", "bulk32_gbit_s", "rtt64_us_p50", "rtt64_loaded_us_p99", "connect_ms"} <= beside_tls
+    assert {"idle_session_bytes_3", "busy_session_bytes_3", "sessions3_rtt_ms_p99"} <= set(figures.values)
     assert set(figures.values["datagrams_per_s"]) == {"raw_udp", "covey"}
+
+
+def test_durable_messages_are_counted_between_whole_nodes() -> None:
+    figures = measured(NODE, measures=[MEASURES["durable"]])
+    assert figures.failures == []
+    assert figures.values["durable_msgs_per_s"]["covey"][0] > 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "expected"),
+    [
+        ("rtt64_us_p50", "us"),
+        ("bulk_gbit_s_mtu9000", "Gbit/s"),
+        ("cpu_s_per_gb_send", "s/GB"),
+        ("handshakes_refused_per_cpu_s", "1/s"),
+        ("sessions1000_rtt_ms_p99", "ms"),
+        ("busy_session_bytes_100", "B"),
+    ],
+)
+def test_metric_says_its_unit(metric: str, expected: str) -> None:
+    assert unit(metric) == expected
+
+
+def test_metric_without_a_unit_is_a_mistake() -> None:
+    with pytest.raises(ValueError, match="speed does not say its unit"):
+        unit("speed")
 
 
 def test_failed_measure_is_written_down_and_costs_no_other() -> None:
@@ -54,7 +81,7 @@ def test_contender_that_cannot_start_is_tried_once() -> None:
 def test_setting_may_give_metrics_other_names_and_leave_some_out() -> None:
     figures = measured(TCP, measures=[MEASURES["bulk"]], names={"bulk_gbit_s": "relay_gbit_s"})
     assert set(figures.values) == {"relay_gbit_s"}
-    assert figures.units == {"relay_gbit_s": "Gbit/s"}
+    assert [row["unit"] for row in figures.rows()] == ["Gbit/s"]
 
 
 def test_job_that_does_not_end_is_given_up() -> None:

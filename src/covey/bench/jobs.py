@@ -14,9 +14,9 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, cast
 
-__all__ = ["JOBS", "MESSAGE_SIZE", "SERVICES", "Channel", "Peer", "Place", "Side", "Speaker"]
+__all__ = ["JOBS", "MESSAGE_SIZE", "ON_DATAGRAM", "SERVICES", "Channel", "Peer", "Place", "Side", "Speaker"]
 
 PIECE: Final = 256 * 1024
 """Bytes that a sender of bulk hands over at a time."""
@@ -28,7 +28,7 @@ _WARM_UP: Final = 5
 """The part of a job that goes before and is not counted."""
 _BURST: Final = 32
 """Messages sent between two looks at the clock, and, datagrams, at the event loop."""
-_MIN_ROUND_TRIPS: Final = 50
+_MIN_ROUND_TRIPS: Final = 20
 _CONNECTS: Final = 10
 """Connects of one job, of which the median counts."""
 _AT_ONCE: Final = 32
@@ -64,8 +64,20 @@ class Peer(Protocol):
 
     async def close(self) -> None: ...
 
+
+class DatagramPeer(Peer, Protocol):
+    """Of a subject that `can` do "datagrams"."""
+
     def send_datagram(self, channel: Channel, data: bytes) -> None:
-        """Unreliable and unordered, to the service of the channel. Only for who `can` do "datagrams"."""
+        """Unreliable and unordered, to the service of the channel."""
+        ...
+
+
+class DurablePeer(Peer, Protocol):
+    """Of a subject that `can` do "durable"."""
+
+    async def deliver(self, message: bytes) -> None:
+        """Returns when the message is on the disks of both ends."""
         ...
 
 
@@ -84,6 +96,9 @@ class Place:
 
 class Speaker(Protocol):
     """One contender, in a process of its own for each end."""
+
+    session_is_channel: bool
+    """There is nothing between two channels of a client: a session lasts as long as its channel."""
 
     async def serve(self, place: Place, services: Mapping[str, Service], on_datagram: OnDatagram) -> dict[str, Any]:
         """Listens until the process ends. The result, which must survive JSON, is what `peer` gets at the other end."""
@@ -176,14 +191,20 @@ class Side:
     facts: dict[str, Any]
     first: Peer | None = None
     more: list[tuple[Peer, Channel]] = field(default_factory=list)
-    """Sessions beside the first, each with a channel to `echo`."""
+    """Sessions beside the first, each with a channel to `echo` that may be closed."""
+    busy: int = 0
+    """How many of them have moved bytes."""
 
-    async def open(self, service: str) -> Channel:
-        """A channel of the first session, which is made when it is needed."""
+    async def session(self) -> Peer:
+        """The first session, which is made when it is needed."""
         if self.first is None:
             self.first = await self.speaker.peer(self.place, self.facts)
             await self.first.connect()
-        return await self.first.open(service)
+        return self.first
+
+    async def open(self, service: str) -> Channel:
+        """A channel of the first session."""
+        return await (await self.session()).open(service)
 
     async def close(self) -> None:
         for peer, _ in self.more:
@@ -280,9 +301,9 @@ async def messages(side: Side, seconds: float) -> dict[str, float]:
 
 async def datagrams(side: Side, seconds: float) -> dict[str, float]:
     """Datagrams of 256 bytes one way, as fast as the program can hand them over: sent, and arrived."""
-    channel = await side.open("datagrams")
-    assert side.first is not None
-    send = side.first.send_datagram
+    peer = cast("DatagramPeer", await side.session())
+    channel = await peer.open("datagrams")
+    send = peer.send_datagram
     data = os.urandom(MESSAGE_SIZE)
 
     async def arrived() -> int:
@@ -322,60 +343,93 @@ async def connect(side: Side, count: int = _CONNECTS) -> dict[str, float]:
         begun = time.perf_counter()
         await peer.connect()
         channel = await peer.open("echo")
-        await channel.write(b".")
-        await channel.read_exactly(1)
+        await _echoed(channel)
         times.append((time.perf_counter() - begun) * 1e3)
         await channel.finish()
         await peer.close()
     return {"ms": sorted(times)[len(times) // 2]}
 
 
-async def sessions(side: Side, count: int) -> dict[str, float]:
-    """Brings the number of sessions beside the first to `count`, each with an open channel that echoed once."""
-    gate = asyncio.Semaphore(_AT_ONCE)
+async def durable(side: Side, seconds: float, senders: int = 64) -> dict[str, float]:
+    """Messages of 256 bytes that are on the disks of both ends, from so many tasks that each wait for their own."""
+    peer = cast("DurablePeer", await side.session())
+    message = os.urandom(MESSAGE_SIZE)
 
-    async def add() -> None:
+    async def once(length: float) -> dict[str, float]:
+        begun = time.perf_counter()
+
+        async def send() -> int:
+            count = 0
+            while time.perf_counter() < begun + length:
+                await peer.deliver(message)
+                count += 1
+            return count
+
+        count = sum(await asyncio.gather(*(send() for _ in range(senders))))
+        return {"messages": count, "seconds": time.perf_counter() - begun}
+
+    await once(seconds / _WARM_UP)
+    return await once(seconds)
+
+
+async def sessions(side: Side, count: int) -> dict[str, float]:
+    """Brings the number of sessions beside the first to `count`. Each has echoed a byte, and then no open channel.
+
+    `seconds` is how long that took, without making the clients.
+    """
+    gate = asyncio.Semaphore(_AT_ONCE)
+    peers = [await side.speaker.peer(side.place, side.facts) for _ in range(count - len(side.more))]
+
+    async def add(peer: Peer) -> None:
         async with gate:
-            peer = await side.speaker.peer(side.place, side.facts)
             await peer.connect()
             channel = await peer.open("echo")
-            await channel.write(b".")
-            await channel.read_exactly(1)
+            await _echoed(channel)
+            if not side.speaker.session_is_channel:
+                await channel.finish()
             side.more.append((peer, channel))
 
-    await asyncio.gather(*(add() for _ in range(count - len(side.more))))
-    return {"sessions": len(side.more)}
+    begun = time.perf_counter()
+    await asyncio.gather(*map(add, peers))
+    return {"opened": len(peers), "seconds": time.perf_counter() - begun}
 
 
-async def sessions_busy(side: Side, size: int = PIECE) -> dict[str, float]:
-    """Every session has moved `size` bytes and has one more channel open that it moved them on."""
-    for peer, _ in side.more:
+async def sessions_busy(side: Side, count: int, size: int = 65_536) -> dict[str, float]:
+    """The first `count` sessions beside the first have a channel open on which they moved `size` bytes, one by one."""
+    for peer, _ in side.more[side.busy : count]:
         channel = await peer.open("sink")
         await channel.write(os.urandom(size - len(END)) + END)
         await channel.read_exactly(16)
-    return {"sessions": len(side.more)}
+        side.busy += 1
+    return {"busy": side.busy}
 
 
 async def sessions_trips(side: Side, seconds: float, per_second: float = 1.0) -> dict[str, float]:
-    """Round trips of 64 bytes on all sessions at once, `per_second` on each, spread evenly: microseconds."""
+    """Round trips of 64 bytes on all sessions, `per_second` on each, spread evenly: microseconds.
+
+    Counted from when each was due: a client that was kept waiting must not hide that it was.
+    """
+    channels = [await peer.open("echo") for peer, _ in side.more]
+    for channel in channels:
+        await _echoed(channel)
     data = os.urandom(ROUND_TRIP_SIZE)
     loop = asyncio.get_running_loop()
     begun = loop.time()
     times: list[float] = []
 
     async def talk(number: int, channel: Channel) -> None:
-        due = begun + number / len(side.more) / per_second
+        due = begun + number / len(channels) / per_second
         while due < begun + seconds:
-            if due > loop.time():
-                await asyncio.sleep(due - loop.time())
-            # Counted from when it was due: a client that was kept waiting must not hide that it had to.
+            await asyncio.sleep(max(0.0, due - loop.time()))
             await channel.write(data)
             await channel.read_exactly(len(data))
             times.append((loop.time() - due) * 1e6)
             due += 1 / per_second
 
-    await asyncio.gather(*(talk(number, channel) for number, (_, channel) in enumerate(side.more)))
-    return _percentiles(sorted(times)) | {"trips": len(times)}
+    await asyncio.gather(*(talk(number, channel) for number, channel in enumerate(channels)))
+    for channel in channels:
+        await channel.finish()
+    return _percentiles(sorted(times))
 
 
 JOBS: Final[Mapping[str, Callable[..., Awaitable[dict[str, float]]]]] = {
@@ -388,11 +442,17 @@ JOBS: Final[Mapping[str, Callable[..., Awaitable[dict[str, float]]]]] = {
         messages,
         datagrams,
         connect,
+        durable,
         sessions,
         sessions_busy,
         sessions_trips,
     )
 }
+
+
+async def _echoed(channel: Channel) -> None:
+    await channel.write(b".")
+    await channel.read_exactly(1)
 
 
 async def _trips(channel: Channel, seconds: float) -> list[float]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
 from covey.bench.pair import Pair
 
-__all__ = ["MEASURES", "SESSIONS", "UNITS", "Measure", "Scale"]
+__all__ = ["MEASURES", "Measure", "Scale", "unit"]
 
 
 @dataclass(frozen=True)
 class Scale:
     """How long a measure may take."""
 
-    seconds: float = 2.0
+    seconds: float = 1.0
     """Of each transfer, warm-up (a fifth) apart; round trips take half of it."""
     connects: int = 10
     sessions: tuple[int, ...] = (1, 100, 1000)
@@ -36,37 +37,28 @@ class Measure:
     run: Callable[[Pair, Scale], dict[str, float]]
 
 
-SESSIONS: Final = Scale().sessions
+_SESSIONS_SECONDS: Final = 180.0
+_HANDSHAKES_SECONDS: Final = 120.0
 
-UNITS: Final = {
-    "bulk_gbit_s": "Gbit/s",
-    "bulk32_gbit_s": "Gbit/s",
-    "bulk_both_ways_gbit_s": "Gbit/s",
-    "cpu_s_per_gb_send": "s/GB",
-    "cpu_s_per_gb_receive": "s/GB",
-    "rtt64_us_p50": "us",
-    "rtt64_us_p99": "us",
-    "rtt64_two_cores_us_p50": "us",
-    "rtt64_two_cores_us_p99": "us",
-    "rtt64_loaded_us_p50": "us",
-    "rtt64_loaded_us_p99": "us",
-    "rtt64_loaded_bulk_gbit_s": "Gbit/s",
-    "stream_msgs_per_s": "1/s",
-    "datagrams_per_s": "1/s",
-    "datagrams_arrived_share": "",
-    "durable_msgs_per_s": "1/s",
-    "connect_ms": "ms",
-    "idle_session_bytes": "B",
-    "busy_session_bytes": "B",
-    "sessions1000_rtt_ms_p50": "ms",
-    "sessions1000_rtt_ms_p99": "ms",
-    "sessions_open_per_s": "1/s",
-    "handshakes_per_cpu_s": "1/s",
-    "handshakes_both_sides_per_cpu_s": "1/s",
-    "handshakes_cold_chain_per_cpu_s": "1/s",
-    "handshakes_stranger_per_cpu_s": "1/s",
-    "handshakes_refused_per_cpu_s": "1/s",
+_UNITS: Final = {
+    "gbit_s": "Gbit/s",
+    "us": "us",
+    "ms": "ms",
+    "per_s": "1/s",
+    "per_cpu_s": "1/s",
+    "s_per_gb": "s/GB",
+    "bytes": "B",
+    "share": "",
 }
+_UNIT: Final = re.compile(f"_({'|'.join(_UNITS)})(?=_|$)")
+
+
+def unit(metric: str) -> str:
+    """A metric says its unit in its name: `rtt64_us_p50`, `relay_gbit_s`."""
+    found = _UNIT.search(metric)
+    if found is None:
+        raise ValueError(f"{metric} does not say its unit: one of {', '.join(_UNITS)}")
+    return _UNITS[found[1]]
 
 
 def _gbit_s(found: dict[str, float]) -> float:
@@ -138,9 +130,44 @@ def _connect(pair: Pair, scale: Scale) -> dict[str, float]:
 
 def _handshakes(pair: Pair, scale: Scale) -> dict[str, float]:
     pair.on_two_cores()
-    found = pair.call("covey.bench.handshakes:handshakes_per_cpu_s", timeout=120.0, handshakes=scale.handshakes)
+    found = pair.call(
+        "covey.bench.handshakes:handshakes_per_cpu_s", timeout=_HANDSHAKES_SECONDS, handshakes=scale.handshakes
+    )
     kinds = {kind: f"handshakes_{kind}_per_cpu_s" for kind in found} | {"pinned": "handshakes_per_cpu_s"}
     return {kinds[kind]: value for kind, value in found.items()}
+
+
+def _durable(pair: Pair, scale: Scale) -> dict[str, float]:
+    pair.on_two_cores()
+    found = pair.job("durable", timeout=scale.timeout, seconds=scale.seconds)
+    return {"durable_msgs_per_s": found["messages"] / found["seconds"]}
+
+
+def _sessions(pair: Pair, scale: Scale) -> dict[str, float]:
+    """Private memory of the server for each session, from a pair that did nothing else yet.
+
+    The figure at N sessions is what one costs among those that were added to come to N; without a number it is that of
+    the most. At 1 it holds what is made once. A busy session is an idle one and what it grows by when it moves bytes.
+    """
+    pair.on_two_cores()
+    figures: dict[str, float] = {}
+
+    def private() -> float:
+        return pair.usage("server", collect=True)["private"]
+
+    reached = 0
+    for count in scale.sessions:
+        before = private()
+        opened = pair.job("sessions", timeout=_SESSIONS_SECONDS, count=count)
+        idle = private()
+        pair.job("sessions_busy", timeout=_SESSIONS_SECONDS, count=count)
+        added = count - reached
+        for kind, grown in (("idle", idle - before), ("busy", private() - before)):
+            figures[f"{kind}_session_bytes_{count}"] = figures[f"{kind}_session_bytes"] = grown / added
+        figures["sessions_opened_per_s"] = opened["opened"] / opened["seconds"]
+        reached = count
+    trips = pair.job("sessions_trips", timeout=_SESSIONS_SECONDS, seconds=scale.seconds)
+    return figures | {f"sessions{reached}_rtt_ms_{which}": trips[which] / 1e3 for which in ("p50", "p99")}
 
 
 MEASURES: Final = {
@@ -156,5 +183,7 @@ MEASURES: Final = {
         Measure("datagrams", "datagrams", _datagrams),
         Measure("connect", "connect", _connect),
         Measure("handshakes", "handshakes", _handshakes),
+        Measure("durable", "durable", _durable),
+        Measure("sessions", "sessions", _sessions),
     )
 }

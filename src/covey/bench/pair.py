@@ -22,6 +22,7 @@ from typing import IO, Any, Final, Literal, Protocol
 __all__ = [
     "BASELINES",
     "COVEY",
+    "NODE",
     "TCP",
     "TLS",
     "UDP",
@@ -90,7 +91,7 @@ class Subject:
     speaker: str
     can: frozenset[str] = frozenset({"stream"})
     """What measures may need: stream, datagrams, sessions (many cheap clients in one process), connect,
-    handshakes."""
+    handshakes, durable."""
     prepare: Prepare | None = None
     missing: Callable[[], str] | None = None
     """What has to be installed first, in words; "" if nothing."""
@@ -104,6 +105,8 @@ TCP: Final = Subject("raw_tcp", "covey.bench.speakers:tcp", _ALL)
 TLS: Final = Subject("asyncio_tls", "covey.bench.speakers:tls", _ALL)
 UDP: Final = Subject("raw_udp", "covey.bench.speakers:Udp", frozenset({"datagrams"}))
 COVEY: Final = Subject("covey", "covey.bench.speakers:Covey", _ALL | {"datagrams", "handshakes"})
+NODE: Final = Subject("covey", "covey.bench.speakers:CoveyNode", frozenset({"durable"}))
+"""Whole nodes, with their files."""
 BASELINES: Final = (TCP, TLS)
 
 

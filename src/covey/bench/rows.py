@@ -36,7 +36,8 @@ def row(
 
     def ratio(baseline: str) -> float | None:
         others = (of_all or {}).get(baseline)
-        return _rounded(value / statistics.median(others)) if others else None
+        beside = statistics.median(others) if others else 0.0
+        return _rounded(value / beside) if beside > 0 else None
 
     return Row(
         metric=metric,

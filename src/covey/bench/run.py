@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
-from covey.bench.measures import UNITS, Measure, Scale
+from covey.bench.measures import Measure, Scale, unit
 from covey.bench.pair import Failed, Pair, Site, Subject
 from covey.bench.rows import Row, row
 
@@ -45,11 +45,9 @@ class Figures:
     """All values so far by metric and subject, in the order in which they first came; and what failed."""
 
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
-    units: dict[str, str] = field(default_factory=dict)
     failures: list[dict[str, str]] = field(default_factory=list)
 
-    def add(self, metric: str, unit: str, subject: str, value: float) -> None:
-        self.units[metric] = unit
+    def add(self, metric: str, subject: str, value: float) -> None:
         self.values.setdefault(metric, {}).setdefault(subject, []).append(value)
 
     def fail(self, setting: str, subject: str, measure: str, why: str) -> None:
@@ -58,7 +56,7 @@ class Figures:
     def rows(self) -> list[Row]:
         """One for each metric and subject, by metric."""
         return [
-            row(metric, self.units[metric], values, subjects, peer=subject)
+            row(metric, unit(metric), values, subjects, peer=subject)
             for metric, subjects in self.values.items()
             for subject, values in subjects.items()
         ]
@@ -90,28 +88,28 @@ def _measure_there(
     report: Report,
     profile: bool,
 ) -> None:
-    pairs: dict[str, tuple[Pair, ExitStack]] = {}
+    pairs: dict[Subject, tuple[Pair, ExitStack]] = {}
 
     def end(subject: Subject) -> None:
-        _, stack = pairs.pop(subject.name, (None, None))
+        _, stack = pairs.pop(subject, (None, None))
         if stack is not None:
             stack.close()
 
-    hopeless: set[str] = set()
+    hopeless: set[Subject] = set()
     try:
         for each in setting.measures:
             for subject in setting.subjects:
-                if each.needs not in subject.can or subject.name in hopeless:
+                if each.needs not in subject.can or subject in hopeless:
                     continue
                 try:
-                    if subject.name not in pairs:
+                    if subject not in pairs:
                         stack = ExitStack()
                         try:
-                            pairs[subject.name] = stack.enter_context(Pair.started(subject, site)), stack
+                            pairs[subject] = stack.enter_context(Pair.started(subject, site)), stack
                         except Failed:
-                            hopeless.add(subject.name)
+                            hopeless.add(subject)
                             raise
-                    pair = pairs[subject.name][0]
+                    pair = pairs[subject][0]
                     if profile:
                         pair.profile(True)
                     found = each.run(pair, scale)
@@ -127,7 +125,7 @@ def _measure_there(
                 for metric, value in found.items():
                     name = setting.metric(metric)
                     if name is not None:
-                        figures.add(name, UNITS[metric], subject.name, value)
+                        figures.add(name, subject.name, value)
                         shown[name] = value
                 report(subject.name, each.name, shown)
     finally:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Final
 
+from covey.base.constants import INTRODUCTION_LIMIT_SECONDS
+from covey.base.errors import UnreachableError
+from covey.base.paths import Home
 from covey.base.types import Identity
 from covey.bench.jobs import PIECE, Channel, OnDatagram, Peer, Place, Service
 from covey.bench.tls import client_context, server_context
@@ -16,10 +20,15 @@ from covey.core.connection import Connection
 from covey.core.handshake import Target
 from covey.crypto.credentials import Credentials
 from covey.net.real import RealHost
+from covey.node.node import Node
 from covey.node.transport import Stream, Transport
 
-__all__ = ["AsyncioStreams", "Covey", "Udp", "tcp", "tls"]
+__all__ = ["AsyncioStreams", "Covey", "CoveyNode", "Udp", "tcp", "tls"]
 
+
+_OURS: Final = "bench-"
+"""Before the name of a service of ours: a node has services of its own."""
+_DELIVERY_SECONDS: Final = 20.0
 
 # --- asyncio's streams ------------------------------------------------------------------------------------------------
 
@@ -45,6 +54,8 @@ class StreamChannel:
 
 class AsyncioStreams:
     """A connection for each channel; its first line names the service."""
+
+    session_is_channel = True
 
     def __init__(self, server: ssl.SSLContext | None, client: ssl.SSLContext | None) -> None:
         self._server_context = server
@@ -88,9 +99,6 @@ class _StreamsPeer:
             writer.close()
             with suppress(OSError):  # the other side may have been first
                 await writer.wait_closed()
-
-    def send_datagram(self, channel: Channel, data: bytes) -> None:
-        raise NotImplementedError
 
 
 def tcp() -> AsyncioStreams:
@@ -155,6 +163,8 @@ class Covey:
 
     The one who serves admits everybody: whom a node trusts is decided above, once for each session.
     """
+
+    session_is_channel = False
 
     def __init__(self) -> None:
         self._transport: Transport | None = None
@@ -228,3 +238,55 @@ def _refuse(*_: object) -> bool:
 
 def _ignore(_: object) -> None:
     pass
+
+
+# --- Covey with its files ---------------------------------------------------------------------------------------------
+
+
+class CoveyNode:
+    """Whole nodes in both processes, introduced by a code: identities, trust and messages on disk, no rendezvous."""
+
+    session_is_channel = False
+
+    def __init__(self) -> None:
+        self._node: Node | None = None
+        self._clients = 0
+
+    async def serve(self, place: Place, services: Mapping[str, Service], on_datagram: OnDatagram) -> dict[str, Any]:
+        node = self._node = _node("server", place, place.directory)
+        for name, service in services.items():
+            node.serve(_OURS + name, service)  # type: ignore[arg-type]  # any coroutine function of a channel
+        await node.start()
+        return {"invitation": (await node.open_introduction(INTRODUCTION_LIMIT_SECONDS)).invitation}
+
+    async def peer(self, place: Place, facts: dict[str, Any]) -> Peer:
+        self._clients += 1
+        node = _node(f"client-{self._clients}", place, f"{place.directory}/{self._clients}")
+        await node.start()
+        return _NodePeer(node, facts["invitation"])
+
+
+class _NodePeer:
+    def __init__(self, node: Node, invitation: str) -> None:
+        self._node = node
+        self._invitation = invitation
+        self._server = ""
+
+    async def connect(self) -> None:
+        self._server = (await self._node.introduce(self._invitation)).identity
+
+    async def open(self, service: str) -> Stream:
+        return await self._node.open(self._server, _OURS + service)
+
+    async def deliver(self, message: bytes) -> None:
+        sent = await self._node.send(self._server, message, wait=_DELIVERY_SECONDS)
+        if sent.result != "delivered":
+            raise UnreachableError(f"a message is {sent.result}", code="not-delivered")
+
+    async def close(self) -> None:
+        await self._node.close()
+
+
+def _node(name: str, place: Place, directory: str) -> Node:
+    home = Home.locate(None, {"COVEY_HOME": directory}, uid=os.getuid())
+    return Node(name, home=home, listen=f"{place.address}:0")
