@@ -177,7 +177,7 @@ class Recorder:
     def _opened(self, sender: Side, receiver: Side, raw: bytes) -> dict[str, Any]:
         _, path, epoch, index, counter = HEADER.unpack_from(raw)
         session: Session = receiver.endpoint._sessions[index]  # the keys are what a vector is about
-        key = session.epochs.receive_key(epoch)
+        key = session.epochs.receiving.get(epoch)
         assert key is not None
         plain = key.open(path, counter, raw[:HEADER_SIZE], raw[HEADER_SIZE:])
         opened = list(frames.parse_frames(plain))

@@ -37,7 +37,7 @@ def both(seed: int = 1, now: float = 0.0) -> tuple[Epochs, Epochs]:
 
 def opens(sender: Epochs, receiver: Epochs) -> bool:
     """Whether what one side seals now can be opened by the other."""
-    key = receiver.receive_key(sender.wire_epoch)
+    key = receiver.receiving.get(sender.wire_epoch)
     return key is not None and fits(sender.key, key)
 
 
@@ -61,7 +61,7 @@ def test_epoch_zero_is_noises() -> None:
     assert (initiator.epoch, responder.epoch) == (0, 0)
     assert opens(initiator, responder)
     assert opens(responder, initiator)
-    assert not fits(initiator.key, initiator.receive_key(0))  # type: ignore[arg-type]
+    assert not fits(initiator.key, initiator.receiving.get(0))  # type: ignore[arg-type]
 
 
 def test_ratchet_moves_both_sides_step_by_step() -> None:
@@ -82,9 +82,9 @@ def test_ratchet_moves_both_sides_step_by_step() -> None:
     for epochs, retired in ((responder, 7.0), (initiator, 8.0)):
         assert epochs.deadline() == retired
         epochs.expire(retired - 0.001)
-        assert epochs.receive_key(0) is not None
+        assert epochs.receiving.get(0) is not None
         epochs.expire(retired)
-        assert epochs.receive_key(0) is None
+        assert epochs.receiving.get(0) is None
         assert epochs.deadline() is None
 
 
@@ -120,7 +120,7 @@ def test_wire_epoch_wraps() -> None:
     initiator, responder = both()
     for epochs in (initiator, responder):
         epochs.epoch = epochs._latest = 0xFFFF
-        epochs._receive[0xFFFF] = epochs._receive.pop(0)
+        epochs.receiving[0xFFFF] = epochs.receiving.pop(0)
     ratchet(initiator, responder)
     assert (initiator.epoch, initiator.wire_epoch) == (0x10000, 0)
     assert opens(initiator, responder)
@@ -173,7 +173,7 @@ def test_key_that_carries_no_data_lives_an_hour_and_a_used_one_is_soon_replaced(
 
 def test_packets_of_unknown_epochs_have_no_key() -> None:
     initiator, _ = both()
-    assert initiator.receive_key(1) is None
+    assert initiator.receiving.get(1) is None
     initiator.opened(7, 0.0, 1.0)
     assert initiator.deadline() is None
 

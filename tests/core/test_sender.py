@@ -42,7 +42,7 @@ def trains(wire: Wire, session: Session) -> list[tuple[Train, list[list[Frame]]]
         for start in range(0, train.size, train.segment):
             raw = bytes(out[start : min(start + train.segment, train.size)])
             _, path, epoch, _, counter = HEADER.unpack_from(raw)
-            key = peer.epochs.receive_key(epoch)
+            key = peer.epochs.receiving.get(epoch)
             assert key is not None
             packets.append(list(parse_frames(key.aead.decrypt(NONCE.pack(path, counter), raw[16:], raw[:16]))))
         found.append((train, packets))

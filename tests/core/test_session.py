@@ -59,7 +59,7 @@ def opened(wire: Wire, target: Address, datagram: bytes) -> list[frames.Frame]:
         return []
     _, path, epoch, index, counter = HEADER.unpack_from(datagram)
     session = wire.sides[target].endpoint._sessions.get(index)
-    key = session.epochs.receive_key(epoch) if session is not None else None
+    key = session.epochs.receiving.get(epoch) if session is not None else None
     if key is None:
         return []
     return list(frames.parse_frames(key.aead.decrypt(NONCE.pack(path, counter), datagram[16:], datagram[:16])))
@@ -95,7 +95,7 @@ def test_ratchet_runs_every_two_minutes_under_traffic() -> None:
     for side, other in ((a, b), (b, a)):
         epochs = session_of(side, other).epochs
         assert epochs.epoch == 5 + 1
-        assert sorted(epochs._receive) == [6]
+        assert sorted(epochs.receiving) == [6]
     assert not a.of(ConnectionStalled) + b.of(ConnectionStalled)
 
 
@@ -738,7 +738,7 @@ def test_data_that_finds_no_keys_any_more_says_so() -> None:
 
 def ciphers(side: Side, other: Side) -> list[bool]:
     epochs = session_of(side, other).epochs
-    return [not key.resting for key in (epochs.key, *epochs._receive.values())]
+    return [not key.resting for key in (epochs.key, *epochs.receiving.values())]
 
 
 def test_idle_session_gives_its_ciphers_back_and_speaks_again() -> None:

@@ -207,7 +207,7 @@ class Twins:
         first, second = (b.connection(a).session for _, a, b in self.worlds)
         assert first is not None
         assert second is not None
-        second.epochs.key, second.epochs._receive = first.epochs.key, dict(first.epochs._receive)
+        second.epochs.key, second.epochs.receiving = first.epochs.key, dict(first.epochs.receiving)
         self.peer = b.connection(a)
         self.streams = list(a.connection(b).streams)[:2]
         self.sent = {number: a.connection(b).streams[number].outgoing.end for number in self.streams}

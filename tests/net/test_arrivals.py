@@ -45,7 +45,7 @@ def test_flows_take_turns_and_keep_their_order() -> None:
     taken = drain(arrivals)
     assert [index_of(arrival) for arrival in taken] == [1, 2, 1, 2, 1, 2]
     assert [HEADER.unpack_from(arrival.view)[4] for arrival in taken] == [0, 0, 1, 1, 2, 2]
-    assert len(arrivals) == 0
+    assert arrivals.count == 0
 
 
 def test_paths_of_a_session_and_circuits_of_a_relay_are_flows() -> None:
@@ -78,9 +78,9 @@ def test_bytes_and_trains_are_bounded() -> None:
     arrivals = Arrivals()
     while not arrivals.full:
         put(arrivals, *[packet(1, 1000)] * 60)
-    assert ARRIVALS_BYTES <= len(arrivals) * 60_000 < ARRIVALS_BYTES + 60_000
+    assert ARRIVALS_BYTES <= arrivals.count * 60_000 < ARRIVALS_BYTES + 60_000
     drain(arrivals)
     assert not arrivals.full
     while not arrivals.full:
         put(arrivals, b"\x00")
-    assert len(arrivals) == ARRIVALS_LIMIT
+    assert arrivals.count == ARRIVALS_LIMIT

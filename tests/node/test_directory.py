@@ -437,10 +437,10 @@ def test_record_that_a_peer_gave_of_itself_is_kept_if_it_is_true_and_newer(play:
     async def scenario(world: World) -> None:
         a, b = await friends(world, "a", "b")
         directory, book = a._running.directory, a._running.book
+        await world.wait(1.0)
         agent, ours = b._running, book.get(raw(b))
         assert ours is not None
         old = ours.record
-        await world.wait(1.0)
         agent.announcement.name = "impostor"  # what it calls itself now is for the network to say
         signed = agent.announcement.signed()
         stranger = (await world.start_node("c")).node

@@ -241,6 +241,14 @@ class Connection:
         room = self._max_send - self._sent
         return room - limits.INTERACTIVE_ROOM if stream.bulk else room
 
+    @property
+    def only_stream(self) -> Stream | None:
+        """The stream with something to send, if there is just one and nothing else of the connection waits."""
+        if self._limit_dirty or self._control_pending or self._datagrams:
+            return None
+        stream = self.ready.only
+        return None if stream is None or stream.reset_code is not None else stream
+
     def count_sent(self, size: int) -> None:
         self._sent += size
 

@@ -98,9 +98,9 @@ class Cubic:
         self.in_flight -= size
         if newest.time > self._recovery_start:
             if self.window < self._threshold:
-                if self._threshold == _UNKNOWN:
-                    self._hystart(rtt)
                 if limited:
+                    if self._threshold == _UNKNOWN:
+                        self._hystart(rtt)
                     self.window += size // _CSS_DIVISOR if self._in_css else size
             elif limited:
                 self._avoid_congestion(now, size, rtt)

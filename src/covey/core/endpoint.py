@@ -50,10 +50,12 @@ from covey.crypto.credentials import Credentials
 from covey.crypto.events import KeyLog
 from covey.crypto.ratchet import Encapsulate, encapsulate
 from covey.wire.control import Candidate
-from covey.wire.datagram import PACKET, PACKET_OVERHEAD, RELAY_HEADER, RELAY_HEADER_SIZE, RELAYED
+from covey.wire.datagram import HEADER, PACKET, PACKET_OVERHEAD, RELAY_HEADER, RELAY_HEADER_SIZE, RELAYED
 from covey.wire.introduction import INTRODUCTION_KINDS
 
 __all__ = ["Endpoint"]
+
+_unpack_header = HEADER.unpack_from
 
 _QUEUE_LIMIT = 1024
 """Single datagrams (handshakes, records) waiting to leave."""
@@ -123,6 +125,15 @@ class Endpoint:
         """A train arrived on port `local`: datagrams of `segment` bytes, the last may be shorter."""
         self._now = now
         size = len(view)
+        if size == segment and size >= PACKET_OVERHEAD:
+            kind, path_id, epoch, index, counter = _unpack_header(view)
+            if kind == PACKET:
+                session = self._sessions.get(index)
+                if session is None:
+                    return
+                if session.receive_one(now, view, path_id, epoch, counter, local, remote):
+                    self._schedule.touch(session)
+                    return
         start = 0
         while start < size:
             kind = view[start]
@@ -160,7 +171,7 @@ class Endpoint:
     @property
     def has_output(self) -> bool:
         """Whether `transmit` is worth calling."""
-        return bool(self._ready or self._queue)
+        return bool(self._ready or self._queue or (self.relay is not None and self.relay.pending))
 
     def deadline(self) -> float:
         """When `expire` is due, seconds."""

@@ -49,7 +49,6 @@ class Epochs:
         "_offers_paid",
         "_previous",
         "_random",
-        "_receive",
         "_retire",
         "_secret",
         "_used",
@@ -59,6 +58,7 @@ class Epochs:
         "key",
         "lifetimes",
         "packets",
+        "receiving",
         "rekey_at",
         "since",
         "unproven",
@@ -86,7 +86,8 @@ class Epochs:
         self.epoch = 0
         """The epoch we send in, all 64 bits of it."""
         self.key = PacketKey(sending)
-        self._receive: dict[int, PacketKey] = {0: PacketKey(receiving)}
+        self.receiving: dict[int, PacketKey] = {0: PacketKey(receiving)}
+        """The keys that open packets now, by wire epoch. Nobody keeps one of them: they are forgotten here."""
         self._retire: list[tuple[float, int]] = []
         self._latest = 0
         self.unproven = -1
@@ -125,9 +126,6 @@ class Epochs:
     @property
     def wire_epoch(self) -> int:
         return self.epoch & 0xFFFF
-
-    def receive_key(self, wire_epoch: int) -> PacketKey | None:
-        return self._receive.get(wire_epoch)
 
     def due(self, now: float) -> bool:
         """Whether it is time for the next ratchet."""
@@ -180,15 +178,15 @@ class Epochs:
     def expire(self, now: float) -> None:
         """Forgets the receive keys whose time is over."""
         while self._retire and self._retire[0][0] <= now:
-            self._receive.pop(self._retire.pop(0)[1], None)
+            self.receiving.pop(self._retire.pop(0)[1], None)
 
     @property
     def resting(self) -> bool:
-        return self.key.resting and all(key.resting for key in self._receive.values())
+        return self.key.resting and all(key.resting for key in self.receiving.values())
 
     def rest(self) -> None:
         """Gives back what is quickly made again when a packet is sealed or opened."""
-        for key in (self.key, *self._receive.values()):
+        for key in (self.key, *self.receiving.values()):
             key.rest()
 
     def deadline(self) -> float | None:
@@ -198,7 +196,7 @@ class Epochs:
         self._chain = next_chain(self._chain, dh, ss, self._hash, epoch, offer, answer)
         keys = epoch_keys(self._chain)
         sending, receiving = keys if self._initiator else keys[::-1]
-        self._receive[epoch & 0xFFFF] = PacketKey(receiving)
+        self.receiving[epoch & 0xFFFF] = PacketKey(receiving)
         self._next_send = PacketKey(sending)
         self._latest = epoch
         self.unproven = epoch & 0xFFFF

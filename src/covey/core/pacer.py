@@ -17,10 +17,11 @@ _SHORTEST_SLEEP: Final = 0.001
 class Pacer:
     """`credit(now, ...)` says how many bytes may leave now, `spend(size)` takes them, `ready_at(now)` when to look."""
 
-    __slots__ = ("_credit", "_datagram", "_rate", "_updated")
+    __slots__ = ("_datagram", "_rate", "_updated", "left")
 
     def __init__(self) -> None:
-        self._credit = float(_BURST_MAX)
+        self.left = float(_BURST_MAX)
+        """Bytes of credit, without what has come since `credit` was asked for."""
         self._rate = 0.0
         self._datagram = 0
         self._updated = 0.0
@@ -29,13 +30,13 @@ class Pacer:
         """Bytes that may leave now, for a rate (bytes per second) and a datagram size."""
         self._rate = rate
         most = min(max(rate * _BURST_SECONDS, _BURST_MIN_DATAGRAMS * datagram), _BURST_MAX)
-        self._credit = min(self._credit + (now - self._updated) * rate, most)
+        self.left = min(self.left + (now - self._updated) * rate, most)
         self._updated = now
         self._datagram = datagram
-        return int(self._credit)
+        return int(self.left)
 
     def spend(self, size: int) -> None:
-        self._credit -= size
+        self.left -= size
 
     def worthwhile(self, train: int) -> int:
         """Bytes that are worth waiting for if there are more to send: what the rate gives in the shortest sleep, from
@@ -45,4 +46,4 @@ class Pacer:
     def ready_at(self, now: float, size: int) -> float:
         """When there will be credit for `size` bytes, at least a millisecond on. Call after `credit`."""
         # One byte more, or rounding would ask for another look a millisecond later.
-        return now + max((size + 1 - self._credit) / self._rate, _SHORTEST_SLEEP)
+        return now + max((size + 1 - self.left) / self._rate, _SHORTEST_SLEEP)

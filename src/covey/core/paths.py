@@ -39,7 +39,6 @@ class Paths:
     """
 
     __slots__ = (
-        "_arrivals",
         "_challenged",
         "_left",
         "_next_id",
@@ -49,6 +48,7 @@ class Paths:
         "_round",
         "_session",
         "active",
+        "arrivals",
         "candidates_sent",
         "remote_candidates",
         "stalled",
@@ -66,7 +66,7 @@ class Paths:
         self._next_id = 1
         self._round = PunchRound()
         self._challenged: dict[Route, float] = {}
-        self._arrivals: dict[int, Route] = {}
+        self.arrivals: dict[int, Route] = {}
         """Where the newest packet of each of the peer's paths came from."""
         self._questioned_at = now
         self._left: list[Route] = []
@@ -116,8 +116,8 @@ class Paths:
             if self._session.connection is not None:
                 self._session.connection.stalled_at = None
         if newest and path_id != limits.PROBE_PATH:
-            before = self._arrivals.get(path_id, route)
-            self._arrivals[path_id] = route
+            before = self.arrivals.get(path_id, route)
+            self.arrivals[path_id] = route
             if before != route:
                 self._left = [*self._left[1 - _ROUTES_REMEMBERED :], before]
         path = self.active if route == self.active.route else self.by_route(route)
@@ -316,7 +316,7 @@ class Paths:
         A path of the peer's is bound to its route. If it comes by another one, the peer or its NAT changed, and what
         we send to where it came from before leads nowhere.
         """
-        routes = self._arrivals.values()
+        routes = self.arrivals.values()
         active = self.active.route
         return active in self._left and active not in routes and route in routes
 

@@ -175,6 +175,11 @@ class Recovery:
         """Something is taken for lost unless it is acknowledged soon."""
         return self._loss_time is not None
 
+    def has_room(self, size: int) -> bool:
+        """Whether a datagram of `size` bytes may leave without asking what credit has come by now."""
+        congestion = self.congestion
+        return congestion.window - congestion.in_flight >= size <= self.pacer.left
+
     def on_round_trip(self, rtt: float) -> None:
         """The path's first measurement, by its challenge: seconds."""
         self.rtt.sample(max(rtt, 1e-6), 0.0)
@@ -199,8 +204,6 @@ class Recovery:
         sent = self._sent
         if not sent or largest < sent[0].first:
             return [], []
-        if len(sent) == 1 and ranges[0][0] <= sent[0].first and sent[0].first + sent[0].count - 1 == largest:
-            return [self._all_acked(now, largest, ack_delay)], []
         acked: list[Sent] = []
         kept: list[Sent] = []
         at = len(ranges) - 1
@@ -228,10 +231,20 @@ class Recovery:
             self.oldest_unacked_at = now if sent else None
         return acked, lost
 
-    def _all_acked(self, now: float, largest: int, ack_delay: float) -> Sent:
-        """The only run in flight arrived, all of it: what question and answer do again and again."""
-        run = self._sent.pop()
-        self.rtt.sample(max(now - run.time, 1e-6), ack_delay)
+    def on_only_run_acked(self, now: float, first: int, largest: int, ack_delay: float) -> Sent | None:
+        """`on_ack` for what question and answer do again and again: all that is in flight is one run, and it arrived.
+
+        None if it is otherwise: then nothing has happened.
+        """
+        sent = self._sent
+        if len(sent) != 1 or self._doubted.starts:
+            return None
+        run = sent[0]
+        if run.first < first or run.first + run.count - 1 != largest:
+            return None
+        sent.pop()
+        elapsed = now - run.time
+        self.rtt.sample(max(1e-06, elapsed), ack_delay)
         if largest > self._largest_acked:
             self._largest_acked = largest
         self.pto_count = 0

@@ -121,6 +121,11 @@ class RelayTable:
                 return True
         return True
 
+    @property
+    def pending(self) -> bool:
+        """Whether `next` has something."""
+        return bool(self._queue)
+
     def next(self) -> Forward | None:
         """The next run to send."""
         if not self._queue:

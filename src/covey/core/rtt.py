@@ -36,12 +36,16 @@ class Rtt:
             self.minimum = self.smoothed = rtt
             self.variance = rtt / 2
             return
-        self.minimum = min(self.minimum, rtt)
-        ack_delay = min(ack_delay, MAX_ACK_DELAY)
+        # Comparisons, not min() and abs(): this runs for every acknowledgement.
+        if rtt < self.minimum:
+            self.minimum = rtt
+        if ack_delay > MAX_ACK_DELAY:
+            ack_delay = MAX_ACK_DELAY
         if rtt >= self.minimum + ack_delay:
             rtt -= ack_delay
-        self.variance += (abs(self.smoothed - rtt) - self.variance) / 4
-        self.smoothed += (rtt - self.smoothed) / 8
+        error = rtt - self.smoothed
+        self.variance += ((error if error > 0 else -error) - self.variance) / 4
+        self.smoothed += error / 8
 
     def pto(self) -> float:
         """Probe timeout without back-off, seconds (RFC 9002, 6.2.1)."""

@@ -59,6 +59,11 @@ class SendBuffer:
         start = offset - self._starts[at]
         return self._chunks[at][start : start + limit]
 
+    def tail(self, offset: int) -> memoryview | bytearray | None:
+        """[offset, end) if it lies in the last chunk."""
+        start = self._starts[-1]
+        return self._chunks[-1][offset - start :] if offset >= start else None
+
     def pieces(self, offset: int, size: int) -> Iterator[memoryview | bytearray]:
         """[offset, offset + size) in order, as it is kept."""
         while size > 0:
@@ -88,6 +93,13 @@ class SendBuffer:
 
     def on_acked(self, offset: int, size: int) -> None:
         stop = offset + size
+        if stop == self.end and offset <= self.acked and not self.lost.starts and not self._acked_beyond.starts:
+            # Everything arrived: the end of every answer.
+            self.acked = stop
+            self._open = False
+            self._chunks.clear()
+            self._starts.clear()
+            return
         if self.lost:
             self.lost.remove(offset, stop)
         if offset <= self.acked:

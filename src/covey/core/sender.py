@@ -127,14 +127,15 @@ class Sender:
         if not session.confirmed:
             return None
         path = session.paths.active
+        recovery = path.recovery
+        if not recovery.probes and recovery.has_room(path.mtu):
+            train = self._transmit_small(now, out, path)
+            if train is not None:
+                return train
         budget = self._budget(now, path)
-        if path.recovery.probes:
+        if recovery.probes:
             train = self._fill_probe(now, out, path, max(budget, path.mtu))
         else:
-            if budget:
-                train = self._transmit_small(now, out, path)
-                if train is not None:
-                    return train
             if now >= path.mtu_search.due and session.verified:
                 train = self._transmit_mtu_probe(now, out, path)
                 if train is not None:
@@ -243,17 +244,10 @@ class Sender:
         """
         session, scratch = self._session, self._scratch
         connection = session.connection
-        if (
-            connection is None
-            or connection.session is not session
-            or self.ping_due
-            or session.crypto.has_data
-            or connection.has_control
-            or connection.has_datagrams
-        ):
+        if connection is None or connection.session is not session or self.ping_due or session.crypto.has_data:
             return None
-        stream = connection.ready.only
-        if stream is None or stream.reset_code is not None or stream.min_epoch > session.epochs.epoch:
+        stream = connection.only_stream
+        if stream is None or stream.min_epoch > session.epochs.epoch:
             return None
         outgoing, route = stream.outgoing, path.route
         outer = RELAY_HEADER_SIZE if route.circuit else 0
@@ -263,14 +257,16 @@ class Sender:
             not 0 < length <= path.mtu - outer - _SMALL_ROOM
             or length > connection.send_allowance(stream)
             or end > stream.max_send
-            or outgoing.lost
+            or outgoing.lost.starts
+            or (data := outgoing.tail(offset)) is None
         ):
             return None
+        path.recovery.limited = False
         at = session.acks.compose(now, scratch, 0, ACK_ROOM)
         fin = stream.finished
         _pack_stream(scratch, at, frames.STREAM, fin, stream.id, offset, length)
         at += _STREAM_HEAD_SIZE
-        outgoing.copy_into(scratch, at, offset, length)
+        scratch[at : at + length] = data
         at += length
         size = outer + at + PACKET_OVERHEAD
         counter, epochs = path.counter, session.epochs
@@ -293,7 +289,8 @@ class Sender:
         path.sent_bytes += size
         epochs.packets += 1
         epochs.bytes += size
-        session.consider_rekey(now)
+        if epochs.worn or now >= epochs.rekey_at:
+            session.consider_rekey(now)
         self.drained = now < path.mtu_search.due and not session.crypto.has_data
         return Train(route.local, route.remote, size, size)
 

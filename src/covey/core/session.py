@@ -289,6 +289,66 @@ class Session:
 
     # --- receiving -----------------------------------------------------------------------------------------------
 
+    def receive_one(
+        self, now: float, view: memoryview, path_id: int, epoch: int, counter: int, local: int, remote: Address
+    ) -> bool:
+        """Hot path of question and answer: the next packet, alone in `view`, on the way that we send on.
+
+        False if it is anything else than an ACK of one range, a STREAM frame, or both: then nothing has happened, and
+        all that happens here happens in `receive` too, at more length.
+        """
+        connection, paths, epochs = self.connection, self.paths, self.epochs
+        path = paths.active
+        route = path.route
+        if (
+            connection is None
+            or not self.verified
+            or paths.stalled
+            or epoch == epochs.unproven
+            or route.remote != remote
+            or route.local != local
+            or route.circuit
+            or paths.arrivals.get(path_id) != route
+        ):
+            return False
+        received = self.acks.received.get(path_id)
+        key = epochs.receiving.get(epoch)
+        if received is None or key is None or not received.highs or counter != received.highs[-1] + 1:
+            return False
+        try:
+            plain = key.aead.decrypt(_pack_nonce(path_id, counter), view[HEADER_SIZE:], view[:HEADER_SIZE])
+        except InvalidTag:
+            return True
+        size = len(plain)
+        at = flags = offset = 0
+        if size >= _ACK_HEAD_SIZE and plain[0] == frames.ACK and plain[_ACK_RANGES] == 0:
+            at = _ACK_HEAD_SIZE
+        number = -1
+        if at < size or not size:
+            if size < at + _STREAM_HEAD_SIZE or plain[at] != frames.STREAM:
+                return False
+            _, flags, number, offset, length = _unpack_stream(plain, at)
+            if at + _STREAM_HEAD_SIZE + length != size or flags > 1:
+                return False
+        path.received_bytes += len(view)
+        try:
+            if at:
+                self._take_ack(now, plain)
+            in_order = received.add(counter, now)
+            if number >= 0:
+                self.acks.note(now, path_id, at_once=not in_order)
+                if self.retire_at is not None:
+                    self.retire(now)
+                connection.receive_stream(
+                    number, offset, memoryview(plain)[at + _STREAM_HEAD_SIZE :], flags == 1, epoch, now
+                )
+        except ParseError as error:
+            self._owner.session_ended(self, now, CloseCode.PROTOCOL, str(error), by_peer=False)
+            return True
+        if not self.in_ready and self.has_output(now):
+            self.wake()
+        return True
+
     def receive(self, now: float, view: memoryview, start: int, end: int, segment: int, route: Route) -> None:
         """The datagrams of one train that carry this session's index: [start, end) of `view`, `segment` bytes apart.
 
@@ -317,7 +377,7 @@ class Session:
             if received is not None and not received.fresh(counter):
                 continue
             if epoch != wire_epoch or opener is None:
-                key = epochs.receive_key(epoch)
+                key = epochs.receiving.get(epoch)
                 if key is None:
                     continue
                 wire_epoch, opener = epoch, key.aead.decrypt
@@ -394,7 +454,7 @@ class Session:
             count = run_length(headers, 0, 1)
             header, counter = headers[:2]
             path_id, epoch = header >> 48 & 0xFF, header >> 32 & 0xFFFF
-            received, key = self.acks.received.get(path_id), self.epochs.receive_key(epoch)
+            received, key = self.acks.received.get(path_id), self.epochs.receiving.get(epoch)
             if (
                 count < RUN_MINIMUM
                 or key is None
@@ -527,6 +587,12 @@ class Session:
         _, number, delay, _, largest, count = _unpack_ack(plain)
         if not 0 < count <= largest + 1:
             raise ParseError("impossible ACK")
+        path = self.paths.active
+        if path.id == number:
+            run = path.recovery.on_only_run_acked(now, largest - count + 1, largest, delay * frames.ACK_DELAY_UNIT)
+            if run is not None:
+                self._acked(now, path, (run,))
+                return
         self._on_ack(now, number, [(largest - count + 1, largest)], delay * frames.ACK_DELAY_UNIT)
 
     def _on_ack(self, now: float, number: int, ranges: list[tuple[int, int]], delay: float) -> None:
@@ -537,18 +603,22 @@ class Session:
             raise ParseError("an acknowledgement of what was never sent")
         acked, lost = path.recovery.on_ack(now, ranges, delay)
         if acked:
-            self._answered_at = now
-            path.suspect = False
-            path.failures = 0
-        for run in acked:
-            if run.stream is not None:
-                run.stream.connection.on_stream_acked(run.stream, run.offset, run.length, run.fin)
-            elif run.items is not None:
-                for item in run.items:
-                    self._item_acked(path, item)
+            self._acked(now, path, acked)
         if lost:
             path.weigh_losses(acked, lost)
             self.lost(path, lost)
+
+    def _acked(self, now: float, path: Path, runs: Iterable[Sent]) -> None:
+        self._answered_at = now
+        path.suspect = False
+        path.failures = 0
+        for run in runs:
+            stream = run.stream
+            if stream is not None:
+                stream.connection.on_stream_acked(stream, run.offset, run.length, run.fin)
+            elif run.items is not None:
+                for item in run.items:
+                    self._item_acked(path, item)
 
     def _item_acked(self, path: Path, item: Item) -> None:
         match item:

@@ -33,21 +33,19 @@ class Arrival(NamedTuple):
 class Arrivals:
     """`put` what was read, until `full`; `take` what is to be handled next."""
 
-    __slots__ = ("_bytes", "_count", "_new", "_old", "_waiting")
+    __slots__ = ("_bytes", "_new", "_old", "_waiting", "count")
 
     def __init__(self) -> None:
         self._waiting: dict[bytes, deque[Arrival]] = {}
         self._new: deque[bytes] = deque()
         self._old: deque[bytes] = deque()
         self._bytes = 0
-        self._count = 0
-
-    def __len__(self) -> int:
-        return self._count
+        self.count = 0
+        """Trains that wait here."""
 
     @property
     def full(self) -> bool:
-        return self._bytes >= ARRIVALS_BYTES or self._count >= ARRIVALS_LIMIT
+        return self._bytes >= ARRIVALS_BYTES or self.count >= ARRIVALS_LIMIT
 
     @property
     def sparse(self) -> bool:
@@ -80,7 +78,7 @@ class Arrivals:
         else:
             del self._waiting[flow]
         self._bytes -= len(arrival.view)
-        self._count -= 1
+        self.count -= 1
         return arrival
 
     def _add(self, flow: bytes, arrival: Arrival) -> None:
@@ -90,4 +88,4 @@ class Arrivals:
             self._new.append(flow)
         queue.append(arrival)
         self._bytes += len(arrival.view)
-        self._count += 1
+        self.count += 1

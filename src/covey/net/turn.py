@@ -2,8 +2,8 @@
 
 ::
 
-    receive every waiting train -> expire a passed deadline -> dispatch events -> transmit until None ->
-    dispatch events -> set one timer
+    receive every waiting train -> expire a passed deadline -> dispatch events -> resume the tasks they woke ->
+    transmit until None -> dispatch events -> set one timer
 
 A turn starts from a readable port, a writable port after a full one, the timer, or `wake()`. It is bounded,
 so that acknowledgements leave while data still arrives and other tasks of the loop get their share; a turn
@@ -20,6 +20,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from covey.net.arrivals import Arrivals
 from covey.net.host import Host, UdpPort
+from covey.net.waiter import Waiter
 
 __all__ = ["Driver", "Endpoint", "Train"]
 
@@ -50,6 +51,9 @@ SLACK_S: Final = 1e-6
 HORIZON_S: Final = 60.0
 """Longest single timer: loop timers stand still in suspend while `Host.now` goes on."""
 
+ANSWER_BYTES: Final = 8192
+"""A turn that received more than this acknowledges before it resumes tasks: what they do with it may take long."""
+
 NEAR_S: Final = 0.005
 """A timer that fires this soon is left as it is, unless the endpoint is hurried: a deadline may be so much late."""
 
@@ -60,28 +64,10 @@ FAULT_PAUSE_S: Final = 0.1
 """Wait after the endpoint itself raised, so that a bug fills a log and not a core."""
 
 
-class Train(Protocol):
-    """What `Endpoint.transmit` wrote into the buffer it was lent."""
-
-    @property
-    def local(self) -> int:
-        """Index of the port to send from, as `Driver.add_port` gave it."""
-        ...
-
-    @property
-    def remote(self) -> tuple[str, int]:
-        """IP literal and port."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """Bytes, from the start of the buffer."""
-        ...
-
-    @property
-    def segment(self) -> int:
-        """Bytes of each datagram; the last may be shorter."""
-        ...
+Train = tuple[int, tuple[str, int], int, int]
+"""What `Endpoint.transmit` wrote into the buffer it was lent: the index of the port to send from, as `Driver.add_port`
+gave it; IP literal and port of the receiver; bytes, from the start of the buffer; bytes of each datagram, of which the
+last may be shorter."""
 
 
 class Endpoint(Protocol[E_co]):
@@ -93,6 +79,11 @@ class Endpoint(Protocol[E_co]):
 
     def transmit(self, now: float, out: memoryview) -> Train | None:
         """Write the next train into `out` (65,536 bytes, lent until the next call); None: nothing now."""
+        ...
+
+    @property
+    def has_output(self) -> bool:
+        """Whether `transmit` is worth calling. May be True in vain, never False in vain."""
         ...
 
     def deadline(self) -> float | None:
@@ -116,14 +107,14 @@ class Endpoint(Protocol[E_co]):
 class Driver(Generic[E]):
     """Moves one endpoint over its ports. Create it, and call everything, inside the running loop.
 
-    `on_event` is called in a turn, for each event. It may call the endpoint, `wake`, `add_port`,
-    `remove_port` and `close`. An exception from it is a bug above: the loop's exception handler gets it and
-    the driver goes on. The same holds for the endpoint: the call that raised counts as done, and the driver
-    pauses before it tries again.
+    `on_event` is called in a turn, for each event. It may call the endpoint, `wake`, `resume`, `add_port`,
+    `remove_port` and `close`; so may the tasks that a turn resumes. An exception from it is a bug above: the loop's
+    exception handler gets it and the driver goes on. The same holds for the endpoint: the call that raised counts as
+    done, and the driver pauses before it tries again.
     """
 
     def __init__(self, host: Host, endpoint: Endpoint[E], on_event: Callable[[E], None]) -> None:
-        self._host = host
+        self._clock = host.now
         self._endpoint = endpoint
         self._on_event = on_event
         self._loop = asyncio.get_running_loop()
@@ -145,6 +136,7 @@ class Driver(Generic[E]):
         self._heavy = 0
         """The same turns, while large trains arrive: what is received is ordered by flow."""
         self._arrivals = Arrivals()
+        self._woken: list[Waiter] = []
         self.dropped = 0
         """Trains for a port that is gone. Only grows."""
 
@@ -159,7 +151,7 @@ class Driver(Generic[E]):
         self._next_index += 1
         self._ports[index] = port
         port.on_readable(partial(self._became_readable, index))
-        port.on_writable(self.turn)
+        port.on_writable(self._turn_of_loop)
         self._readable[index] = None
         self.wake()
         return index
@@ -176,15 +168,25 @@ class Driver(Generic[E]):
     def wake(self) -> None:
         """Have one turn soon. Call it after queueing commands; any number of calls make one turn."""
         if self._soon is None and not self._will_transmit and not self._closed:
-            self._soon = self._loop.call_soon(self.turn)
+            self._soon = self._loop.call_soon(self._turn_of_loop)
+
+    def resume(self, waiter: Waiter) -> None:
+        """Have the task that waits go on: in this turn if it can still answer in it, else in one that comes soon."""
+        if self._closed:
+            self._loop.call_soon(waiter.resume)
+            return
+        self._woken.append(waiter)
+        self.wake()
 
     def flush(self) -> None:
-        """Have the turn now that `wake` asked for, if it did: a trip round the loop less.
+        """For a task that has said what it had to say and waits for an answer: have the turn now that `wake` asked for.
 
-        Not while more waits to be received: a task that reads and flushes would then never let another one run.
+        A trip round the loop less. Not while other tasks are about to go on: what they say leaves together. Nor while
+        more waits to be received: a task that reads and flushes would then never let another one run.
         """
-        if self._soon is not None and not self._in_turn and not self._readable and not self._arrivals:
-            self.turn()
+        if self._soon is None or self._in_turn or self._woken or self._readable or self._arrivals.count:
+            return
+        self.turn()
 
     def hasten(self) -> None:
         """Somebody waits for answers: turns are short for a while, and nobody's question waits behind bulk."""
@@ -202,9 +204,18 @@ class Driver(Generic[E]):
             port.close()
         self._ports.clear()
         self._readable.clear()
+        woken, self._woken = self._woken, []
+        for waiter in woken:
+            self._loop.call_soon(waiter.resume)
 
     def turn(self) -> None:
-        """One turn, now. Never raises, except that a call from within a turn is a `RuntimeError`."""
+        """One turn, now, that resumes no task: for tasks. Never raises, except `RuntimeError` within a turn."""
+        self._turn(resume=False)
+
+    def _turn_of_loop(self) -> None:
+        self._turn(resume=True)
+
+    def _turn(self, *, resume: bool) -> None:
         if self._closed:
             return
         if self._in_turn:
@@ -215,21 +226,26 @@ class Driver(Generic[E]):
         self._in_turn = self._will_transmit = True
         endpoint = self._endpoint
         stuck: float | None = None
-        now = self._floor
+        now = self._now()
         more = sound = False
         try:
             if self._brisk:
                 self._brisk -= 1
-            if self._arrivals or (self._heavy and self._readable):
-                more = self._receive_by_flow()
+            received = 0
+            if self._arrivals.count or (self._heavy and self._readable):
+                more, received = self._receive_by_flow()
             elif self._readable:
-                more = self._receive()
-            now = self._now()
+                more, received = self._receive(now)
             if self._armed <= now + SLACK_S:
                 stuck = self._expire(now)
             for event in endpoint.events():
                 self._hand_out(event)
-            more = self._transmit(now) or more
+            if resume and self._woken:
+                if received > ANSWER_BYTES:
+                    more = self._transmit() or more
+                self._resume_tasks()
+            if endpoint.has_output or self._parked is not None:
+                more = self._transmit() or more
             self._will_transmit = False
             for event in endpoint.events():
                 self._hand_out(event)
@@ -238,47 +254,63 @@ class Driver(Generic[E]):
             self._report("the endpoint raised", error)
         finally:
             self._in_turn = self._will_transmit = False
-        if not sound:
-            self._set_timer(stuck, sound)
-            return
-        if more:
+        if more or self._woken:
             self.wake()
-        if self._timer is None or endpoint.hurried or self._armed > now + NEAR_S:
+        if not sound or self._timer is None or endpoint.hurried or self._armed > now + NEAR_S:
             self._set_timer(stuck, sound)
 
     def _now(self) -> float:
-        now = self._host.now()
-        return max(self._floor, now)
+        now = self._clock()
+        if now < self._floor:
+            return self._floor
+        return now
 
-    def _receive(self) -> bool:
-        """Hand every waiting train to the endpoint. True: a port may hold more than a turn takes."""
+    def _resume_tasks(self) -> None:
+        """Let every task go on that was woken before now; those that they wake in turn have to wait for the next.
+
+        Between receiving and transmitting the endpoint is at rest: a task that closes the node may have a `turn()`.
+        """
+        woken, self._woken = self._woken, []
+        self._in_turn = False
+        for waiter in woken:
+            waiter.resume()
+        self._in_turn = True
+
+    def _receive(self, now: float) -> tuple[bool, int]:
+        """Hand every waiting train to the endpoint. Whether a port may hold more than a turn takes; bytes taken."""
         more = False
-        for index in tuple(self._readable):
+        received = 0
+        readable = self._readable
+        for index in tuple(readable):
             port = self._ports[index]
             for _ in range(RECEIVE_LIMIT):
                 train = port.receive()
                 if train is None:
-                    del self._readable[index]
+                    del readable[index]
                     break
                 view, segment, remote = train
-                if self._brisk and len(view) > BULK_BYTES:
+                if received:
+                    now = self._now()
+                size = len(view)
+                received += size
+                if self._brisk and size > BULK_BYTES:
                     self._heavy = self._brisk
                 try:
-                    self._endpoint.receive(self._now(), view, segment, index, remote)
+                    self._endpoint.receive(now, view, segment, index, remote)
                 except Exception as error:
                     self._report("the endpoint raised on a received train", error)
             else:
                 more = True
-        return more
+        return more, received
 
-    def _receive_by_flow(self) -> bool:
-        """As `_receive`, in the order of `Arrivals`: bulk only until something else arrives. True: some is left."""
+    def _receive_by_flow(self) -> tuple[bool, int]:
+        """As `_receive`, in the order of `Arrivals`: bulk only until something else arrives."""
         arrivals, endpoint = self._arrivals, self._endpoint
         self._heavy = min(self._heavy, self._brisk)
         for index in tuple(self._readable):
             self._read_ahead(index)
         answered = False
-        bulk = 0
+        bulk = received = 0
         for _ in range(BRISK_RECEIVED):
             if bulk and answered and not arrivals.sparse:
                 break
@@ -289,7 +321,9 @@ class Driver(Generic[E]):
                 endpoint.receive(self._now(), arrival.view, arrival.segment, arrival.port, arrival.remote)
             except Exception as error:
                 self._report("the endpoint raised on a received train", error)
-            if len(arrival.view) <= BULK_BYTES:
+            size = len(arrival.view)
+            received += size
+            if size <= BULK_BYTES:
                 answered = True
                 continue
             self._heavy = self._brisk
@@ -297,7 +331,7 @@ class Driver(Generic[E]):
             if bulk == BRISK_TRAINS:
                 break
             self._read_ahead(arrival.port)
-        return bool(arrivals or self._readable)
+        return bool(arrivals.count or self._readable), received
 
     def _read_ahead(self, index: int) -> bool:
         """Empties a port into `Arrivals`, as far as there is room. Whether something was there."""
@@ -330,11 +364,10 @@ class Driver(Generic[E]):
         except Exception as error:
             self._report(f"on_event raised on {type(event).__name__}", error)
 
-    def _transmit(self, now: float) -> bool:
+    def _transmit(self) -> bool:
         """Send until the endpoint has nothing, a socket is full, or the turn is over (True)."""
         if self._closed:
             return False
-        now = max(now, self._floor)
         if self._parked is not None:
             index, train, segment, remote = self._parked
             if not self._ports[index].send(train, segment, remote):
@@ -343,17 +376,19 @@ class Driver(Generic[E]):
         endpoint, out, ports = self._endpoint, self._out, self._ports
         brisk = self._brisk
         for _ in range(BRISK_TRAINS if brisk else TRANSMIT_LIMIT):
-            sending = endpoint.transmit(now, out)
+            sending = endpoint.transmit(self._now(), out)
             if sending is None:
                 return False
-            now = self._now()
-            port = ports.get(sending.local)
+            local, remote, size, segment = sending
+            port = ports.get(local)
             if port is None:
                 self.dropped += 1
-            elif not port.send(out[: sending.size], sending.segment, sending.remote):
-                self._parked = (sending.local, out[: sending.size], sending.segment, sending.remote)
+            elif not port.send(out[:size], segment, remote):
+                self._parked = (local, out[:size], segment, remote)
                 return False
-            if brisk and self._read_ahead(sending.local):
+            if not endpoint.has_output:
+                return False
+            if brisk and self._read_ahead(local):
                 return True
         return True
 
@@ -386,12 +421,12 @@ class Driver(Generic[E]):
 
     def _fired(self) -> None:
         self._timer = None
-        self.turn()
+        self._turn_of_loop()
 
     def _became_readable(self, index: int) -> None:
         # Not through wake(): one trip round the loop less between a packet and its answer.
         self._readable[index] = None
-        self.turn()
+        self._turn_of_loop()
 
     def _report(self, message: str, error: Exception) -> None:
         self._loop.call_exception_handler({"message": f"covey.net.turn: {message}", "exception": error})

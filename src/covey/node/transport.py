@@ -26,6 +26,7 @@ from covey.core.stream import StreamCode
 from covey.crypto.credentials import Credentials
 from covey.net.host import Host, UdpPort
 from covey.net.turn import Driver
+from covey.net.waiter import Waiter
 
 __all__ = ["POST_QUANTUM_SERVICES", "Handler", "Stream", "Transport"]
 
@@ -73,8 +74,8 @@ class Stream:
     def __init__(self, transport: Transport, core: CoreStream) -> None:
         self._transport = transport
         self._core = core
-        self._waiter: asyncio.Future[None] | None = None
-        self._writer: asyncio.Future[None] | None = None
+        self._reader: Waiter | None = None
+        self._writer: Waiter | None = None
 
     @property
     def peer(self) -> Identity:
@@ -103,14 +104,11 @@ class Stream:
             if core.at_end:
                 return b""
             self._check()
-            waiter = self._waiter = self._transport.future()
-            self._transport.flush()
-            try:
-                await waiter
-            finally:
-                self._waiter = None
-                if waiter.done() and not waiter.cancelled():
-                    self._transport.resuming -= 1
+            reader = self._reader
+            if reader is None:
+                reader = self._reader = self._transport.waiter()
+            self._transport.driver.flush()
+            await reader
 
     async def read_exactly(self, size: int) -> bytes:
         """`size` bytes. UnreachableError (`stream-ended`) if the peer finishes before."""
@@ -135,11 +133,9 @@ class Stream:
         while start < len(data):
             self._check()
             if core.writable == 0:
-                self._writer = self._transport.future()
-                try:
-                    await self._writer
-                finally:
-                    self._writer = None
+                if self._writer is None:
+                    self._writer = self._transport.waiter()
+                await self._writer
                 continue
             core.write(view[start : start + _WRITE_PIECE] if len(data) > _WRITE_PIECE else data)
             start += _WRITE_PIECE
@@ -171,12 +167,13 @@ class Stream:
 
     def woken(self) -> None:
         """Something changed: whoever waits looks again."""
-        reader, writer = self._waiter, self._writer
-        if reader is not None and not reader.done():
-            reader.set_result(None)
-            self._transport.resuming += 1
-        if writer is not None and not writer.done():
-            writer.set_result(None)
+        reader, writer = self._reader, self._writer
+        if reader is not None and reader.pending:
+            reader.pending = False
+            self._transport.driver.resume(reader)
+        if writer is not None and writer.pending:
+            writer.pending = False
+            self._transport.driver.resume(writer)
 
     def _check(self) -> None:
         core = self._core
@@ -222,8 +219,6 @@ class Transport:
         self._waiting: dict[Identity, list[asyncio.Future[Connection]]] = {}
         self._pings: dict[int, asyncio.Future[float]] = {}
         self._closed = False
-        self.resuming = 0
-        """Readers that were woken and have not run yet."""
 
     # --- ports ---------------------------------------------------------------------------------------------------
 
@@ -344,19 +339,10 @@ class Transport:
         if self.endpoint.has_output:
             self.driver.wake()
 
-    def flush(self) -> None:
-        """A task has said what it has to say and waits for an answer: out with it now.
-
-        Unless more readers were woken and have not run yet: what they write leaves together, when the last of them
-        waits again.
-        """
-        if not self.resuming:
-            self.driver.flush()
-
-    def future(self) -> asyncio.Future[None]:
+    def waiter(self) -> Waiter:
         if self._closed:
             raise StateError("the node is closed", code="closed")
-        return self._loop.create_future()
+        return Waiter(self._loop)
 
     def spawn(self, coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
         """A task that is cancelled by `close`; its failure is logged, not lost."""

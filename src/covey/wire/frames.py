@@ -70,6 +70,7 @@ __all__ = [
     "encode_path",
     "encode_reset",
     "encode_stop",
+    "pack_whole_ack",
     "parse_frames",
 ]
 
@@ -207,6 +208,12 @@ def encode_ack(path: int, delay: int, ranges: list[tuple[int, int]]) -> bytes:
         parts.append(_ACK_RANGE.pack(first - high - 1, high - low + 1))
         first = low
     return b"".join(parts)
+
+
+def pack_whole_ack(out: bytearray, at: int, path: int, delay: int, low: int, high: int) -> None:
+    """The ACK of one range, [low, high], written to `out[at:]`: `ACK_HEAD.size` bytes."""
+    delay = min(max(delay, 0), 0xFFFF)
+    ACK_HEAD.pack_into(out, at, ACK, path, delay, 0, high, min(high - low + 1, _ACK_FIRST_LIMIT))
 
 
 def encode_reset(stream: int, code: int, final: int) -> bytes:
