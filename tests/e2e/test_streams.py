@@ -1,4 +1,4 @@
-"""A stream through the API and `stream.sock` to the service `sink` of a peer."""
+"""A stream through the API and `stream.sock` to the services `sink` and `echo` of a peer."""
 
 from __future__ import annotations
 
@@ -21,6 +21,14 @@ def test_stream_to_sink_counts_and_hashes_every_byte(pair: Pair, size: int) -> N
         connection.shutdown(socket.SHUT_WR)
         answer = _read_all(connection)
     assert answer == b"ok\n" + size.to_bytes(8, "big") + hashlib.sha256(data).digest()
+
+
+def test_stream_to_echo_brings_back_what_it_was_given(pair: Pair) -> None:
+    data = bytes(range(256)) * 400
+    with _attached(pair[0], pair[1].name, "echo") as connection:
+        connection.sendall(data)
+        connection.shutdown(socket.SHUT_WR)
+        assert _read_all(connection) == b"ok\n" + data
 
 
 def test_stream_to_a_service_that_nobody_offers_ends_without_data(pair: Pair) -> None:

@@ -34,7 +34,7 @@ from covey.node.findings import findings
 from covey.node.introducer import Meeting
 from covey.node.mail import encode_body
 from covey.node.naming import made_up_name
-from covey.node.services import SINK, serve_sink
+from covey.node.services import ECHO, SINK, serve_echo, serve_sink
 from covey.node.storage import DEFAULT_RETENTION, Peer, Retention, locate
 from covey.node.transport import Handler, Stream
 from covey.wire import trust
@@ -92,7 +92,7 @@ class Node:
         self._durable = durable
         self._trust_clock = trust_clock
         self._retention = retention
-        self._handlers: dict[str, Handler] = {SINK: serve_sink}
+        self._handlers: dict[str, Handler] = {SINK: serve_sink, ECHO: serve_echo}
         self._agent: Agent | None = None
         self._own_host: RealHost | None = None
         self._bus = Bus()

@@ -1,4 +1,4 @@
-"""The services every node offers: `trust` to anybody, `message` and `sink` to those it trusts."""
+"""The services every node offers: `trust` to anybody; `message`, `sink` and `echo` to those it trusts."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ from covey.node.transport import Stream, Transport
 from covey.wire import messages, trust
 from covey.wire.framing import FrameReader
 
-__all__ = ["SINK", "MessageService", "TrustService", "serve_sink"]
+__all__ = ["ECHO", "SINK", "MessageService", "TrustService", "serve_echo", "serve_sink"]
 
 SINK: Final = "sink"
 """Swallows a stream and answers {bytes 8, SHA-256 32}: measures a path and proves that nothing was lost."""
+ECHO: Final = "echo"
+"""Says what it hears: measures the way there and back, through every program that is in between."""
 
 _KNOWN_RATE: Final = 0.5
 _KNOWN_BURST: Final = 20.0
@@ -182,3 +184,8 @@ async def serve_sink(stream: Stream) -> None:
         digest.update(data)
         size += len(data)
     await stream.write(size.to_bytes(8, "big") + digest.digest())
+
+
+async def serve_echo(stream: Stream) -> None:
+    while data := await stream.read():
+        await stream.write(data)
