@@ -180,7 +180,7 @@ class _Channel:
 
 
 class _Sink:
-    """The daemon's `sink` as the job knows one: a stream for each transfer, and the count as the answer; no CPU time."""
+    """The daemon's `sink` as the job knows one: a stream for each transfer, the count as the answer; no CPU time."""
 
     def __init__(self, attached: Any) -> None:
         self._attached = attached

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from functools import partial
 
 from benchmarks import sites
+from benchmarks.daemons import DAEMONS
+from benchmarks.relay import RELAYED
 from covey.bench.measures import MEASURES
 from covey.bench.pair import BASELINES, COVEY, NODE, UDP, Site, Subject
 from covey.bench.run import Setting
@@ -34,8 +36,21 @@ def settings(site_for: SiteFor, rivals: Sequence[Subject], *, worlds: bool = Tru
         Setting("mtu9000", site_for(_JUMBO), (*BASELINES, COVEY), [MEASURES["bulk"]]),
         Setting("", site_for(1500), (NODE,), [MEASURES["durable"]]),
         Setting("", site_for(1500), (*BASELINES, COVEY), [MEASURES["sessions"]]),
-        *(_bad_links() if worlds else ()),
+        *((*_other_ways(site_for), *_bad_links()) if worlds else ()),
     ]
+
+
+def _other_ways(site_for: SiteFor) -> Iterator[Setting]:
+    """Between daemons, and by way of a relay: about 25 seconds a run."""
+    trips, bulk, durable = (MEASURES[name] for name in ("round_trips", "bulk", "durable"))
+    for what, site, subject in (("daemon", site_for(1500), DAEMONS), ("relay", sites.relayed, RELAYED)):
+        names = {
+            "bulk_gbit_s": f"{what}_gbit_s",
+            "rtt64_us_p50": f"{what}_rtt64_us_p50",
+            "rtt64_us_p99": f"{what}_rtt64_us_p99",
+            "durable_msgs_per_s": f"{what}_durable_msgs_per_s",
+        }
+        yield Setting(what, site, [subject], [trips, bulk, durable], names)
 
 
 def _bad_links() -> Iterator[Setting]:

@@ -30,6 +30,8 @@ _HELD: Final = 2 * 1024 * 1024
 class Aioquic:
     """`aioquic.asyncio`, `congestion_control_algorithm` "cubic", as `docs/` of the project starts one."""
 
+    session_is_channel = False
+
     async def serve(self, place: Place, services: Mapping[str, Service], on_datagram: OnDatagram) -> dict[str, Any]:
         configuration = _configuration(is_client=False)
         files = make_certificate(place.directory, place.address)

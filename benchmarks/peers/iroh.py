@@ -18,6 +18,8 @@ _PROTOCOL: Final = b"covey-bench"
 class Iroh:
     """`Endpoint.bind` with the minimal preset: the endpoint's address is given, so that nothing outside is asked."""
 
+    session_is_channel = False
+
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 

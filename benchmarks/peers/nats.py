@@ -25,6 +25,8 @@ _READY_SECONDS: Final = 10.0
 class Nats:
     """Core NATS: no JetStream, so nothing is stored. `place.options`: `url` of the server, `authority` its CA file."""
 
+    session_is_channel = False
+
     def __init__(self) -> None:
         self._client: Any = None
         self._tasks: set[asyncio.Task[None]] = set()

@@ -37,6 +37,8 @@ def tls() -> Zenoh:
 class Zenoh:
     """Two peers, no router, no scouting; nothing is dropped when queues are full."""
 
+    session_is_channel = False
+
     def __init__(self, transport: str) -> None:
         self._transport = transport
         self._kept: list[Any] = []

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Final
 
 from covey.base.constants import INTRODUCTION_LIMIT_SECONDS
-from covey.base.errors import UnreachableError
+from covey.base.errors import RefusedError, UnreachableError
 from covey.base.paths import Home
 from covey.base.types import Identity
 from covey.bench.jobs import PIECE, Channel, OnDatagram, Peer, Place, Service
@@ -21,6 +21,7 @@ from covey.core.handshake import Target
 from covey.crypto.credentials import Credentials
 from covey.net.real import RealHost
 from covey.node.node import Node
+from covey.node.services import ECHO
 from covey.node.transport import Stream, Transport
 
 __all__ = ["AsyncioStreams", "Covey", "CoveyNode", "Udp", "tcp", "tls"]
@@ -28,6 +29,8 @@ __all__ = ["AsyncioStreams", "Covey", "CoveyNode", "Udp", "tcp", "tls"]
 
 _OURS: Final = "bench-"
 """Before the name of a service of ours: a node has services of its own."""
+_PAUSE: Final = 0.02
+"""Seconds between two looks at what tells nobody when it changes."""
 _DELIVERY_SECONDS: Final = 20.0
 
 # --- asyncio's streams ------------------------------------------------------------------------------------------------
@@ -244,7 +247,11 @@ def _ignore(_: object) -> None:
 
 
 class CoveyNode:
-    """Whole nodes in both processes, introduced by a code: identities, trust and messages on disk, no rendezvous."""
+    """Whole nodes in both processes, introduced by a code: identities, trust and messages on disk.
+
+    `place.options` may have a `ticket` of a rendezvous, of which there is none otherwise, and the kind of `path` that
+    must carry the streams.
+    """
 
     session_is_channel = False
 
@@ -253,29 +260,41 @@ class CoveyNode:
         self._clients = 0
 
     async def serve(self, place: Place, services: Mapping[str, Service], on_datagram: OnDatagram) -> dict[str, Any]:
-        node = self._node = _node("server", place, place.directory)
+        node = self._node = await _started("server", place, place.directory)
         for name, service in services.items():
             node.serve(_OURS + name, service)  # type: ignore[arg-type]  # any coroutine function of a channel
-        await node.start()
         return {"invitation": (await node.open_introduction(INTRODUCTION_LIMIT_SECONDS)).invitation}
 
     async def peer(self, place: Place, facts: dict[str, Any]) -> Peer:
         self._clients += 1
-        node = _node(f"client-{self._clients}", place, f"{place.directory}/{self._clients}")
-        await node.start()
-        return _NodePeer(node, facts["invitation"])
+        node = await _started(f"client-{self._clients}", place, f"{place.directory}/{self._clients}")
+        return _NodePeer(node, facts["invitation"], place.options.get("path", ""))
 
 
 class _NodePeer:
-    def __init__(self, node: Node, invitation: str) -> None:
+    def __init__(self, node: Node, invitation: str, path: str) -> None:
         self._node = node
         self._invitation = invitation
+        self._path = path
         self._server = ""
 
     async def connect(self) -> None:
         self._server = (await self._node.introduce(self._invitation)).identity
+        while True:
+            stream = await self._node.open(self._server, ECHO)
+            await stream.write(b".")
+            try:
+                await stream.read_exactly(1)
+            except RefusedError:  # our word that we trust it is still under way
+                await asyncio.sleep(_PAUSE)
+            else:
+                return
 
     async def open(self, service: str) -> Stream:
+        if self._path:
+            kind = (await self._node.ping(self._server)).path.kind
+            if kind != self._path:
+                raise UnreachableError(f"the path is {kind}, not {self._path}", code="no-path")
         return await self._node.open(self._server, _OURS + service)
 
     async def deliver(self, message: bytes) -> None:
@@ -287,6 +306,12 @@ class _NodePeer:
         await self._node.close()
 
 
-def _node(name: str, place: Place, directory: str) -> Node:
+async def _started(name: str, place: Place, directory: str) -> Node:
+    """A node that runs, and that its rendezvous knows if there is one."""
     home = Home.locate(None, {"COVEY_HOME": directory}, uid=os.getuid())
-    return Node(name, home=home, listen=f"{place.address}:0")
+    ticket = place.options.get("ticket")
+    node = Node(name, home=home, listen=f"{place.address}:0", network=ticket)
+    await node.start()
+    while ticket and not any(each.connected for each in node.view().rendezvous):  # noqa: ASYNC110 - no event says so
+        await asyncio.sleep(_PAUSE)
+    return node
