@@ -108,6 +108,7 @@ class PathView(msgspec.Struct, frozen=True):
     active: bool
     rtt_ms: float | None = None
     mtu: int = 0
+    """UDP payload of a full datagram that we send, bytes: what the path was found to carry."""
     loss: float = 0.0
     sent_bytes: int = 0
     received_bytes: int = 0

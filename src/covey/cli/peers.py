@@ -78,7 +78,7 @@ def ping(
 def show_peers(items: list[PeerView]) -> None:
     """A table of peers."""
     render.table(
-        ("NAME", "ADDRESS", "TRUST", "CONNECTED", "PATH", "RTT ms", "QUEUED"),
+        ("NAME", "ADDRESS", "TRUST", "CONNECTED", "PATH", "RTT ms", "MTU", "QUEUED"),
         [
             (
                 render.safe(peer.name),
@@ -97,7 +97,7 @@ def show_peers(items: list[PeerView]) -> None:
 def show_peer(peer: PeerView) -> None:
     """One peer, all of it."""
     render.line(f"{render.safe(peer.name)}  {peer.address}")
-    kind, rtt = _active_path(peer)
+    kind, rtt, mtu = _active_path(peer)
     known = peer.since is not None and peer.trust != "unknown"
     render.fields(
         [
@@ -106,7 +106,7 @@ def show_peer(peer: PeerView) -> None:
             ("told", told_text(peer)),
             ("reason", render.safe(peer.reason)),
             ("safety number", peer.safety_number),
-            ("connected", f"yes, {kind}, {rtt} ms" if peer.connected else "no"),
+            ("connected", f"yes, {kind}, {rtt} ms, datagrams of {mtu} bytes" if peer.connected else "no"),
             ("queued", str(peer.queued) if peer.queued else ""),
             ("witnesses", _witness_text(peer)),
             ("warning", render.safe(peer.warning)),
@@ -128,11 +128,12 @@ def told_text(peer: PeerView) -> str:
     return ""
 
 
-def _active_path(peer: PeerView) -> tuple[str, str]:
+def _active_path(peer: PeerView) -> tuple[str, str, str]:
+    """Kind, round trip in milliseconds, and bytes of a full datagram, of the path that carries the data."""
     for path in peer.paths:
         if path.active and peer.connected:
-            return path.kind, milliseconds(path.rtt_ms)
-    return "-", "-"
+            return path.kind, milliseconds(path.rtt_ms), str(path.mtu)
+    return "-", "-", "-"
 
 
 def _witness_text(peer: PeerView) -> str:
