@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from covey.core import limits
-from covey.core.mtu import BULK, GRAIN, HEADERS, LINKS, RAISE_LIMIT_SECONDS, RAISE_SECONDS, TRIES, MtuSearch
+from covey.core.mtu import BULK, GRAIN, HEADERS, LINKS, RAISE_LIMIT_SECONDS, RAISE_SECONDS, TALK, TRIES, MtuSearch
 
 WINDOW = 10_000_000
 ENOUGH = 1_000_000_000
@@ -116,9 +116,16 @@ def test_random_loss_does_not_decide() -> None:
     assert found.count(1472) >= 297
 
 
+def test_search_waits_for_somebody_who_says_more_than_a_few_words() -> None:
+    search = MtuSearch(4)
+    assert search.next(5.0, TALK - 1, WINDOW) == 0
+    assert 5.0 < search.due < 5.1
+    assert search.next(5.1, TALK, WINDOW) == 1472
+
+
 def test_jumbo_sizes_wait_for_bulk() -> None:
     search = MtuSearch(4)
-    assert search.next(0.0, 0, WINDOW) == 1472
+    assert search.next(0.0, TALK, WINDOW) == 1472
     search.on_fate(1472, arrived=True)
     assert search.next(0.0, BULK - 1, WINDOW) == 0
     assert 0 < search.due < 0.1
@@ -127,9 +134,9 @@ def test_jumbo_sizes_wait_for_bulk() -> None:
 
 def test_probe_takes_at_most_half_of_the_window() -> None:
     search = MtuSearch(4)
-    assert search.next(0.0, 0, 2 * 1252 - 1) == 0
+    assert search.next(0.0, TALK, 2 * 1252 - 1) == 0
     assert 0.0 < search.due < 0.1
-    assert search.next(1.0, 0, 2 * 1252) == 1252
+    assert search.next(1.0, TALK, 2 * 1252) == 1252
 
 
 def test_small_window_is_probed_with_what_fits() -> None:
@@ -188,7 +195,7 @@ def test_doubt_that_was_right_searches_below() -> None:
 
 def test_fate_of_a_probe_from_before_a_doubt_counts_for_what_it_is() -> None:
     search = MtuSearch(4)
-    assert search.next(0.0, 0, WINDOW) == 1472
+    assert search.next(0.0, TALK, WINDOW) == 1472
     search.on_fate(1472, arrived=True)
     assert search.next(0.0, BULK, WINDOW) == 8972
     search.doubt()

@@ -482,6 +482,9 @@ def test_search_is_quick_and_idle_paths_have_none() -> None:
     wire.trace = []
     a, b = pair(wire)
     wire.run(0.2)
+    assert session_of(a, b).active.mtu == 1200
+    a.connection(b).open("s").write(bytes(30_000))
+    wire.run(0.2)
     assert session_of(a, b).active.mtu == 1472
     wire.run(100)
     assert max(size for _, _, size in wire.trace) == 1472

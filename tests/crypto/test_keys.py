@@ -145,3 +145,14 @@ def test_repr_shows_no_secret() -> None:
     for key in (SigningKey(seed), TransportKey(seed)):
         assert seed.hex() not in repr(key)
         assert repr(seed) not in repr(key)
+
+
+def test_static_keys_agree_on_the_same_again_and_remember_few(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("covey.crypto.keys.AGREED_LIMIT", 2)
+    own, others = TransportKey(bytes(31) + b"\1"), [TransportKey(bytes(31) + bytes([number])) for number in range(2, 6)]
+    for _ in range(2):
+        for other in others:
+            assert own.exchange_static(other.public) == own.exchange(other.public) == other.exchange(own.public)
+            assert len(own._agreed) <= 2
+    with pytest.raises(CryptoError):
+        own.exchange_static(bytes(32))

@@ -135,6 +135,8 @@ class Handshakes:
         """Timestamp of our newest initiation; persist it, it may never go back."""
         self.replays = Replays()
         self._attempts: dict[Identity, Attempt] = {}
+        self._retry_at = float("inf")
+        """No attempt is due before."""
         self._tries: dict[int, Attempt] = {}
         self._half_open = HalfOpenTable()
         self._requests: OrderedDict[bytes, _Request] = OrderedDict()
@@ -178,6 +180,7 @@ class Handshakes:
         attempt = Attempt(target, half, list(routes), now, now)
         self._attempts[target.identity] = attempt
         self._retry(now, attempt)
+        self._retry_at = min(self._retry_at, attempt.retry_at)
 
     def cancel(self, identity: Identity) -> None:
         """Our handshake with `identity` is not needed any more, whatever the reason."""
@@ -259,16 +262,17 @@ class Handshakes:
         work_at = self._backlog.deadline()
         if work_at is not None and (due is None or work_at < due):
             due = work_at
-        for attempt in self._attempts.values():
-            if due is None or attempt.retry_at < due:
-                due = attempt.retry_at
+        if self._attempts and (due is None or self._retry_at < due):
+            due = self._retry_at
         return due
 
     def expire(self, now: float) -> None:
         """Acts on every deadline that has passed."""
-        for attempt in list(self._attempts.values()):
-            if attempt.retry_at <= now:
-                self._retry(now, attempt)
+        if self._retry_at <= now:
+            for attempt in list(self._attempts.values()):
+                if attempt.retry_at <= now:
+                    self._retry(now, attempt)
+            self._retry_at = min((attempt.retry_at for attempt in self._attempts.values()), default=float("inf"))
         for index in self._half_open.expire(now):
             self._owner.session_unconfirmed(index)
         self._backlog.run(now, partial(self._answer, now))

@@ -4,7 +4,7 @@ Sizes are UDP payload in bytes, the relay's header included. Data always travels
 confirmed last; what is tried is a padded PING, whose loss is not congestion and loses nothing. One probe is in flight
 at a time, and the sizes that links really have come first::
 
-    goal     the largest size of the stage: Ethernet at once, jumbo frames and loopback when the path carries bulk.
+    goal     the largest size of the stage: Ethernet at first, jumbo frames and loopback when the path carries bulk.
              It is hoped for again each time that something else has passed, until it was lost three times
     fence    just above a size that some link has: is the path exactly that? Nearly always, and three small probes
              save all others
@@ -44,6 +44,8 @@ RAISE_LIMIT_SECONDS: Final = 600.0
 """RFC 8899 has 600 s (5.1.1). Sooner at first: routes come back as they went."""
 BULK: Final = 262_144
 """Bytes that a path must carry for a search beyond Ethernet, or another one, to pay: it costs some 14 kB."""
+TALK: Final = 16_384
+"""Bytes that a path must carry for the first search to pay. Handshakes, and peers with little to say, do without."""
 LOOK_SECONDS: Final = 0.005
 """How long a probe that may not leave yet is put off."""
 
@@ -91,6 +93,9 @@ class MtuSearch:
 
     def next(self, now: float, carried: int, window: int) -> int:
         """The size to probe now, 0 for none. `carried`: bytes the path has sent; `window`: of congestion control."""
+        if carried < TALK:
+            self.due = now + LOOK_SECONDS
+            return 0
         size = self._candidate()
         while size == 0 and not self._resting:
             if not self._advance():

@@ -20,6 +20,9 @@ __all__ = ["KEY_SIZE", "SIGNATURE_SIZE", "SigningKey", "TransportKey", "signed_b
 KEY_SIZE: Final = 32
 """Bytes of every Ed25519 and X25519 key, public or private (RFC 8032 5.1.5, RFC 7748 5)."""
 
+AGREED_LIMIT: Final = 1024
+"""Static keys of others for which a static key remembers what it agreed with them."""
+
 SIGNATURE_SIZE: Final = 64
 """Bytes of an Ed25519 signature (RFC 8032 5.1.6)."""
 
@@ -55,9 +58,10 @@ class SigningKey:
 class TransportKey:
     """An X25519 key pair (RFC 7748) made from 32 private bytes. `ValueError` for another length."""
 
-    __slots__ = ("_key", "private", "public")
+    __slots__ = ("_agreed", "_key", "private", "public")
 
     def __init__(self, private: bytes) -> None:
+        self._agreed: dict[bytes, bytes] = {}
         self._key = X25519PrivateKey.from_private_bytes(private)
         self.private: Final = bytes(private)
         self.public: Final = self._key.public_key().public_bytes_raw()
@@ -72,3 +76,16 @@ class TransportKey:
             return self._key.exchange(X25519PublicKey.from_public_bytes(public))
         except ValueError as error:
             raise CryptoError("the peer's X25519 key is refused", code="bad-key") from error
+
+    def exchange_static(self, public: bytes) -> bytes:
+        """`exchange` with a key that is met again: what was agreed with the last thousand is remembered (25 us each).
+
+        It says no more than this private key, and goes with it.
+        """
+        shared = self._agreed.get(public)
+        if shared is None:
+            shared = self.exchange(public)
+            if len(self._agreed) >= AGREED_LIMIT:
+                del self._agreed[next(iter(self._agreed))]
+            self._agreed[public] = shared
+        return shared

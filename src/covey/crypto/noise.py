@@ -338,7 +338,8 @@ class HandshakeState:
         remote = self.remote_ephemeral if theirs == "e" else self.remote_static
         if remote is None:
             raise StateError("the peer's key is not known yet")
-        self._symmetric.mix_key(own.exchange(remote))
+        agree = own.exchange_static if mine == theirs == "s" else own.exchange
+        self._symmetric.mix_key(agree(remote))
 
 
 def _cut(data: bytes, size: int) -> tuple[bytes, bytes]:
