@@ -230,7 +230,7 @@ def held_back(size: int) -> tuple[Wire, Session, list[int]]:
     recovery = session.active.recovery
     recovery.congestion.window, recovery.congestion.rate = 10_000_000, 1e9
     recovery.pacer.credit(wire.now, 1e9, 1200)
-    recovery.pacer._credit = 20_000.0
+    recovery.pacer.left = 20_000.0
     stream.write(bytes(size))
     return wire, session, [train.size for train, _ in trains(wire, session)]
 

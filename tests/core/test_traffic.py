@@ -5,6 +5,7 @@ from __future__ import annotations
 from covey.core import limits
 from covey.core.stream import Stream
 from covey.core.traffic import INTERACTIVE_BYTES, ReadyStreams, Traffic
+from covey.wire.datagram import PACKET
 from tests.core.joint import Joint
 from tests.core.pair import Wire, admit
 
@@ -76,33 +77,101 @@ def test_bulk_leaves_room_in_the_connections_window() -> None:
     assert [stream.read() for stream in joint.high.offered() if stream.service == "chat"] == [b"hello"]
 
 
-def test_question_is_answered_in_one_round_trip_beside_bulk() -> None:
+class Loaded:
     """Question and answer beside a stream that always has more to send than the window lets through."""
-    wire = Wire(delay=0.01)
-    a, b = wire.side("a"), wire.side("b")
-    a.on_event = b.on_event = admit
-    a.connect(b)
-    assert wire.run(5, until=lambda: bool(b.endpoint.connections) and b.connection(a).admitted)
-    wire.run(1)
-    connection = a.connection(b)
-    bulk = connection.open("bulk")
-    chat = connection.open("chat")
-    wire.run(1)
-    taken = {stream.service: stream for stream in b.connection(a).streams.values()}
 
-    def swallow() -> None:
-        bulk.write(bytes(max(0, 4_000_000 - bulk.outgoing.held)))
-        taken["bulk"].read()
-        wire.after(0.001, swallow)
+    def __init__(self) -> None:
+        self.wire = wire = Wire(delay=0.01)
+        a, b = wire.side("a"), wire.side("b")
+        a.on_event = b.on_event = admit
+        a.connect(b)
+        assert wire.run(5, until=lambda: bool(b.endpoint.connections) and b.connection(a).admitted)
+        wire.run(1)
+        self.a, self.b = a, b
+        self.bulk = a.connection(b).open("bulk")
+        self.chat = a.connection(b).open("chat")
+        wire.run(1)
+        taken = {stream.service: stream for stream in b.connection(a).streams.values()}
+        self.arriving, self.heard = taken["bulk"], taken["chat"]
+        self.running = True
+        self._swallow()
+        wire.run(0.2)
+        assert self.bulk.bulk
 
-    swallow()
-    wire.run(0.2)
-    assert bulk.bulk
-    before = taken["bulk"].incoming.next
+    def _swallow(self) -> None:
+        if self.running:
+            self.bulk.write(bytes(max(0, 4_000_000 - self.bulk.outgoing.held)))
+            self.wire.after(0.001, self._swallow)
+        self.arriving.read()
+
+    def ask(self, within: float) -> float:
+        """Seconds until a question has arrived."""
+        began = self.wire.now
+        self.chat.write(bytes(64))
+        assert self.wire.run(within, until=lambda: bool(self.heard.incoming.available))
+        assert self.heard.read() == bytes(64)
+        return self.wire.now - began
+
+
+def is_lane(datagram: bytes) -> bool:
+    return datagram[0] == PACKET and limits.LANE <= datagram[1] < limits.PROBE_PATH
+
+
+def test_question_arrives_in_half_a_round_trip_beside_bulk() -> None:
+    loaded = Loaded()
+    loaded.wire.recorded = recorded = []
+    before = loaded.arriving.incoming.next
     for _ in range(10):
-        began = wire.now
-        chat.write(bytes(64))
-        assert wire.run(1, until=lambda: bool(taken["chat"].incoming.available))
-        assert wire.now - began <= 0.0111, "it waited for the window that bulk fills"
-        taken["chat"].read()
-    assert taken["bulk"].incoming.next - before > 1_000_000
+        assert loaded.ask(1) <= 0.0111, "it waited for the window that bulk fills"
+    assert loaded.arriving.incoming.next - before > 1_000_000
+    lane = [datagram for _, _, datagram in recorded if is_lane(datagram)]
+    assert len(lane) == 10
+    assert max(map(len, lane)) < 500, "no bulk takes the lane"
+
+
+def test_datagram_takes_the_lane() -> None:
+    loaded = Loaded()
+    loaded.wire.recorded = recorded = []
+    loaded.a.connection(loaded.b).send_datagram(loaded.chat, bytes(300))
+    loaded.wire.run(0.001)
+    assert [len(datagram) > 300 for _, _, datagram in recorded if is_lane(datagram)] == [True]
+
+
+def test_what_overtook_bulk_makes_none_of_it_lost() -> None:
+    loaded = Loaded()
+    late = loaded.wire
+    late.tap = lambda source, target, datagram: (
+        datagram if is_lane(datagram) else late.inject(source, target, datagram, 0.03)
+    )
+    for _ in range(10):
+        assert loaded.ask(1) <= 0.0111
+    assert loaded.a.connection(loaded.b).session.active.recovery.lost_bytes == 0
+
+
+def test_lane_that_leads_nowhere_costs_time_only() -> None:
+    loaded = Loaded()
+    loaded.wire.tap = lambda source, target, datagram: None if is_lane(datagram) else datagram
+    loaded.running = False
+    assert loaded.ask(1) > 0.02
+    loaded.running = True
+    loaded._swallow()
+    loaded.ask(0.5)
+
+
+def test_without_bulk_there_is_no_lane() -> None:
+    loaded = Loaded()
+    loaded.running = False
+    loaded.wire.run(1)
+    loaded.wire.recorded = recorded = []
+    loaded.ask(1)
+    assert not any(is_lane(datagram) for _, _, datagram in recorded)
+
+
+def test_peer_that_used_its_lane_is_followed_when_it_moves() -> None:
+    loaded = Loaded()
+    loaded.ask(1)
+    loaded.a.move(("elsewhere", 4000))
+    loaded.running = False
+    loaded.wire.run(2)
+    assert loaded.b.connection(loaded.a).session.active.route.remote == ("elsewhere", 4000)
+    loaded.ask(1)

@@ -15,6 +15,8 @@ STRANGER_STREAMS: Final = 8
 """Streams each side may open before the other said more."""
 CRYPTO_BUFFER: Final = 16_384
 """Bytes of a CRYPTO stream that may wait for a gap (PROTOCOL 17)."""
+LANE: Final = 128
+"""Path ids with this bit number the lane of the path whose id has it not."""
 PROBE_PATH: Final = 255
 """Path id of packets on unvalidated pairs (PROTOCOL 16)."""
 SERVICE_LIMIT: Final = 128
@@ -79,6 +81,8 @@ UNVERIFIED_LIMIT: Final = 256
 """Sessions whose peers' logs are awaited; the oldest goes first."""
 LOGS_LIMIT: Final = 4096
 """Verified logs kept of peers that nobody pinned."""
+STANDING_BYTES: Final = 65_536
+"""With more in flight than this, what is interactive takes the lane: it would wait behind a queue of our own making."""
 PATHS_LIMIT: Final = 16
 """Paths of one session at a time."""
 SESSIONS_OF_A_PEER: Final = 8
@@ -114,8 +118,8 @@ class Lifetimes:
     """A new handshake beside a session of this age."""
     epochs: int = 61_440
     """... or of this epoch: the 16 bits of it that packets show (PROTOCOL 18) must not wrap."""
-    path_ids: int = 255
-    """Ids of a session's paths: 0 to 254, each used once (PROTOCOL 16)."""
+    path_ids: int = 127
+    """Ids of a session's paths: 0 to 126, each used once (PROTOCOL 16); with `LANE` those of their lanes."""
 
 
 LIFETIMES: Final = Lifetimes()

@@ -39,12 +39,16 @@ class Path:
 
     `id` numbers our sending direction; the peer numbers its own. Ids and counters never repeat within a session, so
     that no nonce does (PROTOCOL 16).
+
+    Its `lane`, if it was needed, takes the same route with counters and a congestion window of its own: datagrams of
+    the lane may overtake those of bulk, anywhere, and nobody takes what they overtook for lost.
     """
 
     __slots__ = (
         "counter",
         "failures",
         "id",
+        "lane",
         "large_losses",
         "last_sent",
         "mtu",
@@ -64,6 +68,7 @@ class Path:
         self.mtu = limits.INITIAL_MTU
         """UDP payload of a full datagram, relay header included, bytes."""
         self.recovery = Recovery(congestion)
+        self.lane: Path | None = None
         self.last_sent = now
         self.sent_bytes = 0
         self.received_bytes = 0
@@ -73,6 +78,17 @@ class Path:
         """How often it became suspect since data was last acknowledged on it."""
         self.large_losses = 0
         self.mtu_search = MtuSearch(6 if ":" in route.remote[0] else 4)
+
+    def open_lane(self, now: float, congestion: Congestion) -> Path:
+        """Its datagrams have the size that every path carries: what travels there is small."""
+        lane = self.lane = Path(self.id | limits.LANE, self.route, now, congestion)
+        lane.recovery.on_round_trip(self.recovery.rtt.smoothed)
+        return lane
+
+    def abandon(self) -> list[Sent]:
+        """Everything in flight, given up, with that of the lane."""
+        runs = self.recovery.abandon()
+        return runs if self.lane is None else runs + self.lane.recovery.abandon()
 
     def next_mtu_probe(self, now: float) -> int:
         """The size of the probe that may leave now, 0 for none."""

@@ -84,7 +84,14 @@ class Paths:
         for path in self._paths:
             if path.id == number:
                 return path
+            if path.lane is not None and path.lane.id == number:
+                return path.lane
         return None
+
+    def lane(self, now: float, path: Path) -> Path | None:
+        """The lane of a path of this session; None for a while after it gave no answer."""
+        lane = path.lane or path.open_lane(now, self._owner.new_congestion())
+        return None if lane.suspect and now < lane.suspect_since + limits.DEAD_SECONDS else lane
 
     def by_route(self, route: Route) -> Path | None:
         for path in self._paths:
@@ -116,6 +123,7 @@ class Paths:
             if self._session.connection is not None:
                 self._session.connection.stalled_at = None
         if newest and path_id != limits.PROBE_PATH:
+            path_id &= ~limits.LANE
             before = self.arrivals.get(path_id, route)
             self.arrivals[path_id] = route
             if before != route:
@@ -285,7 +293,7 @@ class Paths:
             if not (self.active.suspect or self._moved_to(route)):
                 return
             oldest = next(path for path in self._paths if path is not self.active)
-            self._session.lost(oldest, oldest.recovery.abandon())
+            self._session.lost(oldest, oldest.abandon())
             self._paths.remove(oldest)
         path = Path(self._next_id, route, now, self._owner.new_congestion())
         self._next_id += 1
@@ -342,7 +350,7 @@ class Paths:
         others = [other for other in self._paths if other is not path and not other.suspect]
         if not others:
             return
-        self._session.lost(path, path.recovery.abandon())
+        self._session.lost(path, path.abandon())
         self._activate(self._best(others))
         self._changed()
 
@@ -354,7 +362,7 @@ class Paths:
         return best
 
     def _remove(self, path: Path) -> None:
-        self._session.lost(path, path.recovery.abandon())
+        self._session.lost(path, path.abandon())
         self._paths.remove(path)
         self.punch()
         self._changed()
@@ -379,6 +387,10 @@ class Paths:
                     due = min(due, since + self._patience(path))
             elif path.suspect and path is not self.active:
                 due = min(due, path.suspect_since + self._patience(path))
+            if path.lane is not None:
+                at = path.lane.recovery.deadline()
+                if at is not None and at < due:
+                    due = at
         for at in (self._round.deadline(), self._upgrade_at()):
             if at is not None and at < due:
                 due = at
@@ -387,6 +399,8 @@ class Paths:
     def expire(self, now: float) -> None:
         """Judges every path, and probes what it is time to probe. May end or stall the session."""
         for path in list(self._paths):
+            if path.lane is not None:
+                self._expire_lane(now, path.lane)
             self._expire_path(now, path)
             if self._session.ended:
                 return
@@ -395,6 +409,18 @@ class Paths:
             self._round.start_again(now, self.pairs())
         for route in self._round.due(now, self.pairs):
             self._challenge(now, route)
+
+    def _expire_lane(self, now: float, lane: Path) -> None:
+        """What gets no answer on a lane is sent again on the path itself, which is judged by it, not the lane."""
+        recovery = lane.recovery
+        at = recovery.deadline()
+        if at is not None and now >= at:
+            self._session.lost(lane, recovery.on_deadline(now))
+            if recovery.probes:
+                recovery.probes = 0
+                lane.suspect = True
+                lane.suspect_since = now
+                self._session.lost(lane, recovery.abandon())
 
     def _expire_path(self, now: float, path: Path) -> None:
         recovery = path.recovery

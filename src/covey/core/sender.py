@@ -62,6 +62,7 @@ class Sender:
 
     __slots__ = (
         "_awaited",
+        "_interactive",
         "_pings",
         "_probe_counter",
         "_probes",
@@ -88,6 +89,8 @@ class Sender:
         self._probes: list[tuple[Route, bytes, int]] = []
         self._probe_counter = 0
         self._pings: dict[int, float] = {}
+        self._interactive = False
+        """A lane is being filled: no bulk."""
 
     # --- probes: single packets on their own route, in the number space of path 255 --------------------------------
 
@@ -128,6 +131,10 @@ class Sender:
             return None
         path = session.paths.active
         recovery = path.recovery
+        if recovery.congestion.in_flight > limits.STANDING_BYTES:
+            train = self._transmit_lane(now, out, path)
+            if train is not None:
+                return train
         if not recovery.probes and recovery.has_room(path.mtu):
             train = self._transmit_small(now, out, path)
             if train is not None:
@@ -237,6 +244,26 @@ class Sender:
         session.consider_rekey(now)
         return Train(path.route.local, path.route.remote, position, min(segment, position))
 
+    def _transmit_lane(self, now: float, out: memoryview, path: Path) -> Train | None:
+        """What is interactive, past the bulk that is on its way. None if there is none, or the lane is full."""
+        session = self._session
+        connection = session.connection
+        if connection is None or connection.session is not session or path.suspect:
+            return None
+        if not (connection.has_datagrams or connection.ready.interactive_due(session.epochs.epoch)):
+            return None
+        lane = session.paths.lane(now, path)
+        budget = 0 if lane is None else self._budget(now, lane)
+        if not budget or lane is None:
+            return None
+        self._interactive = True
+        train = self._fill(now, out, lane, budget)
+        self._interactive = False
+        if train is not None:
+            path.last_sent = now
+            path.sent_bytes += train.size
+        return train
+
     def _transmit_small(self, now: float, out: memoryview, path: Path) -> Train | None:
         """Hot path of question and answer: an acknowledgement and all that one stream has to say, in one datagram.
 
@@ -325,7 +352,7 @@ class Sender:
         """
         session = self._session
         chunk = capacity - _STREAM_HEAD_SIZE
-        for stream in connection.ready.in_turn(session.epochs.epoch):
+        for stream in connection.ready.in_turn(session.epochs.epoch, interactive=self._interactive):
             outgoing = stream.outgoing
             repeat = bool(outgoing.lost)
             offset, size = outgoing.next_range(stream.max_send)
@@ -428,7 +455,7 @@ class Sender:
         self, now: float, scratch: bytearray, at: int, capacity: int, connection: Connection, items: list[Item]
     ) -> int:
         """Packs pieces of as many streams as fit: small messages share a datagram."""
-        for stream in connection.ready.in_turn(self._session.epochs.epoch):
+        for stream in connection.ready.in_turn(self._session.epochs.epoch, interactive=self._interactive):
             outgoing = stream.outgoing
             while True:
                 room = capacity - at - _STREAM_HEAD_SIZE

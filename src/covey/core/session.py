@@ -271,7 +271,7 @@ class Session:
     def abandon(self) -> None:
         """Gives everything in flight back to the connection."""
         for path in self.paths:
-            self.lost(path, path.recovery.abandon())
+            self.lost(path, path.abandon())
 
     def end_idle(self, now: float, reason: str) -> None:
         """The session is over, the connection is not."""
