@@ -9,12 +9,15 @@ made of:
                                  the other, each of which opens named channels
 `covey.bench.worker`, `.pair`    a process for each end that reads commands; `Subject` is a contender's entry:
                                  `Subject(name, "module:Speaker", can={...}, prepare=..., missing=...)`
-`covey.bench.measures`           what is asked of a pair; figures by metric; `UNITS` holds every metric's unit
+`covey.bench.measures`           what is asked of a pair; figures by metric, whose name says the unit
 `covey.bench.run`                `Setting(name, site, subjects, measures, names)`; runs them interleaved
 `benchmarks.lab`                 namespaces and veth pairs (rootless), or loopback
 `benchmarks.plan`                the settings of `make bench`: add rows there
 `benchmarks.peers`               the rivals of `--peers`
-`benchmarks.results`             latest.json, history.jsonl, machine facts, table of docs/benchmarks.md, plot
+`benchmarks.results`             latest.json, latest-run.json, history.jsonl
+`benchmarks.page`, `.plot`       the table of docs/benchmarks.md and results/history.svg, made from them
+`benchmarks.compare`             two commits: from the history, or both checked out and measured in turns
+`benchmarks.machine`             where it was measured, and whether the machine had other work
 ================================ ======================================================================================
 
 To add a contender, write a speaker (a module that is imported only in its own two processes) and a `Subject`; what has

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 
 import pytest
 
-from covey.bench.measures import MEASURES, Measure, Scale, unit
+from covey.bench.measures import MEASURES, Measure, Scale, more_is_better, unit, within
 from covey.bench.pair import BASELINES, COVEY, NODE, TCP, UDP, Failed, Loopback, Pair, Subject
 from covey.bench.run import Figures, Setting, measure
 
@@ -43,7 +43,7 @@ def test_durable_messages_are_counted_between_whole_nodes() -> None:
     ("metric", "expected"),
     [
         ("rtt64_us_p50", "us"),
-        ("bulk_gbit_s_mtu9000", "Gbit/s"),
+        ("bulk_mtu9000_gbit_s", "Gbit/s"),
         ("cpu_s_per_gb_send", "s/GB"),
         ("handshakes_refused_per_cpu_s", "1/s"),
         ("sessions1000_rtt_ms_p99", "ms"),
@@ -52,6 +52,17 @@ def test_durable_messages_are_counted_between_whole_nodes() -> None:
 )
 def test_metric_says_its_unit(metric: str, expected: str) -> None:
     assert unit(metric) == expected
+
+
+def test_setting_stands_before_the_unit() -> None:
+    assert within("bulk_gbit_s", "mtu9000") == "bulk_mtu9000_gbit_s"
+    assert within("rtt64_us_p50", "loss1") == "rtt64_loss1_us_p50"
+
+
+def test_of_rates_more_is_better_and_of_times_less() -> None:
+    assert [metric for metric in ("bulk_gbit_s", "rtt64_us_p50", "cpu_s_per_gb_send") if more_is_better(metric)] == [
+        "bulk_gbit_s"
+    ]
 
 
 def test_metric_without_a_unit_is_a_mistake() -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from covey.bench.pair import Pair
 
-__all__ = ["MEASURES", "Measure", "Scale", "unit"]
+__all__ = ["MEASURES", "Measure", "Scale", "more_is_better", "unit", "within"]
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,25 @@ _UNIT: Final = re.compile(f"_({'|'.join(_UNITS)})(?=_|$)")
 
 def unit(metric: str) -> str:
     """A metric says its unit in its name: `rtt64_us_p50`, `relay_gbit_s`."""
+    return _UNITS[_place_of_unit(metric)[1]]
+
+
+def within(metric: str, setting: str) -> str:
+    """The metric's name where something is special: `setting` before its unit."""
+    place = _place_of_unit(metric).start()
+    return f"{metric[:place]}_{setting}{metric[place:]}"
+
+
+def more_is_better(metric: str) -> bool:
+    """Rates and shares; of times and bytes less is."""
+    return _place_of_unit(metric)[1] in ("gbit_s", "per_s", "per_cpu_s", "share")
+
+
+def _place_of_unit(metric: str) -> re.Match[str]:
     found = _UNIT.search(metric)
     if found is None:
         raise ValueError(f"{metric} does not say its unit: one of {', '.join(_UNITS)}")
-    return _UNITS[found[1]]
+    return found
 
 
 def _gbit_s(found: dict[str, float]) -> float:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass, field
 
-from covey.bench.measures import Measure, Scale, unit
+from covey.bench.measures import Measure, Scale, unit, within
 from covey.bench.pair import Failed, Pair, Site, Subject
 from covey.bench.rows import Row, row
 
@@ -25,7 +25,7 @@ class Setting:
     """Who is measured where and for what.
 
     `names` says what a metric is called here, and leaves out what it does not name; without it, every metric has its
-    own name and, unless this is the plain setting, the setting's behind it.
+    own name with the setting's, unless that is empty, before the unit: `bulk_mtu9000_gbit_s`.
     """
 
     name: str
@@ -37,7 +37,7 @@ class Setting:
     def metric(self, metric: str) -> str | None:
         if self.names is not None:
             return self.names.get(metric)
-        return f"{metric}_{self.name}" if self.name else metric
+        return within(metric, self.name) if self.name else metric
 
 
 @dataclass
@@ -46,6 +46,8 @@ class Figures:
 
     values: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     failures: list[dict[str, str]] = field(default_factory=list)
+    sites: dict[str, str] = field(default_factory=dict)
+    """What was between the ends, by setting."""
 
     def add(self, metric: str, subject: str, value: float) -> None:
         self.values.setdefault(metric, {}).setdefault(subject, []).append(value)
@@ -74,6 +76,7 @@ def measure(
     for setting in settings:
         try:
             with setting.site() as site:
+                figures.sites[setting.name] = site.name
                 _measure_there(setting, site, figures, scale, report, profile)
         except Failed as failed:
             figures.fail(setting.name, "", "", str(failed))
