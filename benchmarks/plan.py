@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from benchmarks import sites
 from benchmarks.daemons import DAEMONS
 from benchmarks.relay import RELAYED
 from covey.bench.measures import MEASURES
-from covey.bench.pair import BASELINES, COVEY, NODE, UDP, Site, Subject
+from covey.bench.pair import BASELINES, COVEY, NODE, UDP, Prepared, Site, Subject
 from covey.bench.run import Setting
 
 __all__ = ["settings"]
@@ -59,8 +61,18 @@ def _bad_links() -> Iterator[Setting]:
     everybody = (*BASELINES, COVEY)
     for name, per_mille in (("loss01", 1), ("loss1", 10), ("loss5", 50)):
         yield Setting(name, partial(sites.lossy, per_mille), everybody, [trips, bulk], _names(name))
+    for control in ("cubic", "bbr"):
+        name = f"loss1_{control}"
+        subjects = [replace(each, prepare=partial(_with, control)) for each in everybody]
+        yield Setting(name, partial(sites.lossy, 10), subjects, [bulk], _names(name))
     for name, one_way_us in (("delay1", 500), ("delay50", 25_000)):
         yield Setting(name, partial(sites.delayed, one_way_us), everybody, [trips, bulk, connect], _names(name))
+
+
+@contextmanager
+def _with(control: str, site: Site, directory: Path) -> Iterator[Prepared]:
+    """The same congestion control for TCP and for Covey."""
+    yield Prepared(options={end: {"congestion": control} for end in ("server", "client")})
 
 
 def _names(what: str) -> dict[str, str]:

@@ -27,17 +27,13 @@ _NFT = ("nftables", "libnftables1", "libnftnl11", "libjansson4", "libedit2", "li
 
 
 @contextmanager
-def lossy(per_mille: int, congestion: str = "") -> Iterator[Site]:
-    """A veth pair that loses so many of 1000 packets in each direction, none of them larger than the MTU (PROTOCOL 38).
-
-    `congestion`: what TCP uses, instead of this machine's default.
-    """
+def lossy(per_mille: int) -> Iterator[Site]:
+    """A veth pair that loses so many of 1000 packets in each direction, none larger than the MTU (PROTOCOL 38)."""
     with _two_ends() as lab:
         lab.link(*_ENDS, mtu=_MTU)
         for end in _ENDS:
             lab.run(end, sys.executable, "-m", "benchmarks.offloads", *lab.devices[end])
         _lose(lab, per_mille)
-        _congest(lab, congestion)
         lab.name = f"veth without super-packets, {per_mille / 10:g} % lost each way"
         yield lab
 
@@ -107,12 +103,6 @@ def _nft() -> list[str]:
         return ["env", f"LD_LIBRARY_PATH={libraries}", package.program("nft")]
     except Failed as failed:
         raise Failed(f"apt-get install nftables, for links with loss ({failed})") from failed
-
-
-def _congest(lab: Lab, congestion: str) -> None:
-    if congestion:
-        for end in _ENDS:
-            _set(lab, end, "tcp_congestion_control", congestion)
 
 
 def _set(lab: Lab, end: str, name: str, value: str) -> None:

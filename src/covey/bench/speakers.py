@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
@@ -56,7 +57,10 @@ class StreamChannel:
 
 
 class AsyncioStreams:
-    """A connection for each channel; its first line names the service."""
+    """A connection for each channel; its first line names the service.
+
+    `place.options` may name the `congestion` control of the clients.
+    """
 
     session_is_channel = True
 
@@ -78,13 +82,14 @@ class AsyncioStreams:
         return {"address": self._server.sockets[0].getsockname()}
 
     async def peer(self, place: Place, facts: dict[str, Any]) -> Peer:
-        return _StreamsPeer(facts["address"], self._client_context)
+        return _StreamsPeer(facts["address"], self._client_context, place.options.get("congestion", ""))
 
 
 class _StreamsPeer:
-    def __init__(self, address: list[Any], context: ssl.SSLContext | None) -> None:
+    def __init__(self, address: list[Any], context: ssl.SSLContext | None, congestion: str = "") -> None:
         self._address = address
         self._context = context
+        self._congestion = congestion
         self._writers: list[asyncio.StreamWriter] = []
 
     async def connect(self) -> None:
@@ -94,6 +99,9 @@ class _StreamsPeer:
         host, port = self._address
         reader, writer = await asyncio.open_connection(host, port, ssl=self._context, limit=PIECE)
         self._writers.append(writer)
+        if self._congestion:
+            here = writer.get_extra_info("socket")
+            here.setsockopt(socket.IPPROTO_TCP, socket.TCP_CONGESTION, self._congestion.encode())
         writer.write(service.encode() + b"\n")
         return StreamChannel(reader, writer)
 
@@ -164,7 +172,8 @@ class _UdpPeer(_StreamsPeer):
 class Covey:
     """Endpoint, driver and streams as a node has them, without the node's files and without a daemon.
 
-    The one who serves admits everybody: whom a node trusts is decided above, once for each session.
+    The one who serves admits everybody: whom a node trusts is decided above, once for each session. `place.options` may
+    name the `congestion` control.
     """
 
     session_is_channel = False
@@ -177,7 +186,7 @@ class Covey:
             if isinstance(event, events.DatagramReceived):
                 on_datagram(event.data)
 
-        transport = self._transport = _transport(_admit, on_event)
+        transport = self._transport = _transport(place, _admit, on_event)
         for name, service in services.items():
             transport.serve(name, service)  # type: ignore[arg-type]  # a service is any coroutine function of a channel
         port = transport.bind((place.address, 0))
@@ -189,7 +198,7 @@ class Covey:
         }
 
     async def peer(self, place: Place, facts: dict[str, Any]) -> Peer:
-        transport = _transport(_refuse, _ignore)
+        transport = _transport(place, _refuse, _ignore)
         transport.bind((place.address, 0))
         target = Target(Identity(bytes.fromhex(facts["identity"])), bytes.fromhex(facts["key"]))
         return _CoveyPeer(transport, target, facts["address"])
@@ -224,10 +233,11 @@ class _CoveyPeer:
         await self._transport.close()
 
 
-def _transport(allow: Any, on_event: Any) -> Transport:
+def _transport(place: Place, allow: Any, on_event: Any) -> Transport:
     host = RealHost()
     credentials, _ = Credentials.create(host.random, host.wall_us())
-    return Transport(host, credentials, allow=allow, on_event=on_event)
+    congestion = place.options.get("congestion", "cubic")
+    return Transport(host, credentials, allow=allow, on_event=on_event, congestion=congestion)
 
 
 def _admit(connection: Connection, _: str) -> bool:

@@ -13,8 +13,8 @@ from contextvars import copy_context
 from typing import Any, Final
 
 from covey.base.errors import CoveyError, LimitError, RefusedError, StateError, StorageError, UnreachableError
+from covey.base.types import CongestionControl, Identity, identity_text
 from covey.base.types import Endpoint as Address
-from covey.base.types import Identity, identity_text
 from covey.core import events
 from covey.core.connection import Connection
 from covey.core.endpoint import Endpoint
@@ -203,11 +203,14 @@ class Transport:
         allow: Callable[[Connection, str], bool],
         on_event: Callable[[events.Event], None],
         wall: Callable[[], int] | None = None,
+        congestion: CongestionControl = "cubic",
     ) -> None:
         self.host = host
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
-        self.endpoint = Endpoint(credentials, wall=wall or host.wall_us, random=host.random, clock=host.now)
+        self.endpoint = Endpoint(
+            credentials, wall=wall or host.wall_us, random=host.random, clock=host.now, congestion=congestion
+        )
         self.driver: Driver[events.Event] = Driver(host, self.endpoint, self._on_event)
         self.ports: list[tuple[int, UdpPort]] = []
         self._allow = allow
