@@ -45,7 +45,16 @@ class ReceiveBuffer:
 
         ParseError: more early pieces than an honest sender makes.
         """
-        stop = offset + len(data)
+        size = len(data)
+        stop = offset + size
+        if offset == self.next and size and not self._offsets:
+            # In order, and nothing waits behind a gap.
+            self._ready.append(bytes(data) if size < _SMALL else data)
+            self.available += size
+            self.next = stop
+            if stop > self.highest:
+                self.highest = stop
+            return True
         if stop > self.highest:
             self.highest = stop
         if offset > self.next:

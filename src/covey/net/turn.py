@@ -306,7 +306,7 @@ class Driver(Generic[E]):
     def _receive_by_flow(self) -> tuple[bool, int]:
         """As `_receive`, in the order of `Arrivals`: bulk only until something else arrives."""
         arrivals, endpoint = self._arrivals, self._endpoint
-        self._heavy = min(self._heavy, self._brisk)
+        self._heavy = min(self._heavy - 1, self._brisk) if self._heavy else 0
         for index in tuple(self._readable):
             self._read_ahead(index)
         answered = False

@@ -196,8 +196,9 @@ class UdpSocketPort:
             try:
                 size, control, _, sender = self._socket.recvmsg_into(self._into, _GRO_SPACE)
             except BlockingIOError:
-                self._streak = self._streak + 1 if self._taken == 1 else 0
-                self._taken = 0
+                if self._taken:
+                    self._streak = self._streak + 1 if self._taken == 1 else 0
+                    self._taken = 0
                 return None
             except OSError:
                 # Reading it cleared it. Whatever waits behind it makes the socket readable again.

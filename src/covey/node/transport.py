@@ -112,10 +112,12 @@ class Stream:
 
     async def read_exactly(self, size: int) -> bytes:
         """`size` bytes. UnreachableError (`stream-ended`) if the peer finishes before."""
-        parts = []
+        parts: list[bytes] = []
         missing = size
         while missing:
             data = await self.read(missing)
+            if len(data) == size:
+                return data
             if not data:
                 raise UnreachableError("the stream ended early", code="stream-ended")
             parts.append(data)
@@ -128,18 +130,19 @@ class Stream:
         `bytes` are not copied. Returning does not mean that anything arrived.
         """
         core = self._core
-        view = memoryview(data) if len(data) > _WRITE_PIECE else data
+        size = len(data)
+        view = memoryview(data) if size > _WRITE_PIECE else data
         start = 0
-        while start < len(data):
+        while start < size:
             self._check()
             if core.writable == 0:
                 if self._writer is None:
                     self._writer = self._transport.waiter()
                 await self._writer
                 continue
-            core.write(view[start : start + _WRITE_PIECE] if len(data) > _WRITE_PIECE else data)
+            core.write(view[start : start + _WRITE_PIECE] if size > _WRITE_PIECE else data)
             start += _WRITE_PIECE
-            self._transport.wake()
+            self._transport.driver.wake()
 
     async def finish(self) -> None:
         """Nothing more will be written; what was is still delivered. Idempotent."""
