@@ -10,8 +10,8 @@ what a probe found to be too much; the short-term bounds (`_bw_low`, `_inflight_
 are forgotten before each probe. Names and order are those of the draft's pseudocode, section numbers are the draft's.
 
 What we do our own way: a `Sent` stands for a train, as 4.1.3.1 recommends; losses are reported before what the same
-acknowledgement delivered (RFC 9002, A.7), so a round of losses begins one acknowledgement sooner; recovery ends as in
-RFC 9002, when something sent after its start is acknowledged; the send quantum is the pacer's (PROTOCOL 28).
+acknowledgement delivered (RFC 9002, A.7); recovery ends as in RFC 9002, when something sent after its start is
+acknowledged; the send quantum is the pacer's (PROTOCOL 28).
 """
 
 from __future__ import annotations
@@ -138,6 +138,7 @@ class Bbr:
         "_is_probe_sample",
         "_loss_in_round",
         "_loss_ranges",
+        "_loss_round_begins",
         "_loss_round_delivered",
         "_loss_round_start",
         "_lost",
@@ -209,7 +210,8 @@ class Bbr:
         """The best sample of this cycle of probes, and of the one before."""
         self._min_rtt = _INF
         self._min_rtt_stamp: float | None = None
-        self._inflight_high = _INF
+        self._inflight_high: float = _INF
+        """Whole bytes, since the window is compared with it."""
         self._bw_low = _INF
         self._inflight_low = _INF
         self._extra_acked: deque[tuple[int, float]] = deque()
@@ -223,6 +225,8 @@ class Bbr:
         self._loss_round_delivered = 0
         self._loss_round_start = False
         self._loss_in_round = False
+        self._loss_round_begins = False
+        """A round of losses lasts until something is acknowledged that left after the acknowledgement at hand."""
         self._loss_ranges = 0
         self._lost_end = -1
         self._bw_latest = 0.0
@@ -329,8 +333,7 @@ class Bbr:
                 self._leave_recovery()
             self._enter_recovery(now)
         if not self._loss_in_round:
-            self._loss_in_round = True
-            self._loss_round_delivered = self._delivered
+            self._loss_in_round = self._loss_round_begins = True
         for run in runs:
             self._lost += run.bytes
             if run.first != self._lost_end:
@@ -396,6 +399,9 @@ class Bbr:
 
     def _update_latest_delivery_signals(self, stamp: Stamp) -> None:
         self._loss_round_start = False
+        if self._loss_round_begins:
+            self._loss_round_begins = False
+            self._loss_round_delivered = self._delivered
         self._bw_latest = max(self._bw_latest, self._rs_rate)
         self._inflight_latest = max(self._inflight_latest, self._rs_delivered)
         if stamp.delivered >= self._loss_round_delivered:
@@ -484,7 +490,7 @@ class Bbr:
         ):
             self._undo_state = State.STARTUP
             self._full_bw_reached = True
-            self._inflight_high = max(self._bdp(1.0), float(self._inflight_latest))
+            self._inflight_high = int(max(self._bdp(1.0), self._inflight_latest))
         if self.state is State.STARTUP and self._full_bw_reached:
             self.state = State.DRAIN
             self._drain_start_round = self._round_count
@@ -583,7 +589,7 @@ class Bbr:
                     return True
         if self._inflight_high == _INF or self._in_flight_too_high():
             return False
-        self._inflight_high = max(self._inflight_high, float(self._rs_in_flight))
+        self._inflight_high = max(self._inflight_high, self._rs_in_flight)
         if self.state is State.UP:
             self._probe_inflight_upward(size)
         return False
@@ -621,7 +627,7 @@ class Bbr:
         self._probe_too_high = True
         self._is_probe_sample = False
         if not stamp.app_limited:
-            self._inflight_high = max(before + prefix, self._target_inflight() * _BETA)
+            self._inflight_high = int(max(before + prefix, self._target_inflight() * _BETA))
         if self.state is State.UP:
             self._undo_state = State.UP
             self._start_down(now)

@@ -13,6 +13,7 @@ the `lab` command import it::
     run(scenario(), seed=7)
 """
 
+from covey.testing.bottleneck import Bottleneck, Flow, jain
 from covey.testing.host import HostCrashed, SimHost, SimPort
 from covey.testing.link import Link
 from covey.testing.loop import (
@@ -30,7 +31,9 @@ from covey.testing.network import Receiver, SimNetwork
 from covey.testing.trace import Trace, TraceDiffers, replay
 
 __all__ = [
+    "Bottleneck",
     "Dependence",
+    "Flow",
     "HostCrashed",
     "Link",
     "Nat",
