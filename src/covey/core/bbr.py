@@ -22,6 +22,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from covey.core.cubic import INITIAL_DATAGRAMS
+from covey.core.pacer import BURST_MAX, BURST_SECONDS
 from covey.core.rtt import INITIAL_RTT, Rtt
 
 if TYPE_CHECKING:
@@ -52,9 +53,6 @@ _PROBE_WAIT_SECONDS: Final = 2.0
 _PROBE_WAIT_ROUNDS: Final = 63
 """... or so many round trips, or as many as there are datagrams in flight: as often as Reno would (5.3.3.8)."""
 _UP_ROUNDS_LIMIT: Final = 30
-_QUANTUM_SECONDS: Final = 0.002
-_QUANTUM_LIMIT: Final = 8 * 65_507
-"""The pacer's burst: `covey.core.pacer`."""
 
 
 class State(Enum):
@@ -751,7 +749,7 @@ class Bbr:
         return min(self._bdp(1.0), self.window)
 
     def _quantized(self, in_flight: float) -> float:
-        quantum = max(min(self.rate * _QUANTUM_SECONDS, _QUANTUM_LIMIT), 2 * self.datagram)
+        quantum = max(min(self.rate * BURST_SECONDS, BURST_MAX), 2 * self.datagram)
         in_flight = max(in_flight, quantum, self._min_pipe())
         return in_flight + 2 * self.datagram if self.state is State.UP else in_flight
 

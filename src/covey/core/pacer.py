@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-__all__ = ["Pacer"]
+__all__ = ["BURST_MAX", "BURST_SECONDS", "Pacer"]
 
-_BURST_SECONDS: Final = 0.002
+BURST_SECONDS: Final = 0.002
 """Credit: what the rate sends in this time, because asyncio cannot sleep much shorter."""
 _BURST_MIN_DATAGRAMS: Final = 10
-_BURST_MAX: Final = 4 * 1024 * 1024
+BURST_MAX: Final = 4 * 1024 * 1024
 """Bytes: half of what a socket of ours holds (`net/udp.py`)."""
 _SHORTEST_SLEEP: Final = 0.001
 
@@ -20,7 +20,7 @@ class Pacer:
     __slots__ = ("_datagram", "_rate", "_updated", "left")
 
     def __init__(self) -> None:
-        self.left = float(_BURST_MAX)
+        self.left = float(BURST_MAX)
         """Bytes of credit, without what has come since `credit` was asked for."""
         self._rate = 0.0
         self._datagram = 0
@@ -29,7 +29,7 @@ class Pacer:
     def credit(self, now: float, rate: float, datagram: int) -> int:
         """Bytes that may leave now, for a rate (bytes per second) and a datagram size."""
         self._rate = rate
-        most = min(max(rate * _BURST_SECONDS, _BURST_MIN_DATAGRAMS * datagram), _BURST_MAX)
+        most = min(max(rate * BURST_SECONDS, _BURST_MIN_DATAGRAMS * datagram), BURST_MAX)
         self.left = min(self.left + (now - self._updated) * rate, most)
         self._updated = now
         self._datagram = datagram

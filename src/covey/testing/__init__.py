@@ -13,7 +13,7 @@ the `lab` command import it::
     run(scenario(), seed=7)
 """
 
-from covey.testing.bottleneck import Bottleneck, Flow, jain
+from covey.testing.bottleneck import Bottleneck, Flow
 from covey.testing.host import HostCrashed, SimHost, SimPort
 from covey.testing.link import Link
 from covey.testing.loop import (

@@ -139,12 +139,14 @@ class Flow:
         while True:
             window = congestion.window - congestion.in_flight
             credit = self._pacer.credit(now, congestion.rate, _SIZE)
+            enough = min(window, self._pacer.worthwhile(TRAIN_BYTES))
             budget = min(window, credit)
             if recovery.probes:
                 recovery.probes -= 1
                 budget = _SIZE
-            elif credit < _SIZE <= window:
-                ready_at = self._pacer.ready_at(now)
+            elif credit < enough and self.hungry:
+                ready_at = self._pacer.ready_at(now, enough)
+                budget = 0
             recovery.limited = budget < _SIZE
             if recovery.limited or not self.hungry:
                 break
