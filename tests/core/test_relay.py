@@ -160,7 +160,7 @@ def test_client_takes_relayed_datagrams_only_from_its_relays() -> None:
 
 
 def test_queue_is_short_and_says_what_it_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(relay, "QUEUE_BYTES", 250)
+    monkeypatch.setattr("covey.core.relay_queue.QUEUE_BYTES", 2 * (100 + 256))
     wire, relaying, (a, b, _) = clients()
     relays = table(relaying)
     circuit = relays.open(wire.now, connection(relaying, a), connection(relaying, b), 5)
@@ -172,6 +172,30 @@ def test_queue_is_short_and_says_what_it_dropped(monkeypatch: pytest.MonkeyPatch
     assert relays.forwarded_bytes == 200
     relays.receive(wire.now, view, segment, 0, a.address, 0, len(view))
     assert len(forwarded(relays)) == 1
+
+
+def test_runs_leave_out_of_the_buffer_they_came_in_while_the_socket_has_room() -> None:
+    wire, relaying, (a, b, _) = clients()
+    room, left = True, []
+
+    def outlet(port: int, run: memoryview, segment: int, remote: Address) -> bool:
+        if room:
+            left.append((port, run.obj, bytes(run), segment, remote))
+        return room
+
+    relays = RelayTable(outlet)
+    circuit = relays.open(wire.now, connection(relaying, a), connection(relaying, b), 5)
+    view, segment = relayed(circuit, 100, 100, 40)
+    assert relays.receive(wire.now, view, segment, 0, a.address, 0, len(view))
+    assert left == [(0, view.obj, bytes(view), 100, b.address)]
+    assert not relays.pending
+    room = False
+    assert relays.receive(wire.now, view, segment, 0, a.address, 0, len(view))
+    room = True
+    assert relays.receive(wire.now, view, segment, 0, a.address, 0, len(view))
+    assert len(left) == 1, "what came later waits behind what waits"
+    assert len(forwarded(relays)) == 2
+    assert (relays.forwarded_bytes, relays.dropped_bytes) == (3 * len(view), 0)
 
 
 def test_circuits_that_a_client_asked_for_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -468,6 +468,11 @@ class Endpoint:
             return start + segment
         head = view[start : start + RELAY_HEADER_SIZE]
         stop = min(start + segment, size)
+        count = (size - start) // segment
+        if count >= RUN_MINIMUM:
+            heads = numbers(count, segment, 1).unpack_from(view, start)
+            if heads.count(heads[0]) == count:
+                stop = start + count * segment
         while stop < size and view[stop : stop + RELAY_HEADER_SIZE] == head:
             stop = min(stop + segment, size)
         circuit = RELAY_HEADER.unpack(head)[3]

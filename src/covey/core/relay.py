@@ -1,15 +1,17 @@
 """Circuits of a relay: who is at the two ends of a number (PROTOCOL 21).
 
-A relay reads nine bytes of a packet and forwards it unchanged: one circuit id serves both sides. What is no packet is
-looked at more closely (`relay_filter.py`), so that a flood of handshakes ends here and not at a client. It knows its
-clients by their sessions, so "the bound address" of a side is where that session's packets come from; a client that
-moves is followed as soon as its session has validated the new address.
+A relay reads nine bytes of a packet and forwards it unchanged: one circuit id serves both sides. A run of packets goes
+out of the buffer it came in (`Outlet`), and waits in a queue (`relay_queue.py`) only if the socket is full. What is no
+packet is looked at more closely (`relay_filter.py`), so that a flood of handshakes ends here and not at a client. It
+knows its clients by their sessions, so "the bound address" of a side is where that session's packets come from; a
+client that moves is followed as soon as its session has validated the new address.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from typing import Final, NamedTuple
+from collections import Counter
+from collections.abc import Callable
+from typing import Final
 
 from covey.base.errors import LimitError, StateError
 from covey.base.types import Endpoint, Identity
@@ -17,9 +19,10 @@ from covey.core.connection import Connection
 from covey.core.path import Route
 from covey.core.rates import network
 from covey.core.relay_filter import RelayFilter
+from covey.core.relay_queue import Forward, RelayQueue
 from covey.wire.datagram import PACKET, RELAY_HEADER_SIZE
 
-__all__ = ["Forward", "RelayTable"]
+__all__ = ["Outlet", "RelayTable"]
 
 CIRCUITS_PER_CLIENT: Final = 1024
 """Circuits that one client asked for. Those that others opened to it do not count: anybody may ask for anybody, so
@@ -28,17 +31,11 @@ CIRCUITS_PER_NETWORK: Final = 2048
 """The same for all clients at one IPv4 address or in one IPv6 /64: identities cost nothing, addresses do."""
 CIRCUITS_LIMIT: Final = 65_536
 """Circuits altogether, 1 kB each."""
-QUEUE_BYTES: Final = 2 * 1024 * 1024
-"""Bytes waiting to be forwarded for all circuits; a short queue, because late packets are worse than lost ones."""
 IDLE_SECONDS: Final = 600.0
 
 
-class Forward(NamedTuple):
-    """A run of datagrams to pass on unchanged."""
-
-    route: Route
-    data: bytes
-    segment: int
+Outlet = Callable[[int, memoryview, int, Endpoint], bool]
+"""`(port, run, segment, remote)`: sends a run of datagrams now, out of a buffer that is only lent. False: not now."""
 
 
 class _Circuit:
@@ -54,15 +51,15 @@ class _Circuit:
 class RelayTable:
     """Opens circuits between clients, and says where a received run goes."""
 
-    def __init__(self) -> None:
+    def __init__(self, outlet: Outlet | None = None) -> None:
+        self._outlet = outlet
         self._circuits: dict[int, _Circuit] = {}
         self._by_pair: dict[tuple[Identity, Identity], int] = {}
         self._asked: Counter[Identity | bytes] = Counter()
         """Circuits by who asked for them: identity, and network."""
         self._filter = RelayFilter()
         self._of: dict[Connection, dict[int, None]] = {}
-        self._queue: deque[Forward] = deque()
-        self._queued = 0
+        self._queue = RelayQueue()
         self.forwarded_bytes = 0
         self.dropped_bytes = 0
 
@@ -117,7 +114,7 @@ class RelayTable:
         for here, there in (circuit.sides, circuit.sides[::-1]):
             if here.session is not None and any(path.route == source for path in here.session.paths):
                 if there.session is not None:
-                    self._forward(now, number, circuit, there, view, segment, start, stop)
+                    self._forward(now, number, circuit, here.peer, there, view, segment, start, stop)
                 return True
         return True
 
@@ -128,11 +125,9 @@ class RelayTable:
 
     def next(self) -> Forward | None:
         """The next run to send."""
-        if not self._queue:
-            return None
-        forward = self._queue.popleft()
-        self._queued -= len(forward.data)
-        self.forwarded_bytes += len(forward.data)
+        forward = self._queue.take()
+        if forward is not None:
+            self.forwarded_bytes += len(forward.data)
         return forward
 
     def forget(self, connection: Connection) -> None:
@@ -152,6 +147,7 @@ class RelayTable:
         now: float,
         number: int,
         circuit: _Circuit,
+        client: Identity,
         there: Connection,
         view: memoryview,
         segment: int,
@@ -163,7 +159,7 @@ class RelayTable:
         kinds = bytes(view[start + RELAY_HEADER_SIZE : stop : segment])
         if kinds.count(PACKET) == len(kinds):
             circuit.used_at = now
-            self._push(Forward(route, bytes(view[start:stop]), segment))
+            self._pass_on(client, route, view[start:stop], segment)
             return
         self._filter.learn(there, there.session.certified_key)
         for position in range(start, stop, segment):
@@ -171,16 +167,15 @@ class RelayTable:
             inner = datagram[RELAY_HEADER_SIZE:]
             if inner and self._filter.passes(now, number, there, inner):
                 circuit.used_at = now
-                self._push(Forward(route, bytes(datagram), len(datagram)))
+                self._pass_on(client, route, datagram, len(datagram))
             else:
                 self.dropped_bytes += len(datagram)
 
-    def _push(self, forward: Forward) -> None:
-        if self._queued + len(forward.data) > QUEUE_BYTES:
-            self.dropped_bytes += len(forward.data)
-            return
-        self._queue.append(forward)
-        self._queued += len(forward.data)
+    def _pass_on(self, client: Identity, route: Route, run: memoryview, segment: int) -> None:
+        if self._outlet is not None and not self._queue and self._outlet(route.local, run, segment, route.remote):
+            self.forwarded_bytes += len(run)
+        elif not self._queue.put(client, Forward(route, bytes(run), segment)):
+            self.dropped_bytes += len(run)
 
     def _close(self, number: int) -> None:
         circuit = self._circuits.pop(number)

@@ -165,6 +165,11 @@ class Driver(Generic[E]):
             self.dropped += 1
             self.wake()
 
+    def pass_on(self, index: int, train: memoryview, segment: int, remote: tuple[str, int]) -> bool:
+        """Send what was just received somewhere else, out of the buffer it is in. False: the socket is full."""
+        port = self._ports.get(index)
+        return self._parked is None and port is not None and port.send(train, segment, remote)
+
     def wake(self) -> None:
         """Have one turn soon. Call it after queueing commands; any number of calls make one turn."""
         if self._soon is None and not self._will_transmit and not self._closed:

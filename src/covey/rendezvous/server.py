@@ -100,7 +100,6 @@ class Rendezvous:
         limits: Limits | None = None,
     ) -> None:
         self.credentials = credentials
-        self.relay = RelayTable()
         self.listening: Endpoint = listen
         """Where it listens; after `start` with the real port."""
         limits = limits if limits is not None else Limits()
@@ -115,6 +114,7 @@ class Rendezvous:
         self._transport = Transport(
             host, credentials, allow=self._allow, on_event=self._on_event, wall=self._clock.now_us
         )
+        self.relay = RelayTable(self._transport.driver.pass_on)
         self._clients = Clients(self._transport, limits)
         self._service = Service(self._transport, self._clients, self._cache, self._custodian, self.relay, limits)
         self._last_record = 0

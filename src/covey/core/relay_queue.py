@@ -1,0 +1,86 @@
+"""What a relay could not pass on at once: short, and in turn between the clients that sent it.
+
+Deficit round robin (Shreedhar and Varghese, 1995): each client may send `QUANTUM` bytes, then it is the turn of the
+next. So nobody waits behind a client that sends more than leaves, whatever the size of its datagrams or the number of
+its circuits. When there is no room, whoever has less than an equal share still finds some: what is dropped is the
+traffic that fills the queue, and its sender's congestion control hears of it.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final, NamedTuple
+
+from covey.base.types import Identity
+from covey.core.path import Route
+
+__all__ = ["Forward", "RelayQueue"]
+
+QUEUE_BYTES: Final = 2 * 1024 * 1024
+"""Waiting for all clients; a short queue, because late packets are worse than lost ones."""
+QUANTUM: Final = 65_536
+"""Bytes of one client's turn: the largest run."""
+_OVERHEAD: Final = 256
+"""Bytes that the smallest run costs us in memory."""
+
+
+class Forward(NamedTuple):
+    """A run of datagrams to pass on unchanged."""
+
+    route: Route
+    data: bytes
+    segment: int
+
+
+class _Line:
+    __slots__ = ("credit", "runs", "size")
+
+    def __init__(self) -> None:
+        self.runs: deque[Forward] = deque()
+        self.size = 0
+        self.credit = QUANTUM
+
+
+class RelayQueue:
+    """`put` what a client sent, `take` what is to leave next."""
+
+    __slots__ = ("_lines", "_size")
+
+    def __init__(self) -> None:
+        self._lines: OrderedDict[Identity, _Line] = OrderedDict()
+        self._size = 0
+
+    def __bool__(self) -> bool:
+        return bool(self._lines)
+
+    def put(self, client: Identity, forward: Forward) -> bool:
+        """False: there is no room for it."""
+        lines = self._lines
+        line = lines.get(client)
+        size = len(forward.data) + _OVERHEAD
+        if self._size + size > QUEUE_BYTES:
+            share = QUEUE_BYTES // (len(lines) + (line is None))
+            if self._size + size > 2 * QUEUE_BYTES or size + (0 if line is None else line.size) > share:
+                return False
+        if line is None:
+            line = lines[client] = _Line()
+        line.runs.append(forward)
+        line.size += size
+        self._size += size
+        return True
+
+    def take(self) -> Forward | None:
+        if not self._lines:
+            return None
+        client, line = next(iter(self._lines.items()))
+        forward = line.runs.popleft()
+        size = len(forward.data) + _OVERHEAD
+        self._size -= size
+        line.size -= size
+        line.credit -= size
+        if not line.runs:
+            del self._lines[client]
+        elif line.credit <= 0:
+            line.credit += QUANTUM
+            self._lines.move_to_end(client)
+        return forward
