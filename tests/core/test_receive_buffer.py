@@ -35,6 +35,37 @@ def test_receive_buffer_gives_every_byte_once_and_in_order(pieces: list[tuple[in
     assert buffer.read() == b""
 
 
+@given(st.lists(st.sampled_from((1, 7, 1000, 40_000, 70_000)), max_size=12), st.lists(st.integers(-2, 90_000)))
+def test_receive_buffer_is_read_in_any_pieces(arrivals: list[int], reads: list[int]) -> None:
+    """`read` with and without a limit and `read_piece` in any order: the bytes as they came."""
+    buffer, whole, got = ReceiveBuffer(), b"", b""
+    for number, size in enumerate(arrivals):
+        data = bytes([number]) * size
+        whole += data
+        buffer.insert(buffer.next, data)
+        for limit in reads[number : number + 2]:
+            data = buffer.read_piece() if limit == -2 else buffer.read(limit)
+            assert limit < 0 or len(data) <= limit
+            assert data or not limit or len(got) == len(whole)
+            got += data
+            assert buffer.available == len(whole) - len(got)
+    got += buffer.read()
+    assert got == whole
+
+
+def test_receive_buffer_hands_a_large_piece_on_as_it_came() -> None:
+    buffer, large = ReceiveBuffer(), bytes(60_000)
+    for data in (b"few", b"more", large, large, b"end"):
+        buffer.insert(buffer.next, data)
+    assert len(buffer.read_piece()) == 65_536, "little things together, and no more than it takes"
+    assert buffer.read(54_471) == bytes(54_471)
+    assert buffer.read_piece() == b"end"
+    buffer.insert(buffer.next, large)
+    buffer.insert(buffer.next, large)
+    assert buffer.read_piece() is large
+    assert buffer.available == 60_000
+
+
 @given(PIECES)
 def test_receive_buffer_keeps_each_byte_once(pieces: list[tuple[int, int]]) -> None:
     buffer, arrived = ReceiveBuffer(), set()

@@ -146,3 +146,22 @@ def test_write_keeps_what_cannot_change_and_copies_what_can(kind: str) -> None:
     assert bytes(piece) == wanted
     assert isinstance(piece, memoryview)
     assert (piece.obj is source) == kind.endswith("bytes")
+
+
+def test_extend_goes_on_where_a_small_write_left_off() -> None:
+    buffer = SendBuffer()
+    assert not buffer.extend(b"x"), "nothing was begun"
+    buffer.write(b"one")
+    assert buffer.extend(b"two")
+    assert not buffer.extend(bytes(16_384)), "the chunk is full"
+    buffer.write(bytes(20_000))
+    assert not buffer.extend(b"x"), "kept by reference"
+    buffer.write(b"three")
+    assert buffer.extend(b"four")
+    buffer.stop_growing()
+    assert not buffer.extend(b"x")
+    assert buffer.end == 6 + 20_000 + 9
+    assert b"".join(buffer.pieces(0, buffer.end)) == b"onetwo" + bytes(20_000) + b"threefour"
+    buffer.sent = buffer.end
+    buffer.on_acked(0, buffer.end)
+    assert not buffer.extend(b"x"), "what was acknowledged is gone"

@@ -40,6 +40,63 @@ def test_read_takes_no_more_than_asked() -> None:
     assert [accepted.read(4), accepted.read(4), accepted.read(4)] == [b"abcd", b"ef", b""]
 
 
+def test_append_adds_to_what_waits_and_to_nothing_else() -> None:
+    joint, stream, accepted = opened()
+    assert not stream.append(b"first"), "nothing waits: somebody has to be woken"
+    stream.write(b"first ")
+    assert stream.append(b"second ")
+    assert stream.append(b"third")
+    joint.settle()
+    assert accepted.read() == b"first second third"
+    assert not stream.append(b"late")
+
+
+@pytest.mark.parametrize("how", ["finish", "reset", "stopped", "reset by the peer", "lost"])
+def test_append_to_a_closed_stream_is_refused(how: str) -> None:
+    joint, stream, _ = opened()
+    stream.write(b"waits")
+    if how == "finish":
+        stream.finish()
+    elif how == "reset":
+        stream.reset()
+    elif how == "stopped":
+        joint.low.connection.receive_stop(stream.id, 1)
+    elif how == "reset by the peer":
+        joint.low.connection.receive_reset(stream.id, 1, 0)
+    else:
+        joint.low.connection.lose(1)
+    assert not stream.append(b"more")
+    with pytest.raises(StateError):
+        stream.write(b"more")
+
+
+def test_take_gives_small_messages_and_credits_them_in_the_end() -> None:
+    joint, stream, accepted = opened()
+    messages = [bytes([number % 251]) * 100 for number in range(400)]
+    stream.write(b"".join(messages))
+    joint.settle()
+    taken = []
+    while accepted.incoming.available or len(taken) < len(messages):
+        message = accepted.take(100)
+        if message is None:
+            message = accepted.read(100)
+            assert accepted._uncredited == 0
+        taken.append(message)
+    assert taken == messages
+    assert accepted.take(100) is None
+    assert joint.high.connection._consumed == joint.high.connection._received
+    assert accepted._counted == accepted.incoming.highest
+
+
+def test_what_was_taken_is_credited_when_the_rest_is_dropped() -> None:
+    joint, stream, accepted = opened()
+    stream.write(bytes(1000))
+    joint.settle()
+    assert accepted.take(300) == bytes(300)
+    accepted.stop()
+    assert joint.high.connection._consumed == joint.high.connection._received
+
+
 def test_half_closed_stream_still_carries_the_other_direction() -> None:
     joint, stream, accepted = opened()
     stream.write(b"question")

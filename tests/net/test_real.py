@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import platform
+import resource
 import threading
 import time
 from collections.abc import Iterator
@@ -41,6 +43,19 @@ def test_wall_is_microseconds_since_the_epoch(host: RealHost) -> None:
 def test_random_has_the_size_asked_for(host: RealHost) -> None:
     assert [len(host.random(size)) for size in (0, 1, 32)] == [0, 1, 32]
     assert host.random(32) != host.random(32)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other allocators have other habits")
+def test_freed_memory_is_kept_for_what_arrives_next(host: RealHost) -> None:
+    def work() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(50):
+            pieces = [bytes(1) * 150_000 for _ in range(10)]
+            del pieces
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    work()
+    assert work() < 50 * 10 * 37 / 10, "a tenth of what 150,000 bytes have in pages"
 
 
 def test_udp_binds_a_port(host: RealHost) -> None:

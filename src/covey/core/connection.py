@@ -504,6 +504,7 @@ class Connection:
     def _fail(self, stream: Stream, code: int) -> None:
         if stream.failed is None:
             stream.failed = code
+            stream.outgoing.stop_growing()
             if stream.offered:
                 self.emit(StreamReset(stream, code))
         self.settle(stream)

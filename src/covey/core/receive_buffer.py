@@ -15,22 +15,22 @@ _MERGE: Final = 4096
 _PIECES_LIMIT: Final = 4096
 """Early pieces of one stream. A window of 16 MB with every fourth datagram lost has 3,000; more is an attack on our
 memory, in which a byte could cost a hundred."""
-_SMALL: Final = 512
-"""Pieces below this are copied out of their packet, so that a byte cannot pin 1,400 others."""
+_PIECE: Final = 32_768
+"""A piece of this size is worth a `read` of its own."""
 
 
 class ReceiveBuffer:
     """In-order bytes wait in `ready` for `read`; others by offset until the gap below them closes.
 
     The caller bounds offsets by its window before `insert`, so memory is bounded by that window: at most one copy of
-    each byte is kept, and pieces that arrive out of order are kept as copies, so that a small piece cannot pin a
-    large packet.
+    each byte is kept, and pieces are copies of their own, so that a small one cannot pin a large packet.
     """
 
-    __slots__ = ("_offsets", "_pieces", "_ready", "available", "highest", "next")
+    __slots__ = ("_at", "_offsets", "_pieces", "_ready", "available", "highest", "next")
 
     def __init__(self) -> None:
-        self._ready: list[bytes | memoryview] = []
+        self._ready: list[bytes] = []
+        self._at = 0  # bytes of the first that were read
         self._offsets: list[int] = []
         self._pieces: list[bytes] = []
         self.available = 0
@@ -49,7 +49,7 @@ class ReceiveBuffer:
         stop = offset + size
         if offset == self.next and size and not self._offsets:
             # In order, and nothing waits behind a gap.
-            self._ready.append(bytes(data) if size < _SMALL else data)
+            self._ready.append(bytes(data))
             self.available += size
             self.next = stop
             if stop > self.highest:
@@ -64,7 +64,7 @@ class ReceiveBuffer:
             return False
         if offset < self.next:
             data = data[self.next - offset :]
-        self._append(data)
+        self._append(bytes(data))
         while self._offsets and self._offsets[0] <= self.next:
             offset, piece = self._offsets.pop(0), self._pieces.pop(0)
             if offset + len(piece) > self.next:
@@ -73,37 +73,52 @@ class ReceiveBuffer:
 
     def read(self, limit: int = -1) -> bytes:
         """Up to `limit` bytes (all that is ready if negative), b"" if none is."""
-        ready = self._ready
-        if limit < 0 or limit >= self.available:
-            data = bytes(ready[0]) if len(ready) == 1 else b"".join(ready)
-            ready.clear()
-        else:
-            parts: list[bytes | memoryview] = []
-            missing, used = limit, 0
-            while missing > 0:
-                piece = ready[used]
-                if len(piece) > missing:
-                    ready[used] = memoryview(piece)[missing:]
-                    piece = memoryview(piece)[:missing]
-                else:
-                    used += 1
-                parts.append(piece)
-                missing -= len(piece)
+        ready, at = self._ready, self._at
+        if 0 <= limit < self.available:
+            first = ready[0]
+            end = at + limit
+            if end < len(first):
+                self._at = end
+                self.available -= limit
+                return first[at:end]
+            parts: list[bytes | memoryview] = [memoryview(first)[at:]]
+            end -= len(first)
+            used = 1
+            while end >= len(ready[used]):
+                parts.append(ready[used])
+                end -= len(ready[used])
+                used += 1
+            if end:
+                parts.append(memoryview(ready[used])[:end])
             del ready[:used]
+            self._at = end
             data = b"".join(parts)
+        else:
+            if len(ready) == 1:
+                data = ready[0][at:]
+            else:
+                data = b"".join([memoryview(ready[0])[at:], *ready[1:]] if at else ready)
+            ready.clear()
+            self._at = 0
         self.available -= len(data)
         return data
+
+    def read_piece(self) -> bytes:
+        """What is ready, as it arrived if that was much: without a copy, and all of it only if it is little."""
+        if not self._at and self._ready and len(self._ready[0]) >= _PIECE:
+            data = self._ready.pop(0)
+            self.available -= len(data)
+            return data
+        return self.read(min(self.available, 2 * _PIECE))
 
     def discard(self) -> None:
         """Drops everything that waits."""
         self._ready.clear()
         self._offsets.clear()
         self._pieces.clear()
-        self.available = 0
+        self.available = self._at = 0
 
-    def _append(self, data: bytes | memoryview) -> None:
-        if len(data) < _SMALL:
-            data = bytes(data)
+    def _append(self, data: bytes) -> None:
         self._ready.append(data)
         self.available += len(data)
         self.next += len(data)

@@ -18,12 +18,12 @@ messages costs one object per 16 KiB, a bulk write is never copied before the AE
 class SendBuffer:
     """Offsets [acked, end) are held; [sent, end) was never sent; `lost` is to be sent again."""
 
-    __slots__ = ("_acked_beyond", "_chunks", "_open", "_starts", "acked", "end", "lost", "sent")
+    __slots__ = ("_acked_beyond", "_chunks", "_growing", "_starts", "acked", "end", "lost", "sent")
 
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._chunks: list[memoryview | bytearray] = []
-        self._open = False  # the last chunk is a bytearray that may still grow
+        self._growing: bytearray | None = None  # the last chunk, if it may grow
         self._acked_beyond = RangeSet()
         self.lost = RangeSet()
         self.acked = 0
@@ -41,17 +41,31 @@ class SendBuffer:
         if size == 0:
             return
         if size < _COALESCE:
-            if self._open and len(self._chunks[-1]) + size <= _COALESCE:
-                self._chunks[-1] += data  # type: ignore[operator]
+            if self._growing is not None and len(self._growing) + size <= _COALESCE:
+                self._growing += data
             else:
                 self._starts.append(self.end)
-                self._chunks.append(bytearray(data))
-                self._open = True
+                self._growing = bytearray(data)
+                self._chunks.append(self._growing)
         else:
             self._starts.append(self.end)
             self._chunks.append(memoryview(data if _cannot_change(data) else bytes(data)))
-            self._open = False
+            self._growing = None
         self.end += size
+
+    def extend(self, data: bytes) -> bool:
+        """`write`, if the last chunk takes it. Hot path of small messages."""
+        growing = self._growing
+        size = len(data)
+        if growing is None or len(growing) + size > _COALESCE:
+            return False
+        growing += data
+        self.end += size
+        return True
+
+    def stop_growing(self) -> None:
+        """`extend` is over until the next `write`."""
+        self._growing = None
 
     def piece(self, offset: int, limit: int) -> memoryview | bytearray:
         """Up to `limit` bytes from `offset` that lie in one chunk (at least one byte)."""
@@ -96,7 +110,7 @@ class SendBuffer:
         if stop == self.end and offset <= self.acked and not self.lost.starts and not self._acked_beyond.starts:
             # Everything arrived: the end of every answer.
             self.acked = stop
-            self._open = False
+            self._growing = None
             self._chunks.clear()
             self._starts.clear()
             return
@@ -128,7 +142,7 @@ class SendBuffer:
         """Forgets everything: the stream was reset. `end` becomes what was sent, the final size to tell the peer."""
         self._starts.clear()
         self._chunks.clear()
-        self._open = False
+        self._growing = None
         self.lost.clear()
         self._acked_beyond.clear()
         self.acked = self.end = self.sent
@@ -136,7 +150,7 @@ class SendBuffer:
     def _release(self) -> None:
         chunks, starts = self._chunks, self._starts
         if self.acked == self.end:
-            self._open = False
+            self._growing = None
             chunks.clear()
             starts.clear()
             return

@@ -28,6 +28,10 @@ _WRITE_BUFFER: Final = 4 * 1024 * 1024
 """Bytes held for sending above which `writable` is 0."""
 
 
+_CREDIT_STEP: Final = 16_384
+"""Bytes of small messages that a program takes between two looks at the windows: a quarter of the smallest."""
+
+
 class StreamCode(IntEnum):
     """Why a stream was reset. The code is all the peer learns."""
 
@@ -54,6 +58,7 @@ class Stream:
     __slots__ = (
         "_counted",
         "_prologue",
+        "_uncredited",
         "_write_blocked",
         "announced",
         "bulk",
@@ -126,6 +131,7 @@ class Stream:
         """A `StreamReadable` is out and nothing was read since."""
         self._prologue = 0 if opener else -1
         self._counted = 0
+        self._uncredited = 0
         self._write_blocked = False
 
     # --- for the program ---------------------------------------------------------------------------------------
@@ -153,6 +159,7 @@ class Stream:
         """No more bytes from us; those written are still delivered. Idempotent."""
         if not self.finished and self.reset_code is None and not self.closed:
             self.finished = True
+            self.outgoing.stop_growing()
             self.connection.queue(self)
 
     def reset(self, code: int = StreamCode.CANCELLED) -> None:
@@ -179,16 +186,48 @@ class Stream:
             self.connection.queue_control()
         self.connection.settle(self)
 
+    def append(self, data: bytes) -> bool:
+        """`write` of a little more of what waits to leave already. False if there is more to it."""
+        outgoing = self.outgoing
+        return self.in_queue and outgoing.sent < outgoing.end and outgoing.extend(data)
+
     def read(self, limit: int = -1) -> bytes:
         """Up to `limit` bytes that arrived in order; b"" if there are none now (`at_end` tells why)."""
-        if not self.incoming.available:
+        incoming = self.incoming
+        if not incoming.available:
             return b""
+        data = incoming.read(limit)
+        self._took(len(data))
+        return data
+
+    def read_piece(self) -> bytes:
+        """`read` of what is at hand, a large piece as it arrived."""
+        incoming = self.incoming
+        if not incoming.available:
+            return b""
+        data = incoming.read_piece()
+        self._took(len(data))
+        return data
+
+    def take(self, size: int) -> bytes | None:
+        """`read` of one of many small messages that have arrived: None unless more bytes than `size` are there.
+
+        Costs less, because the peer hears of every 16 kB of them only.
+        """
+        incoming = self.incoming
+        if size >= incoming.available or self._uncredited + size > _CREDIT_STEP:
+            return None
+        self._uncredited += size
+        return incoming.read(size)
+
+    def _took(self, size: int) -> None:
+        """The program has taken `size` more bytes."""
+        size += self._uncredited
+        self._uncredited = 0
         self.announced = False
-        data = self.incoming.read(limit)
-        self.connection.credit(self, len(data))
+        self.connection.credit(self, size)
         if self.final_size is not None:
             self.connection.settle(self)
-        return data
 
     # --- for the session ---------------------------------------------------------------------------------------
 

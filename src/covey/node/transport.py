@@ -91,13 +91,13 @@ class Stream:
         return self._core.outgoing.held
 
     async def read(self, limit: int = -1) -> bytes:
-        """At least one and at most `limit` bytes (all that has arrived if negative); b"" once the peer finished.
+        """At least one and at most `limit` bytes (what is at hand if negative); b"" once the peer finished.
 
         Raises CoveyError after a reset or a loss of the connection.
         """
         core = self._core
         while True:
-            data = core.read(limit)
+            data = core.read_piece() if limit < 0 else core.read(limit)
             if data:
                 self._transport.settle()
                 return data
@@ -112,6 +112,9 @@ class Stream:
 
     async def read_exactly(self, size: int) -> bytes:
         """`size` bytes. UnreachableError (`stream-ended`) if the peer finishes before."""
+        at_hand = self._core.take(size)
+        if at_hand is not None:
+            return at_hand
         parts: list[bytes] = []
         missing = size
         while missing:
@@ -130,6 +133,8 @@ class Stream:
         `bytes` are not copied. Returning does not mean that anything arrived.
         """
         core = self._core
+        if type(data) is bytes and core.append(data):
+            return  # what makes the rest of it leave takes this along
         size = len(data)
         view = memoryview(data) if size > _WRITE_PIECE else data
         start = 0
