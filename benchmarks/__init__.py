@@ -12,8 +12,11 @@ made of:
 `covey.bench.measures`           what is asked of a pair; figures by metric, whose name says the unit
 `covey.bench.run`                `Setting(name, site, subjects, measures, names)`; runs them interleaved
 `benchmarks.lab`                 namespaces and veth pairs (rootless), or loopback
+`benchmarks.sites`               links with loss (`.offloads`) and with a delay (`.link`), and a relay between the ends
+`benchmarks.beside`              programs that run beside the two ends, and end with them
+`benchmarks.relay`, `.daemons`   nodes by way of a rendezvous; programs that use daemons
+`benchmarks.peers`, `.install`   the rivals of `--peers`, and how they come into a cache
 `benchmarks.plan`                the settings of `make bench`: add rows there
-`benchmarks.peers`               the rivals of `--peers`
 `benchmarks.results`             latest.json, latest-run.json, history.jsonl
 `benchmarks.page`, `.plot`       the table of docs/benchmarks.md and results/history.svg, made from them
 `benchmarks.compare`             two commits: from the history, or both checked out and measured in turns

@@ -93,6 +93,7 @@ def _runs(
         except KeyboardInterrupt:
             doubts.append(f"run {number} was interrupted")
             return number - 1
+        plan.derive(figures)
         doubt = watch.after()
         if doubt:
             doubts.append(f"run {number}: {doubt}")

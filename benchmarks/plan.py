@@ -11,11 +11,11 @@ from pathlib import Path
 from benchmarks import sites
 from benchmarks.daemons import DAEMONS
 from benchmarks.relay import RELAYED
-from covey.bench.measures import MEASURES
-from covey.bench.pair import BASELINES, COVEY, NODE, UDP, Prepared, Site, Subject
-from covey.bench.run import Setting
+from covey.bench.measures import MEASURES, Measure, Scale
+from covey.bench.pair import BASELINES, COVEY, NODE, UDP, Pair, Prepared, Site, Subject
+from covey.bench.run import Figures, Setting
 
-__all__ = ["settings"]
+__all__ = ["derive", "settings"]
 
 SiteFor = Callable[[int], Callable[[], AbstractContextManager[Site]]]
 
@@ -23,7 +23,7 @@ _JUMBO = 9000
 _FRESH = ("durable", "sessions")
 """Measures that want a pair which did nothing else before."""
 _RIVALS_DO = ("round_trips", "round_trips_two_cores", "bulk", "messages", "connect")
-"""About nine seconds for each rival in each run."""
+"""About seven seconds for each rival in each run, and as many again for memory."""
 
 
 def settings(site_for: SiteFor, rivals: Sequence[Subject], *, worlds: bool = True) -> list[Setting]:
@@ -34,7 +34,7 @@ def settings(site_for: SiteFor, rivals: Sequence[Subject], *, worlds: bool = Tru
     plain = [each for name, each in MEASURES.items() if name not in _FRESH]
     return [
         Setting("", site_for(1500), (*BASELINES, UDP, COVEY), plain),
-        *[Setting("", site_for(1500), [rival], [MEASURES[name] for name in _RIVALS_DO]) for rival in rivals],
+        *_rivals(site_for, rivals),
         Setting("mtu9000", site_for(_JUMBO), (*BASELINES, COVEY), [MEASURES["bulk"]]),
         Setting("", site_for(1500), (NODE,), [MEASURES["durable"]]),
         Setting("", site_for(1500), (*BASELINES, COVEY), [MEASURES["sessions"]]),
@@ -42,17 +42,45 @@ def settings(site_for: SiteFor, rivals: Sequence[Subject], *, worlds: bool = Tru
     ]
 
 
+def _rivals(site_for: SiteFor, rivals: Sequence[Subject]) -> Iterator[Setting]:
+    """Each with a link to itself: what a tunnel leaves behind is nobody else's."""
+    for rival in rivals:
+        yield Setting("", site_for(1500), [rival], [MEASURES[name] for name in _RIVALS_DO])
+        if _HUNDRED.needs in rival.can:
+            yield Setting("", site_for(1500), [rival], [_HUNDRED], {name: name for name in _HUNDRED_FIGURES})
+
+
+def _hundred(pair: Pair, scale: Scale) -> dict[str, float]:
+    return MEASURES["sessions"].run(pair, replace(scale, seconds=scale.seconds / 2, sessions=(1, 100)))
+
+
+_HUNDRED = Measure("hundred sessions", "sessions", _hundred)
+_HUNDRED_FIGURES = ("idle_session_bytes_100", "busy_session_bytes_100")
+
+
 def _other_ways(site_for: SiteFor) -> Iterator[Setting]:
-    """Between daemons, and by way of a relay: about 25 seconds a run."""
+    """Between daemons, and between whole nodes directly and by way of a relay: about 35 seconds a run."""
     trips, bulk, durable = (MEASURES[name] for name in ("round_trips", "bulk", "durable"))
-    for what, site, subject in (("daemon", site_for(1500), DAEMONS), ("relay", sites.relayed, RELAYED)):
+    nodes = replace(NODE, can=NODE.can | {"stream"})
+    for what, site, subject in (
+        ("daemon", site_for(1500), DAEMONS),
+        ("node", site_for(1500), nodes),
+        ("relay", sites.relayed, RELAYED),
+    ):
         names = {
             "bulk_gbit_s": f"{what}_gbit_s",
             "rtt64_us_p50": f"{what}_rtt64_us_p50",
             "rtt64_us_p99": f"{what}_rtt64_us_p99",
             "durable_msgs_per_s": f"{what}_durable_msgs_per_s",
         }
-        yield Setting(what, site, [subject], [trips, bulk, durable], names)
+        yield Setting(what, site, [subject], [trips, bulk, durable] if what == "daemon" else [trips, bulk], names)
+
+
+def derive(figures: Figures) -> None:
+    """Adds to a run what compares two of its settings."""
+    direct, relayed = (figures.values.get(f"{what}_gbit_s", {}).get("covey", []) for what in ("node", "relay"))
+    if direct and len(direct) == len(relayed):
+        figures.add("relay_of_direct_share", "covey", relayed[-1] / direct[-1])
 
 
 def _bad_links() -> Iterator[Setting]:

@@ -20,6 +20,8 @@ __all__ = ["available"]
 
 _STREAM = frozenset({"stream"})
 _LIBRARY = frozenset({"stream", "connect"})
+_COUNTED = _LIBRARY | {"sessions"}
+"""Those whose memory is that of our process at the serving end, and that give a client many sessions at once."""
 _PORT = 4242
 _MTU = 1420
 """Of tunnels, WireGuard's own; Nebula's default of 1300 is for the internet."""
@@ -41,11 +43,13 @@ def available(report: Callable[[str], None]) -> list[Subject]:
 # --- libraries -------------------------------------------------------------------------------------------------------
 
 
-def _library(package: str, version: str, *speakers: tuple[str, str], uvloop: bool = False) -> list[Subject]:
+def _library(
+    package: str, version: str, *speakers: tuple[str, str, frozenset[str]], uvloop: bool = False
+) -> list[Subject]:
     wheel(f"{package}=={version}")
     return [
-        Subject(name.format(version), f"benchmarks.peers.{speaker}", _LIBRARY, uvloop=uvloop)
-        for name, speaker in speakers
+        Subject(name.format(version), f"benchmarks.peers.{speaker}", can, uvloop=uvloop)
+        for name, speaker, can in speakers
     ]
 
 
@@ -158,13 +162,17 @@ def _device(site: Site, end: str, program: Sequence[str], ready: str) -> Iterato
 
 
 _RIVALS: dict[str, Callable[[], list[Subject]]] = {
-    "aioquic": partial(_library, "aioquic", "1.7.2", ("aioquic {}", "aioquic:Aioquic")),
-    "iroh": partial(_library, "iroh", "1.2.0", ("iroh {}", "iroh:Iroh")),
+    "aioquic": partial(_library, "aioquic", "1.7.2", ("aioquic {}", "aioquic:Aioquic", _COUNTED)),
+    "iroh": partial(_library, "iroh", "1.2.0", ("iroh {}", "iroh:Iroh", _COUNTED)),
     "zenoh": partial(
-        _library, "eclipse-zenoh", "1.10.2", ("zenoh {} QUIC", "zenoh:quic"), ("zenoh {} TLS", "zenoh:tls")
+        _library,
+        "eclipse-zenoh",
+        "1.10.2",
+        ("zenoh {} QUIC", "zenoh:quic", _LIBRARY),
+        ("zenoh {} TLS", "zenoh:tls", _COUNTED),
     ),
     "NATS": _nats,
     "Nebula": _nebula,
     "wireguard-go": _wireguard,
-    "uvloop": partial(_library, "uvloop", "0.23.0", ("TLS on uvloop {}", "plain:tls"), uvloop=True),
+    "uvloop": partial(_library, "uvloop", "0.23.0", ("TLS on uvloop {}", "plain:tls", _COUNTED), uvloop=True),
 }
