@@ -7,13 +7,14 @@ PYTEST_ARGS ?=
 WORKERS     := -n auto --maxprocesses 8 --dist loadgroup
 SEEDS       ?= 5000
 EXAMPLES    ?= 50000
+MINUTES     ?= 10
 PY          := .venv/bin/python
 CORE        := .venv/.core-installed
 DEV         := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format kill-test sim-long prove mutants fuzz bench bench-quick coverage constraints clean
+.PHONY: help setup demo test lint format kill-test sim-long prove mutants fuzz fuzz-long bench bench-quick coverage constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,7 +67,11 @@ prove: $(DEV) ## EXAMPLES=50000 random scripts against two endpoints and a model
 mutants: $(DEV) ## seeded mistakes in the core, and how many scripts find each (20 minutes)
 	@$(PY) -m scripts.mutants
 
-fuzz: $(DEV) ## a million random and a million mutated datagrams against a live session (minutes)
+fuzz: $(DEV) ## ten seconds of fuzzing, guided by coverage, of whatever foreign bytes reach (five minutes in all)
+	@$(PY) -m tests.fuzz
+
+fuzz-long: $(DEV) ## MINUTES=10 of the same for each target, then two million datagrams against a live session (hours)
+	@$(PY) -m tests.fuzz --seconds $$((60 * $(MINUTES)))
 	@$(PY) -m pytest tests/core/test_fuzz.py -m slow --timeout=3600 $(PYTEST_ARGS)
 
 bench: $(DEV) ## measure beside raw TCP and asyncio TLS between two network namespaces: five runs, ten minutes

@@ -11,8 +11,8 @@ printf '==> resolving\n'
 {
     printf '# What the tests run with: the core, every extra and the development tools, all from wheels. Names and versions only.\n'
     printf '# Made by `make constraints`.\n'
-    # Local paths and addresses never reach the file: only name==version lines do.
-    "$venv/bin/python" -m pip list --format=freeze --exclude covey --exclude pip --exclude setuptools | grep -E '^[A-Za-z0-9._-]+==[^ ]+$'
+    # Local paths and addresses never reach the file: only name==version lines do. atheris: see pyproject.toml.
+    "$venv/bin/python" -m pip list --format=freeze --exclude covey --exclude atheris --exclude pip --exclude setuptools | grep -E '^[A-Za-z0-9._-]+==[^ ]+$'
 } >build/constraints.txt
 mv build/constraints.txt constraints.txt
 rm -rf "$venv"

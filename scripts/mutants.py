@@ -58,10 +58,10 @@ MUTANTS = (
     ),
     Mutant("lost-though-acked", "send_buffer", "offset = max(offset, self.acked)", "pass"),
     Mutant("acked-beyond", "send_buffer", "self.acked = max(self.acked, beyond)", "self.acked = beyond + 1"),
-    Mutant("in-flight-leaks", "recovery", "self.cubic.on_discarded(sum(run.bytes for run in runs))", "pass"),
+    Mutant("in-flight-leaks", "recovery", "self.congestion.on_discarded(sum(run.bytes for run in runs))", "pass"),
     # --- what arrived
     Mutant("no-duplicate-check", "session", "received is not None and not received.fresh(counter)", "False"),
-    Mutant("counters-merge", "received", "lows[at] == counter + 1", "lows[at] <= counter + 2"),
+    Mutant("counters-merge", "received", "highs[at - 1] == counter - 1", "highs[at - 1] >= counter - 2"),
     Mutant("overlap", "receive_buffer", "data = data[self.next - offset :]", "data = data[self.next - offset + 1 :]"),
     Mutant("early-overlap", "receive_buffer", "offset += covered", "pass"),
     Mutant("early-forgotten", "receive_buffer", "self._offsets[0] <= self.next", "self._offsets[0] < self.next"),

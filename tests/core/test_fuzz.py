@@ -1,6 +1,6 @@
 """Random and mutated datagrams against an endpoint in the middle of its life: nothing comes of them.
 
-A few thousand in the default tier; a million of each in `make fuzz`, which takes minutes.
+A few thousand in the default tier; a million of each in `make fuzz-long`. Fuzzing that is guided: `tests/fuzz`.
 """
 
 from __future__ import annotations

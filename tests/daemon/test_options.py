@@ -19,7 +19,9 @@ def test_options_round_trip() -> None:
     assert parse_options([msgspec.json.encode(options).decode()]) == options
 
 
-@pytest.mark.parametrize("arguments", [["{"], ['{"hostnam": "x"}'], ['{"hostname": 3}'], ["{}", "{}"], ["--help"]])
+@pytest.mark.parametrize(
+    "arguments", [["{"], ['{"hostnam": "x"}'], ['{"hostname": 3}'], ["{}", "{}"], ["--help"], ["\udcff"]]
+)
 def test_options_refuse(arguments: list[str]) -> None:
     with pytest.raises(UsageError):
         parse_options(arguments)

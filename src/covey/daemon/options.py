@@ -60,7 +60,7 @@ def parse_options(arguments: list[str]) -> Options:
         raise UsageError("the daemon takes one JSON argument", next_step="covey daemon start --help")
     try:
         return msgspec.json.decode(arguments[0], type=Options)
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeEncodeError) as error:  # the latter: bytes of argv that are no text
         raise UsageError(f"the daemon's argument: {error}", next_step="covey daemon start --help") from error
 
 
