@@ -20,7 +20,7 @@ from covey.core.handshake import Established, own_payload
 from covey.core.path import Route
 from covey.core.session import Session
 from covey.crypto.credentials import Credentials
-from covey.crypto.packet import NONCE, PacketKey
+from covey.crypto.packet import NONCE
 from covey.crypto.ratchet import encapsulate
 from covey.wire.datagram import HEADER, HEADER_SIZE, PACKET, RELAY_HEADER, RELAY_HEADER_SIZE, RELAYED, TAG_SIZE
 from covey.wire.frames import Frame, parse_frames
@@ -173,9 +173,9 @@ class Lone:
             return heard
         _, heard.path, heard.epoch, index, heard.counter = HEADER.unpack_from(raw)
         if index == PEER_INDEX:
-            key: PacketKey | None = self.epochs.receive_key(heard.epoch)
+            key = self.epochs.receiving.get(heard.epoch)
             assert key is not None, "sealed with keys that the peer does not have"
-            plain = key.open(heard.path, heard.counter, raw[:HEADER_SIZE], raw[HEADER_SIZE:])
+            plain = key.aead.decrypt(NONCE.pack(heard.path, heard.counter), raw[HEADER_SIZE:], raw[:HEADER_SIZE])
             self.epochs.opened(heard.epoch, self.now, limits.OLD_KEY_SECONDS)
             heard.frames = list(parse_frames(plain))
         return heard
