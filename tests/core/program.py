@@ -20,7 +20,7 @@ from covey.core.events import (
     ConnectionClosed,
     ConnectionLive,
     ConnectionStalled,
-    DatagramReceived,
+    DatagramsReceived,
     Event,
     HandshakeFailed,
     StreamOffered,
@@ -135,8 +135,8 @@ class Program:
                 plan.ended.setdefault(self.name, f"reset {code}")
                 # As a program does that was told its stream is over.
                 stream.reset()
-            case DatagramReceived(_, data):
-                self.datagrams.append(data)
+            case DatagramsReceived(_, datagrams):
+                self.datagrams.extend(datagrams)
             case _:
                 pass
         self.check_windows()

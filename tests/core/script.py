@@ -34,7 +34,7 @@ from covey.core.events import (
     ConnectionClosed,
     ConnectionLive,
     ConnectionStalled,
-    DatagramReceived,
+    DatagramsReceived,
     Event,
     HandshakeFailed,
     StreamOffered,
@@ -486,11 +486,12 @@ class Play:
                 assert talk.abrupt, f"stream {talk.number} is reset for {name} by nobody: {event}"
                 talk.silent.add(name)
                 stream.reset()
-            case DatagramReceived(stream, data):
+            case DatagramsReceived(stream, arrived):
                 talk = self._talk(name, stream)
                 datagrams = talk.halves[self.other(name).name].datagrams
-                assert datagrams[data] > 0, f"a datagram of stream {talk.number} comes twice, or was never sent"
-                datagrams[data] -= 1
+                for data in arrived:
+                    assert datagrams[data] > 0, f"a datagram of stream {talk.number} comes twice, or was never sent"
+                    datagrams[data] -= 1
             case _:
                 pass
 

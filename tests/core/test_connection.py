@@ -10,7 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from covey.base.errors import LimitError, ParseError, StateError
 from covey.core import limits
 from covey.core.events import (
-    DatagramReceived,
+    DatagramsReceived,
     StreamOffered,
     StreamReadable,
     StreamReset,
@@ -459,11 +459,10 @@ def test_stream_that_was_never_offered_ends_silently() -> None:
 def test_datagrams_of_unknown_streams_are_dropped() -> None:
     joint = Joint()
     stream = joint.low.connection.open("s")
-    joint.high.connection.receive_datagram(stream.id, memoryview(b"early"))
+    joint.high.connection.receive_datagrams([(stream.id, b"early")])
     joint.settle()
-    joint.high.connection.receive_datagram(stream.id, memoryview(b"in time"))
-    joint.high.connection.receive_datagram(77, memoryview(b"whose"))
-    assert [event.data for event in joint.high.of(DatagramReceived)] == [b"in time"]
+    joint.high.connection.receive_datagrams([(77, b"whose"), (stream.id, b"in"), (stream.id, b"time"), (77, b"else")])
+    assert [event.datagrams for event in joint.high.of(DatagramsReceived)] == [[b"in", b"time"]]
 
 
 def test_datagrams_wait_for_room_and_epoch() -> None:
@@ -471,10 +470,13 @@ def test_datagrams_wait_for_room_and_epoch() -> None:
     connection = joint.low.connection
     stream = connection.open("s")
     connection.send_datagram(stream, bytes(100))
-    assert connection.take_datagram(99, 1) is None
-    assert connection.take_datagram(100, 0) is None
+    connection.send_datagram(stream, bytes(50))
+    assert connection.take_datagrams(99, 0, 1) == []
+    assert connection.take_datagrams(106, 7, 1) == []
+    assert connection.take_datagrams(157, 0, 0) == []
+    assert connection.take_datagrams(163, 7, 1) == [(stream.id, bytes(100))]
     assert connection.has_datagrams
-    assert connection.take_datagram(100, 1) == (stream.id, bytes(100))
+    assert connection.take_datagrams(1000, 7, 1) == [(stream.id, bytes(50))]
     assert not connection.has_datagrams
 
 
@@ -485,7 +487,7 @@ def test_datagrams_of_a_stream_that_is_over_are_dropped() -> None:
     joint.settle()
     connection.send_datagram(stream, b"x")
     stream.reset()
-    assert connection.take_datagram(100, 1) is None
+    assert connection.take_datagrams(100, 0, 1) == []
     assert not connection.has_datagrams
 
 

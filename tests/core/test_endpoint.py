@@ -11,7 +11,7 @@ from covey.core.events import (
     ConnectionClosed,
     ConnectionLive,
     ConnectionStalled,
-    DatagramReceived,
+    DatagramsReceived,
     HandshakeConfirmed,
     HandshakeFailed,
     LogLearnt,
@@ -542,7 +542,7 @@ def test_datagrams_of_a_stream_arrive_at_most_once() -> None:
         connection.send_datagram(stream, b"%d" % number)
         wire.run(0.01)
     wire.run(3)
-    numbers = [int(event.data) for event in b.of(DatagramReceived)]
+    numbers = [int(data) for event in b.of(DatagramsReceived) for data in event.datagrams]
     assert len(numbers) == len(set(numbers))
     assert 100 < len(numbers) < 200
 
@@ -554,15 +554,15 @@ def test_datagrams_wait_for_the_streams_epoch(monkeypatch: pytest.MonkeyPatch) -
     early, late = connection.open("early", min_epoch=0), connection.open("late")
     connection.send_datagram(late, b"late")
     seen: list[int] = []
-    original = Connection.take_datagram
+    original = Connection.take_datagrams
 
-    def spy(self: Connection, room: int, epoch: int) -> tuple[int, bytes] | None:
-        taken = original(self, room, epoch)
-        if taken is not None:
+    def spy(self: Connection, room: int, overhead: int, epoch: int) -> list[tuple[int, bytes]]:
+        taken = original(self, room, overhead, epoch)
+        if taken:
             seen.append(epoch)
         return taken
 
-    monkeypatch.setattr(Connection, "take_datagram", spy)
+    monkeypatch.setattr(Connection, "take_datagrams", spy)
     wire.run(2)
     assert seen
     assert all(epoch >= 1 for epoch in seen)
@@ -583,7 +583,7 @@ def test_datagrams_that_cannot_leave_push_out_the_oldest() -> None:
     for number in range(300):
         a.connection(b).send_datagram(stream, b"%d" % number)
     wire.run(1)
-    assert [int(event.data) for event in b.of(DatagramReceived)] == list(range(44, 300))
+    assert [int(data) for event in b.of(DatagramsReceived) for data in event.datagrams] == list(range(44, 300))
 
 
 def test_record_is_served_to_whoever_knows_the_identity() -> None:

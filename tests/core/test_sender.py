@@ -251,3 +251,17 @@ def test_pacing_does_not_wait_for_more_than_there_is_to_send() -> None:
     _, session, sizes = held_back(15_000)
     assert sum(sizes) > 15_000
     assert session.sender.ready_at is None
+
+
+def test_datagrams_fill_whole_trains() -> None:
+    wire, a, b, session = connected()
+    stream = a.connection(b).open("s")
+    trains(wire, session)
+    sent = [bytes([number]) * 200 for number in range(40)]
+    for data in sent:
+        a.connection(b).send_datagram(stream, data)
+    ((train, packets),) = trains(wire, session)
+    assert train.segment == 1200
+    assert -(-train.size // 1200) == 8
+    found = [frame for packet in packets for frame in packet]
+    assert [bytes(frame.data) for frame in found if isinstance(frame, frames.DatagramFrame)] == sent

@@ -177,6 +177,7 @@ PACKETS = st.one_of(
         ),
         stream=st.integers(0, 1),
     ),
+    st.builds(Packet, kind=st.just("datagrams"), stream=st.integers(0, 1), repeat=st.integers(1, 6)),
     st.builds(Packet, kind=st.sampled_from(("beyond", "beyond all", "garbage", "close", "new", "padding"))),
 )
 
@@ -244,6 +245,11 @@ class Twins:
                 plain = frames.encode_close(0, "enough")
             case "challenge":
                 plain = frames.encode_path(frames.PATH_CHALLENGE, b"12345678")
+            case "datagrams":
+                plain = b"".join(
+                    frames.DATAGRAM_HEAD.pack(frames.DATAGRAM, stream, 5) + b"hello"
+                    for stream in (number, number, 99, 1)
+                )
             case "datagram":
                 plain = frames.DATAGRAM_HEAD.pack(frames.DATAGRAM, number, 5) + b"hello"
             case "new":
@@ -309,7 +315,7 @@ class Twins:
 
 def describe(event: Event) -> tuple[Any, ...]:
     stream = getattr(event, "stream", None)
-    return (type(event).__name__, stream and stream.id, getattr(event, "code", None), getattr(event, "data", None))
+    return (type(event).__name__, stream and stream.id, getattr(event, "code", None), getattr(event, "datagrams", None))
 
 
 @given(

@@ -100,6 +100,23 @@ def test_frames_raise_parse_error_and_nothing_else(packet: bytes) -> None:
         assert packet == again + bytes(len(packet) - len(again))
 
 
+@given(
+    st.lists(st.builds(DatagramFrame, U32, DATA), max_size=6),
+    st.sampled_from((b"", b"", b"\0" * 9, b"\0\0\x01", bytes([frames.PING]))),
+    st.integers(0, 3),
+)
+def test_only_datagrams_reads_what_the_parser_does_or_leaves_it(sent: list[Frame], end: bytes, cut: int) -> None:
+    packet = b"".join(map(encode, sent)) + end
+    packet = packet[: len(packet) - cut]
+    try:
+        parsed = list(parse_frames(packet))
+    except ParseError:
+        parsed = [PingFrame()]
+    whole = all(isinstance(frame, DatagramFrame) for frame in parsed)
+    expected = [(frame.stream, bytes(frame.data)) for frame in parsed if isinstance(frame, DatagramFrame)]
+    assert frames.only_datagrams(packet) == (expected if whole else None)
+
+
 @given(st.lists(FRAMES, min_size=1, max_size=4), st.data())
 def test_frames_cut_short_are_refused_or_whole(sent: list[Frame], data: st.DataObject) -> None:
     encoded = [encode(frame) for frame in sent]

@@ -183,8 +183,9 @@ class Covey:
 
     async def serve(self, place: Place, services: Mapping[str, Service], on_datagram: OnDatagram) -> dict[str, Any]:
         def on_event(event: events.Event) -> None:
-            if isinstance(event, events.DatagramReceived):
-                on_datagram(event.data)
+            if isinstance(event, events.DatagramsReceived):
+                for data in event.datagrams:
+                    on_datagram(data)
 
         transport = self._transport = _transport(place, _admit, on_event)
         for name, service in services.items():

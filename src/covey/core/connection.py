@@ -10,7 +10,7 @@ depend on who started the handshake, so two handshakes that cross need no renumb
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from covey.base.errors import LimitError, ParseError, StateError
@@ -18,7 +18,7 @@ from covey.base.types import Identity
 from covey.core import limits
 from covey.core.events import (
     ConnectionStalled,
-    DatagramReceived,
+    DatagramsReceived,
     Event,
     StreamOffered,
     StreamReadable,
@@ -286,16 +286,20 @@ class Connection:
     def has_control(self) -> bool:
         return bool(self._limit_dirty) or self._control_pending
 
-    def take_datagram(self, room: int, epoch: int) -> tuple[int, bytes] | None:
-        """(stream id, bytes) of the next one, if it fits and its stream may send in this epoch."""
-        while self._datagrams:
-            stream, data = self._datagrams[0]
-            if len(data) > room or epoch < stream.min_epoch:
+    def take_datagrams(self, room: int, overhead: int, epoch: int) -> list[tuple[int, bytes]]:
+        """(stream id, bytes) of the next ones: as many as fit with `overhead` each and may leave in this epoch."""
+        taken = []
+        seen = 0
+        for stream, data in self._datagrams:
+            size = overhead + len(data)
+            if size > room or epoch < stream.min_epoch:
                 break
-            self._datagrams.pop(0)
+            seen += 1
             if not stream.closed and stream.reset_code is None:
-                return stream.id, data
-        return None
+                taken.append((stream.id, data))
+                room -= size
+        del self._datagrams[:seen]
+        return taken
 
     @property
     def has_datagrams(self) -> bool:
@@ -421,10 +425,17 @@ class Connection:
                 if stream.has_data:
                     self.queue(stream)
 
-    def receive_datagram(self, number: int, data: memoryview) -> None:
-        stream = self.streams.get(number)
-        if stream is not None and stream.offered:
-            self.emit(DatagramReceived(stream, bytes(data)))
+    def receive_datagrams(self, datagrams: Iterable[tuple[int, bytes]]) -> None:
+        """DATAGRAM frames of one packet, (stream id, bytes). Nobody waits for those of streams that are not there."""
+        last = -1
+        together: list[bytes] = []
+        for number, data in datagrams:
+            if number != last:
+                last, together = number, []
+                stream = self.streams.get(number)
+                if stream is not None and stream.offered:
+                    self.emit(DatagramsReceived(stream, together))
+            together.append(data)
 
     def rebind(self, session: Session) -> None:
         """Another session takes over: everything the peer must know is said again."""

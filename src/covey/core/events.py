@@ -17,7 +17,7 @@ __all__ = [
     "ConnectionClosed",
     "ConnectionLive",
     "ConnectionStalled",
-    "DatagramReceived",
+    "DatagramsReceived",
     "Event",
     "HandshakeConfirmed",
     "HandshakeFailed",
@@ -155,11 +155,11 @@ class StreamReset(Event):
 
 
 @dataclass(frozen=True, slots=True)
-class DatagramReceived(Event):
-    """Unreliable bytes that belong to a stream's service."""
+class DatagramsReceived(Event):
+    """Unreliable pieces of bytes that belong to a stream's service: those of one packet, in order."""
 
     stream: Stream
-    data: bytes
+    datagrams: list[bytes]
 
 
 @dataclass(frozen=True, slots=True)

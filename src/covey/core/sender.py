@@ -28,7 +28,7 @@ from covey.wire.datagram import (
     RELAYED,
     TAG_SIZE,
 )
-from covey.wire.frames import STREAM_HEAD
+from covey.wire.frames import DATAGRAM_HEAD, STREAM_HEAD
 
 if TYPE_CHECKING:
     from covey.core.connection import Connection
@@ -39,7 +39,9 @@ __all__ = ["Sender", "Train"]
 _pack_nonce = NONCE.pack
 _pack_header = HEADER.pack_into
 _pack_stream = STREAM_HEAD.pack_into
+_pack_datagram = DATAGRAM_HEAD.pack
 _STREAM_HEAD_SIZE: Final = STREAM_HEAD.size
+_DATAGRAM_HEAD_SIZE: Final = DATAGRAM_HEAD.size
 _SMALL_ROOM: Final = PACKET_OVERHEAD + ACK_ROOM + STREAM_HEAD.size
 """Bytes of a datagram that are not stream data, at most, if it carries one ACK and one STREAM frame."""
 _TOKEN: Final = struct.Struct(">Q")
@@ -231,12 +233,12 @@ class Sender:
             if mixed and size == 0:
                 mixed = False  # what wanted to go first may not: the peer's window
                 continue
-            mixed = False
             position += size
             budget -= size
             room -= 1
             if size < segment:
                 break
+            mixed = connection is not None and connection.has_datagrams and budget >= segment
         if position == 0:
             return None
         session.epochs.packets += path.counter - first
@@ -427,7 +429,14 @@ class Sender:
                 at = self._compose_streams(now, scratch, at, capacity, connection, items)
         if at == 0:
             return 0
-        if items and connection is not None and connection.ready and capacity - at <= _STREAM_HEAD_SIZE:
+        if (
+            items
+            and connection is not None
+            and (
+                (connection.has_datagrams and at > capacity // 2)
+                or (connection.ready and capacity - at <= _STREAM_HEAD_SIZE)
+            )
+        ):
             # So full that only padding fits: make it a whole datagram, so that the train can go on.
             scratch[at:capacity] = bytes(capacity - at)
             at = capacity
@@ -441,15 +450,17 @@ class Sender:
     def _compose_datagrams(
         self, scratch: bytearray, at: int, capacity: int, connection: Connection, items: list[Item]
     ) -> int:
-        head, epoch = frames.DATAGRAM_HEAD, self._session.epochs.epoch
-        while (taken := connection.take_datagram(capacity - at - head.size, epoch)) is not None:
-            number, data = taken
-            head.pack_into(scratch, at, frames.DATAGRAM, number, len(data))
-            at += head.size
-            scratch[at : at + len(data)] = data
-            at += len(data)
+        if not connection.has_datagrams:
+            return at
+        parts = []
+        for number, data in connection.take_datagrams(capacity - at, _DATAGRAM_HEAD_SIZE, self._session.epochs.epoch):
+            parts.append(_pack_datagram(frames.DATAGRAM, number, len(data)))
+            parts.append(data)
+        if parts:
             items.append(("datagram",))
-        return at
+        encoded = b"".join(parts)
+        scratch[at : at + len(encoded)] = encoded
+        return at + len(encoded)
 
     def _compose_streams(
         self, now: float, scratch: bytearray, at: int, capacity: int, connection: Connection, items: list[Item]

@@ -521,10 +521,17 @@ class Session:
         self, now: float, route: Route, path_id: int, counter: int, plain: bytes, epoch: int, received: ReceivedCounters
     ) -> None:
         """Everything but bulk: any mixture of frames."""
-        parsed = list(frames.parse_frames(plain))
-        eliciting = self._handle(now, route, parsed, len(plain), epoch)
-        if eliciting < 0:
-            return
+        connection = self.connection
+        datagrams = frames.only_datagrams(plain) if plain[0] == frames.DATAGRAM else None
+        if datagrams is not None and connection is not None and self.verified:
+            connection.last_used = connection.heard_at = now
+            connection.receive_datagrams(datagrams)
+            eliciting = 1
+        else:
+            parsed = list(frames.parse_frames(plain))
+            eliciting = self._handle(now, route, parsed, len(plain), epoch)
+            if eliciting < 0:
+                return
         in_order = received.add(counter, now)
         if eliciting and self.retire_at is not None:
             self.retire(now)
@@ -580,7 +587,7 @@ class Session:
                 connection.receive_limit(kind, number, limit)
             case frames.DatagramFrame(stream=number, data=data):
                 connection.last_used = connection.heard_at = now
-                connection.receive_datagram(number, data)
+                connection.receive_datagrams([(number, bytes(data))])
 
     def _take_ack(self, now: float, plain: bytes) -> None:
         """The ACK of one range that a packet begins with."""

@@ -70,6 +70,7 @@ __all__ = [
     "encode_path",
     "encode_reset",
     "encode_stop",
+    "only_datagrams",
     "pack_whole_ack",
     "parse_frames",
 ]
@@ -240,6 +241,22 @@ def encode_close(code: int, reason: str) -> bytes:
     """The reason is cut to 200 bytes of UTF-8."""
     raw = reason.encode()[:200].decode("utf-8", "ignore").encode()
     return _CLOSE_HEAD.pack(CLOSE, code, len(raw)) + raw
+
+
+def only_datagrams(plain: bytes) -> list[tuple[int, bytes]] | None:
+    """(stream, bytes) of each frame of a packet that holds DATAGRAM frames and padding; None if there is more to it."""
+    found = []
+    at, size = 0, len(plain)
+    while at < size and plain[at] == DATAGRAM:
+        body = at + DATAGRAM_HEAD.size
+        if body > size:
+            return None
+        _, stream, length = DATAGRAM_HEAD.unpack_from(plain, at)
+        at = body + length
+        if at > size:
+            return None
+        found.append((stream, plain[body:at]))
+    return found if plain.count(0, at) == size - at else None
 
 
 def parse_frames(packet: bytes) -> Iterator[Frame]:
