@@ -20,6 +20,8 @@ from covey.wire.frames import LimitFrame, ResetFrame, StopFrame, parse_frames
 class Awake:
     """A session as far as a connection knows one."""
 
+    round_trip = 0.0
+
     def __init__(self) -> None:
         self.woken = 0
 

@@ -149,7 +149,7 @@ class Program:
             self.violations.append("more than the connection's window waits")
         for stream in connection.streams.values():
             incoming = stream.incoming
-            kept = sum(map(len, incoming._pieces)) + incoming.available
+            kept = sum(len(piece) for run in incoming._runs for piece in run) + incoming.available
             if kept > stream.window:
                 self.violations.append(f"{kept} bytes wait in a window of {stream.window}")
             if stream.outgoing.held > 5 * 1024 * 1024 + 65_536:

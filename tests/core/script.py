@@ -692,7 +692,7 @@ class Play:
         assert connection._received - connection._consumed <= connection._window, "more than the connection's window"
         for stream in connection.streams.values():
             incoming, outgoing = stream.incoming, stream.outgoing
-            kept = sum(map(len, incoming._pieces)) + incoming.available
+            kept = sum(len(piece) for run in incoming._runs for piece in run) + incoming.available
             assert kept <= stream.window, f"{kept} bytes wait in a window of {stream.window}"
             assert outgoing.acked <= outgoing.sent <= outgoing.end
             assert outgoing.sent <= stream.max_send, "sent beyond the peer's window"

@@ -28,6 +28,7 @@ from covey.core.events import (
 from covey.core.ranges import RangeSet
 from covey.core.stream import Stream
 from covey.core.traffic import ReadyStreams, Traffic
+from covey.core.windows import Budget, grown
 from covey.wire import frames
 
 if TYPE_CHECKING:
@@ -45,10 +46,13 @@ class Connection:
     """Streams and limits of one pair of identities.
 
     `emit` takes events. `local_half` and `remote_half` are the two halves of its id; the remote one is None until the
-    first handshake is confirmed. `session` is the one to send on, None while there are no keys.
+    first handshake is confirmed. `session` is the one to send on, None while there are no keys. `clock` gives seconds;
+    one that stands still takes every reader for fast. `budget` is the node's.
     """
 
     __slots__ = (
+        "_budget",
+        "_clock",
         "_closed_remote",
         "_consumed",
         "_control_pending",
@@ -57,6 +61,7 @@ class Connection:
         "_max_receive",
         "_max_send",
         "_next_stream",
+        "_opened_at",
         "_parity",
         "_received",
         "_sent",
@@ -85,7 +90,18 @@ class Connection:
         "streams",
     )
 
-    def __init__(self, local: Identity, peer: Identity, half: bytes, emit: Callable[[Event], None]) -> None:
+    def __init__(
+        self,
+        local: Identity,
+        peer: Identity,
+        half: bytes,
+        emit: Callable[[Event], None],
+        *,
+        clock: Callable[[], float] = lambda: 0.0,
+        budget: Budget | None = None,
+    ) -> None:
+        self._clock = clock
+        self._budget = budget or Budget()
         self.local = local
         self.peer = peer
         self.local_half = half
@@ -122,6 +138,8 @@ class Connection:
         self._max_send = limits.STRANGER_CONNECTION_WINDOW
         self._sent = 0
         self._window = limits.STRANGER_CONNECTION_WINDOW
+        self._opened_at = float("-inf")
+        """When the window was last opened further, seconds."""
         self._max_receive = limits.STRANGER_CONNECTION_WINDOW
         self._received = 0
         self._consumed = 0
@@ -210,11 +228,12 @@ class Connection:
         stream._counted += size
         self._consumed += size
         if self._consumed + self._window - self._max_receive >= self._window // 2:
+            self._grow()
             self._max_receive = self._consumed + self._window
             self._dirty(frames.MAX_DATA, 0)
         used = stream._counted + stream.window - stream.max_receive
         if stream.final_size is None and not stream.closed and used >= stream.window // 2:
-            self._grow(stream)
+            self._grow_stream(stream)
             stream.max_receive = stream._counted + stream.window
             self._dirty(frames.MAX_STREAM_DATA, stream.id)
 
@@ -455,6 +474,8 @@ class Connection:
         """Every stream ends: the other side no longer has its half of them."""
         self.closed = True
         self.session = None
+        if self.admitted:
+            self._budget.give(self._window - limits.CONNECTION_WINDOW)
         for stream in list(self.streams.values()):
             # What is complete stays complete: its bytes wait for their reader, and there is nothing to report.
             if not (stream.sending_done and stream.arrived):
@@ -492,10 +513,21 @@ class Connection:
                 stream.max_receive = limit
                 self._dirty(frames.MAX_STREAM_DATA, stream.id)
 
-    def _grow(self, stream: Stream) -> None:
-        """A window that was used up keeps doubling: a reader that keeps pace should never wait for credit."""
-        if self.admitted and stream.window < limits.STREAM_WINDOW_LIMIT:
-            stream.window = min(2 * stream.window, limits.STREAM_WINDOW_LIMIT)
+    def _grow(self) -> None:
+        """Half of the connection's window was read."""
+        now = self._clock()
+        if self.admitted and self.session is not None:
+            elapsed, self._opened_at = now - self._opened_at, now
+            more = grown(self._window, elapsed, self.session.round_trip, limits.CONNECTION_WINDOW_LIMIT) - self._window
+            if more and self._budget.take(more):
+                self._window += more
+
+    def _grow_stream(self, stream: Stream) -> None:
+        """Half of a stream's window was read."""
+        now = self._clock()
+        if self.admitted and self.session is not None:
+            elapsed, stream.opened_at = now - stream.opened_at, now
+            stream.window = grown(stream.window, elapsed, self.session.round_trip, limits.STREAM_WINDOW_LIMIT)
 
     def _dirty(self, kind: int, number: int) -> None:
         self._limit_dirty[(kind, number)] = None

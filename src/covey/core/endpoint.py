@@ -46,6 +46,7 @@ from covey.core.sender import Train
 from covey.core.session import CloseCode, Session
 from covey.core.stream import StreamCode
 from covey.core.trains import RUN_MINIMUM, TrainOpener, TrainSealer, numbers
+from covey.core.windows import Budget
 from covey.crypto.credentials import Credentials
 from covey.crypto.events import KeyLog
 from covey.crypto.ratchet import Encapsulate, encapsulate
@@ -101,6 +102,7 @@ class Endpoint:
         self._encapsulate = encapsulate
         self._lifetimes = lifetimes
         self._congestion = congestion
+        self._budget = Budget()
         self._renewals = Renewals(random, lifetimes)
         self._halves = Halves(random(32))
         self._sessions: dict[int, Session] = {}
@@ -663,7 +665,9 @@ class Endpoint:
     def _new_connection(self, now: float, identity: Identity, half: bytes) -> Connection:
         if len(self._strangers) >= limits.STRANGER_CONNECTIONS:
             self._close_stranger(now)
-        connection = Connection(self.credentials.identity, identity, half, self.emit)
+        connection = Connection(
+            self.credentials.identity, identity, half, self.emit, clock=self.clock, budget=self._budget
+        )
         connection.created = now
         self.connections[identity] = connection
         return connection

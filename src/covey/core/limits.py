@@ -25,8 +25,11 @@ SERVICE_LIMIT: Final = 128
 # --- our choice -----------------------------------------------------------------------------------------------------
 
 STREAM_WINDOW: Final = 1_250_000
-STREAM_WINDOW_LIMIT: Final = 16 * 1024 * 1024
-CONNECTION_WINDOW: Final = 64 * 1024 * 1024
+CONNECTION_WINDOW: Final = 16 * 1024 * 1024
+"""Bytes that a trusted peer may send ahead of the readers here, on one stream and on all of them, at first ..."""
+STREAM_WINDOW_LIMIT: Final = 256 * 1024 * 1024
+CONNECTION_WINDOW_LIMIT: Final = 256 * 1024 * 1024
+"""... and at most (`windows.py`): twice what 10 Gbit/s have on their way in 100 ms."""
 INTERACTIVE_ROOM: Final = 16_384
 """Bytes of the peer's connection window that bulk streams leave to others: a slow reader of bulk stops nobody else."""
 STREAMS: Final = 256

@@ -12,9 +12,9 @@ __all__ = ["ReceiveBuffer"]
 
 _MERGE: Final = 4096
 """Early pieces that touch are joined up to this size: many small messages behind one gap are few pieces."""
-_PIECES_LIMIT: Final = 4096
-"""Early pieces of one stream. A window of 16 MB with every fourth datagram lost has 3,000; more is an attack on our
-memory, in which a byte could cost a hundred."""
+_RUNS_LIMIT: Final = 4096
+"""Early runs of one stream, each behind a gap. A window of 16 MB with every fourth datagram lost has 3,000; more is an
+attack on our memory, in which a byte could cost a hundred. Behind one gap any number of bytes may wait."""
 _PIECE: Final = 32_768
 """A piece of this size is worth a `read` of its own."""
 
@@ -26,13 +26,14 @@ class ReceiveBuffer:
     each byte is kept, and pieces are copies of their own, so that a small one cannot pin a large packet.
     """
 
-    __slots__ = ("_at", "_offsets", "_pieces", "_ready", "available", "highest", "next")
+    __slots__ = ("_at", "_ready", "_runs", "_starts", "_stops", "available", "highest", "next")
 
     def __init__(self) -> None:
         self._ready: list[bytes] = []
         self._at = 0  # bytes of the first that were read
-        self._offsets: list[int] = []
-        self._pieces: list[bytes] = []
+        self._starts: list[int] = []
+        self._stops: list[int] = []
+        self._runs: list[list[bytes]] = []
         self.available = 0
         """Bytes that `read` would give now."""
         self.next = 0
@@ -43,11 +44,11 @@ class ReceiveBuffer:
     def insert(self, offset: int, data: bytes | memoryview) -> bool:
         """Takes bytes at `offset`; what arrived before is ignored. True if `available` grew.
 
-        ParseError: more early pieces than an honest sender makes.
+        ParseError: more early runs than an honest sender makes.
         """
         size = len(data)
         stop = offset + size
-        if offset == self.next and size and not self._offsets:
+        if offset == self.next and size and not self._starts:
             # In order, and nothing waits behind a gap.
             self._ready.append(bytes(data))
             self.available += size
@@ -65,10 +66,8 @@ class ReceiveBuffer:
         if offset < self.next:
             data = data[self.next - offset :]
         self._append(bytes(data))
-        while self._offsets and self._offsets[0] <= self.next:
-            offset, piece = self._offsets.pop(0), self._pieces.pop(0)
-            if offset + len(piece) > self.next:
-                self._append(piece[self.next - offset :])
+        while self._starts and self._starts[0] <= self.next:
+            self._append_run()
         return True
 
     def read(self, limit: int = -1) -> bytes:
@@ -114,8 +113,9 @@ class ReceiveBuffer:
     def discard(self) -> None:
         """Drops everything that waits."""
         self._ready.clear()
-        self._offsets.clear()
-        self._pieces.clear()
+        self._starts.clear()
+        self._stops.clear()
+        self._runs.clear()
         self.available = self._at = 0
 
     def _append(self, data: bytes) -> None:
@@ -123,36 +123,54 @@ class ReceiveBuffer:
         self.available += len(data)
         self.next += len(data)
 
-    def _keep(self, offset: int, data: bytes) -> None:
-        """Stores an early piece, cut so that stored pieces never overlap."""
-        offsets, pieces = self._offsets, self._pieces
-        at = bisect_right(offsets, offset)
-        if at > 0:
-            covered = offsets[at - 1] + len(pieces[at - 1]) - offset
-            if covered > 0:
-                data = data[covered:]
-                offset += covered
-        while data and at < len(offsets):
-            room = offsets[at] - offset
-            if len(data) <= room:
-                break
-            if room > 0:
-                at = self._place(at, offset, data[:room])
-            skip = room + len(pieces[at])
-            offset += skip
-            data = data[skip:]
-            at += 1
-        if data:
-            self._place(at, offset, data)
+    def _append_run(self) -> None:
+        """The first early run begins at, or before, what is missing next: the rest of it is in order."""
+        skip = self.next - self._starts.pop(0)
+        del self._stops[0]
+        for piece in self._runs.pop(0):
+            if skip < len(piece):
+                self._append(piece[skip:] if skip > 0 else piece)
+            skip -= len(piece)
 
-    def _place(self, at: int, offset: int, data: bytes) -> int:
-        """Stores a piece that overlaps no other in front of piece `at`; the index of the one behind it."""
-        offsets, pieces = self._offsets, self._pieces
-        if at > 0 and offsets[at - 1] + len(pieces[at - 1]) == offset and len(pieces[at - 1]) + len(data) <= _MERGE:
-            pieces[at - 1] += data
-            return at
-        if len(pieces) >= _PIECES_LIMIT:
-            raise ParseError("a stream in too many pieces")
-        offsets.insert(at, offset)
-        pieces.insert(at, data)
-        return at + 1
+    def _keep(self, offset: int, data: bytes) -> None:
+        """Stores an early piece. Runs never touch each other, and no byte is stored twice."""
+        starts, stops, runs = self._starts, self._stops, self._runs
+        at = bisect_right(starts, offset) - 1
+        if at >= 0 and stops[at] >= offset:
+            data = data[stops[at] - offset :]
+        elif not data:
+            return
+        else:
+            if len(starts) >= _RUNS_LIMIT:
+                raise ParseError("a stream in too many pieces")
+            at += 1
+            starts.insert(at, offset)
+            stops.insert(at, offset)
+            runs.insert(at, [])
+        run = runs[at]
+        while data:
+            stop = stops[at]
+            room = starts[at + 1] - stop if at + 1 < len(starts) else len(data)
+            _join(run, data[:room])
+            if len(data) < room or at + 1 == len(starts):
+                stops[at] = stop + len(data)
+                return
+            # The gap up to the next run is closed; what lies beyond that run may go on.
+            data = data[room + stops[at + 1] - starts[at + 1] :]
+            stops[at] = stops[at + 1]
+            behind = runs[at + 1]
+            _join(run, behind[0])
+            if len(run) < len(behind):
+                behind[:1] = run
+                run = runs[at] = behind
+            else:
+                run.extend(behind[1:])
+            del starts[at + 1], stops[at + 1], runs[at + 1]
+
+
+def _join(run: list[bytes], piece: bytes) -> None:
+    """Appends; two pieces next to each other are together larger than `_MERGE`."""
+    if run and len(run[-1]) + len(piece) <= _MERGE:
+        run[-1] += piece
+    elif piece:
+        run.append(piece)

@@ -202,6 +202,11 @@ class Session:
         return self.paths.active
 
     @property
+    def round_trip(self) -> float:
+        """The shortest that was seen on the active path, seconds."""
+        return self.active.recovery.rtt.minimum
+
+    @property
     def peer(self) -> Identity:
         return self.payload.identity
 

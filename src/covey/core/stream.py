@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["Stream", "StreamCode"]
 
 _WRITE_BUFFER: Final = 4 * 1024 * 1024
-"""Bytes held for sending above which `writable` is 0."""
+"""Bytes that were never sent above which `writable` is 0. What is on its way is bounded by the windows."""
 
 
 _CREDIT_STEP: Final = 16_384
@@ -77,6 +77,7 @@ class Stream:
         "max_send",
         "min_epoch",
         "offered",
+        "opened_at",
         "opener",
         "outgoing",
         "quiet",
@@ -99,6 +100,8 @@ class Stream:
         self.incoming = ReceiveBuffer()
         self.outgoing = SendBuffer()
         self.window = connection.stream_window
+        self.opened_at = float("-inf")
+        """When the window was last opened further, seconds."""
         self.max_send = limits.STRANGER_STREAM_WINDOW
         self.max_receive = limits.STRANGER_STREAM_WINDOW
         self.min_epoch = 1
@@ -139,7 +142,7 @@ class Stream:
     @property
     def writable(self) -> int:
         """Bytes that may be written without growing the send buffer beyond its bound."""
-        room = max(0, _WRITE_BUFFER - self.outgoing.held)
+        room = max(0, _WRITE_BUFFER - self.outgoing.end + self.outgoing.sent)
         self._write_blocked = room == 0
         return room
 
@@ -304,7 +307,7 @@ class Stream:
 
     def became_writable(self) -> bool:
         """After an acknowledgement: True once, when a writer that found no room finds some again."""
-        if self._write_blocked and self.outgoing.held < _WRITE_BUFFER // 2:
+        if self._write_blocked and self.outgoing.end - self.outgoing.sent < _WRITE_BUFFER // 2:
             self._write_blocked = False
             return True
         return False

@@ -30,11 +30,11 @@ E_co = TypeVar("E_co", covariant=True)
 OUT_SIZE: Final = 65_536
 """Bytes of the buffer that `transmit` fills: one train."""
 
-RECEIVE_LIMIT: Final = 32
-"""Trains taken from one port in a turn, then it is time to acknowledge: 2 MB, or 2 to 4 ms of work."""
+RECEIVE_LIMIT: Final = 16
+"""Trains taken from one port in a turn, then it is time to acknowledge: 1 MB, or 1 to 2 ms of work."""
 
-TRANSMIT_LIMIT: Final = 64
-"""Trains sent in a turn, then it is time to listen."""
+TRANSMIT_LIMIT: Final = 16
+"""Trains sent in a turn, then it is time to listen, and for other tasks of the loop."""
 
 BRISK_TURNS: Final = 256
 """So many turns are short after somebody waited for an answer: a tenth of a second of full load."""
