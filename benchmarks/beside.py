@@ -25,14 +25,18 @@ _WORDS = 1000
 """Characters of what a program said that explain its end."""
 
 
-def holding(program: Sequence[str], *, before: str = ":", ready: str = "") -> list[str]:
+def holding(
+    program: Sequence[str], *, before: str = ":", ready: str = "", pid_file: str | os.PathLike[str] = "/dev/null"
+) -> list[str]:
     """A shell that runs `before`, then the program until its own input ends.
 
-    `ready` are commands that end once the program serves; without, its first line of output says so.
+    `ready` are commands that end once the program serves; without, its first line of output says so. `pid_file` gets
+    the program's number before that.
     """
     said = f"{{ {ready}; }} && echo ready || {{ kill $program; exit 1; }}" if ready else ":"
     output = ">&2" if ready else ""
-    script = f"{before} || exit 1\n{shlex.join(program)} {output} &\nprogram=$!\n{said}\ncat >&2; kill $program; wait"
+    numbered = ["sh", "-c", 'echo $$ > "$0"; exec "$@"', os.fspath(pid_file), *program]
+    script = f"{before} || exit 1\n{shlex.join(numbered)} {output} &\nprogram=$!\n{said}\ncat >&2; kill $program; wait"
     return ["sh", "-c", script]
 
 

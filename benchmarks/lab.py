@@ -7,17 +7,21 @@ Where that is not allowed and we are root already, it works without one.
 
 from __future__ import annotations
 
+import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 
 from covey.bench.pair import Failed, Loopback, Site
 
-__all__ = ["Lab", "best_site"]
+__all__ = ["Lab", "best_site", "need_tun"]
 
 _SECONDS = 10.0
+_TUN = Path("/dev/net/tun")
 _READY = "ready"
 _HOLD = f"ip link set lo up && echo {_READY} && exec cat"
 _PROGRAMS = {"ip": "iproute2", "unshare": "util-linux", "nsenter": "util-linux"}
@@ -142,6 +146,18 @@ def missing_programs() -> str:
     """What to install before a lab can be built, as a sentence; "" if nothing."""
     packages = sorted({package for program, package in _PROGRAMS.items() if shutil.which(program) is None})
     return f"apt-get install {' '.join(packages)}, for network namespaces" if packages else ""
+
+
+def need_tun() -> None:
+    """Makes /dev/net/tun where it is missing and we may. Raises Failed."""
+    if not _TUN.exists():
+        try:
+            _TUN.parent.mkdir(exist_ok=True)
+            os.mknod(_TUN, stat.S_IFCHR | 0o600, os.makedev(10, 200))
+        except OSError as error:
+            raise Failed(f"mkdir -p {_TUN.parent} && mknod {_TUN} c 10 200, as root ({error.strerror})") from error
+    if not os.access(_TUN, os.R_OK | os.W_OK):
+        raise Failed(f"chmod a+rw {_TUN}, as root: without it, no links with a delay and no tunnels")
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from benchmarks import sites
 from benchmarks.daemons import DAEMONS
-from benchmarks.relay import RELAYED
+from benchmarks.relay import RELAYED, RELAYED_BY_TWO
 from covey.bench.measures import MEASURES, Measure, Scale
 from covey.bench.pair import BASELINES, COVEY, NODE, UDP, Pair, Prepared, Site, Subject
 from covey.bench.run import Figures, Setting
@@ -20,7 +20,7 @@ __all__ = ["derive", "settings"]
 SiteFor = Callable[[int], Callable[[], AbstractContextManager[Site]]]
 
 _JUMBO = 9000
-_FRESH = ("durable", "sessions")
+_FRESH = ("durable", "failover", "sessions")
 """Measures that want a pair which did nothing else before."""
 _RIVALS_DO = ("round_trips", "round_trips_two_cores", "bulk", "messages", "connect")
 """About seven seconds for each rival in each run, and as many again for memory."""
@@ -59,7 +59,7 @@ _HUNDRED_FIGURES = ("idle_session_bytes_100", "busy_session_bytes_100")
 
 
 def _other_ways(site_for: SiteFor) -> Iterator[Setting]:
-    """Between daemons, and between whole nodes directly and by way of a relay: about 35 seconds a run."""
+    """Between daemons, and between whole nodes directly and by way of a relay: about 40 seconds a run."""
     trips, bulk, durable = (MEASURES[name] for name in ("round_trips", "bulk", "durable"))
     nodes = replace(NODE, can=NODE.can | {"stream"})
     for what, site, subject in (
@@ -74,6 +74,10 @@ def _other_ways(site_for: SiteFor) -> Iterator[Setting]:
             "durable_msgs_per_s": f"{what}_durable_msgs_per_s",
         }
         yield Setting(what, site, [subject], [trips, bulk, durable] if what == "daemon" else [trips, bulk], names)
+    yield Setting("failover", sites.relayed, [RELAYED_BY_TWO], [MEASURES["failover"]], _RELAY_FAILOVER)
+
+
+_RELAY_FAILOVER = {"failover_ms": "relay_failover_ms"}
 
 
 def derive(figures: Figures) -> None:

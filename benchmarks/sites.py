@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 from benchmarks.beside import running
 from benchmarks.install import debian
-from benchmarks.lab import Lab
+from benchmarks.lab import Lab, need_tun
 from covey.bench.pair import Failed, Site
 
 __all__ = ["delayed", "lossy", "relayed"]
@@ -41,6 +41,7 @@ def lossy(per_mille: int) -> Iterator[Site]:
 @contextmanager
 def delayed(one_way_us: int, *, per_mille: int = 0, mbit: float = 0.0) -> Iterator[Site]:
     """Two TUN devices with a process between them (`benchmarks.link`)."""
+    need_tun()
     devices, addresses = ("cvnear", "cvfar"), ("10.77.0.1", "10.77.0.2")
     argv = [sys.executable, "-m", "benchmarks.link", "--devices", *devices, "--delay-us", str(one_way_us)]
     if mbit:

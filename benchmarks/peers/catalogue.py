@@ -13,6 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from benchmarks.beside import holding, run, running
 from benchmarks.install import Debian, debian, wheel
+from benchmarks.lab import need_tun
 from benchmarks.peers.certificates import make_certificate
 from covey.bench.pair import Failed, Loopback, Prepared, Site, Subject
 
@@ -156,6 +157,7 @@ def _device(site: Site, end: str, program: Sequence[str], ready: str) -> Iterato
     """A program with a TUN device, at one end, with a /run of its own; `ready` waits for it and sets it up."""
     if isinstance(site, Loopback):
         raise Failed("a tunnel needs two network namespaces")
+    need_tun()
     argv = holding(program, before="mount -t tmpfs none /run && mkdir /run/wireguard", ready=ready)
     with running(site, end, ["unshare", "-m", *argv]):
         yield

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -13,8 +14,9 @@ HERE = Loopback()
 def test_program_that_runs_beside_ends_with_the_block(tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     program = ["sh", "-c", f"trap 'touch {gone}; exit' TERM; echo it is up; while :; do sleep 0.01; done"]
-    with running(HERE, "server", holding(program)) as line:
+    with running(HERE, "server", holding(program, pid_file=tmp_path / "pid")) as line:
         assert line == "it is up"
+        os.kill(int((tmp_path / "pid").read_text()), 0)
         assert not gone.exists()
     assert gone.exists()
 

@@ -81,6 +81,14 @@ class DurablePeer(Peer, Protocol):
         ...
 
 
+class CutPeer(Peer, Protocol):
+    """Of a subject that `can` do "cut"."""
+
+    async def cut(self) -> None:
+        """Ends, without a word, what carries the session now. Once."""
+        ...
+
+
 Service = Callable[[Channel], Awaitable[None]]
 OnDatagram = Callable[[bytes], None]
 
@@ -372,6 +380,16 @@ async def durable(side: Side, seconds: float, senders: int = 64) -> dict[str, fl
     return await once(seconds)
 
 
+async def failover(side: Side, seconds: float, after: float = 5.0) -> dict[str, float]:
+    """The longest round trip of 64 bytes while what carries them is taken away: milliseconds."""
+    channel = await side.open("echo")
+    await _trips(channel, seconds)
+    await cast("CutPeer", await side.session()).cut()
+    times = await _trips(channel, after)
+    await channel.finish()
+    return {"ms": times[-1] / 1e3}
+
+
 async def sessions(side: Side, count: int) -> dict[str, float]:
     """Brings the number of sessions beside the first to `count`. Each has echoed a byte, and then no open channel.
 
@@ -443,6 +461,7 @@ JOBS: Final[Mapping[str, Callable[..., Awaitable[dict[str, float]]]]] = {
         datagrams,
         connect,
         durable,
+        failover,
         sessions,
         sessions_busy,
         sessions_trips,

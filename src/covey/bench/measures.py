@@ -158,6 +158,11 @@ def _durable(pair: Pair, scale: Scale) -> dict[str, float]:
     return {"durable_msgs_per_s": found["messages"] / found["seconds"]}
 
 
+def _failover(pair: Pair, scale: Scale) -> dict[str, float]:
+    pair.on_two_cores()
+    return {"failover_ms": pair.job("failover", timeout=scale.timeout, seconds=scale.seconds)["ms"]}
+
+
 def _sessions(pair: Pair, scale: Scale) -> dict[str, float]:
     """Private memory of the server for each session, from a pair that did nothing else yet.
 
@@ -199,6 +204,7 @@ MEASURES: Final = {
         Measure("connect", "connect", _connect),
         Measure("handshakes", "handshakes", _handshakes),
         Measure("durable", "durable", _durable),
+        Measure("failover", "cut", _failover),
         Measure("sessions", "sessions", _sessions),
     )
 }

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import ssl
 from collections.abc import Mapping
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 from covey.base.constants import INTRODUCTION_LIMIT_SECONDS
@@ -260,8 +262,8 @@ def _ignore(_: object) -> None:
 class CoveyNode:
     """Whole nodes in both processes, introduced by a code: identities, trust and messages on disk.
 
-    `place.options` may have a `ticket` of a rendezvous, of which there is none otherwise, and the kind of `path` that
-    must carry the streams.
+    `place.options` may have a `ticket` of rendezvous, of which there are none otherwise; the kind of `path` that must
+    carry the streams; and `carriers`, a file with the number of the process behind each endpoint that `cut` may end.
     """
 
     session_is_channel = False
@@ -279,14 +281,15 @@ class CoveyNode:
     async def peer(self, place: Place, facts: dict[str, Any]) -> Peer:
         self._clients += 1
         node = await _started(f"client-{self._clients}", place, f"{place.directory}/{self._clients}")
-        return _NodePeer(node, facts["invitation"], place.options.get("path", ""))
+        return _NodePeer(node, facts["invitation"], place.options)
 
 
 class _NodePeer:
-    def __init__(self, node: Node, invitation: str, path: str) -> None:
+    def __init__(self, node: Node, invitation: str, options: dict[str, Any]) -> None:
         self._node = node
         self._invitation = invitation
-        self._path = path
+        self._path = options.get("path", "")
+        self._carriers: dict[str, str] = options.get("carriers", {})
         self._server = ""
 
     async def connect(self) -> None:
@@ -313,16 +316,20 @@ class _NodePeer:
         if sent.result != "delivered":
             raise UnreachableError(f"a message is {sent.result}", code="not-delivered")
 
+    async def cut(self) -> None:
+        carrier = self._carriers[(await self._node.ping(self._server)).path.remote]
+        os.kill(int(Path(carrier).read_text()), signal.SIGKILL)  # noqa: ASYNC240 - a few bytes
+
     async def close(self) -> None:
         await self._node.close()
 
 
 async def _started(name: str, place: Place, directory: str) -> Node:
-    """A node that runs, and that its rendezvous knows if there is one."""
+    """A node that runs, and that all its rendezvous know if there are any."""
     home = Home.locate(None, {"COVEY_HOME": directory}, uid=os.getuid())
     ticket = place.options.get("ticket")
     node = Node(name, home=home, listen=f"{place.address}:0", network=ticket)
     await node.start()
-    while ticket and not any(each.connected for each in node.view().rendezvous):  # noqa: ASYNC110 - no event says so
+    while ticket and not all(each.connected for each in node.view().rendezvous):  # noqa: ASYNC110 - no event says so
         await asyncio.sleep(_PAUSE)
     return node
