@@ -687,6 +687,7 @@ class Endpoint:
 
     def _forget(self, session: Session) -> None:
         session.ended = True
+        session.epochs.forget()
         if self._sessions.pop(session.local_index, None) is not None:
             others = self._by_peer[session.peer]
             others.remove(session)

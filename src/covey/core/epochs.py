@@ -38,7 +38,6 @@ class Epochs:
     """
 
     __slots__ = (
-        "_answer",
         "_chain",
         "_encapsulate",
         "_hash",
@@ -96,7 +95,6 @@ class Epochs:
         self._next_send: PacketKey | None = None
         self._secret: OfferSecret | None = None
         self._offer = b""
-        self._answer = b""
         self.packets = 0
         self.bytes = 0
         self._offers_paid = now
@@ -178,7 +176,18 @@ class Epochs:
     def expire(self, now: float) -> None:
         """Forgets the receive keys whose time is over."""
         while self._retire and self._retire[0][0] <= now:
-            self.receiving.pop(self._retire.pop(0)[1], None)
+            key = self.receiving.pop(self._retire.pop(0)[1], None)
+            if key is not None:
+                key.forget()
+
+    def forget(self) -> None:
+        """The session is over: overwrites every key it has. Nothing can be sealed or opened any more."""
+        for key in (self.key, self._next_send, *self.receiving.values()):
+            if key is not None:
+                key.forget()
+        self._chain[:] = bytes(len(self._chain))
+        self._next_send = self._secret = None
+        self.receiving.clear()
 
     @property
     def resting(self) -> bool:
@@ -193,7 +202,8 @@ class Epochs:
         return self._retire[0][0] if self._retire else None
 
     def _advance(self, dh: bytes, ss: bytes, epoch: int, offer: bytes, answer: bytes) -> None:
-        self._chain = next_chain(self._chain, dh, ss, self._hash, epoch, offer, answer)
+        before, self._chain = self._chain, next_chain(self._chain, dh, ss, self._hash, epoch, offer, answer)
+        before[:] = bytes(len(before))
         keys = epoch_keys(self._chain)
         sending, receiving = keys if self._initiator else keys[::-1]
         self.receiving[epoch & 0xFFFF] = PacketKey(receiving)
@@ -204,6 +214,7 @@ class Epochs:
 
     def _switch(self, now: float) -> None:
         assert self._next_send is not None
+        self.key.forget()
         self.key, self._next_send = self._next_send, None
         self.epoch = self._latest
         self._begin(now)

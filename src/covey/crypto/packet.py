@@ -33,7 +33,7 @@ _pack = NONCE.pack
 
 
 class PacketKey:
-    """One direction's key of one epoch: 32 bytes. `ValueError` for another length.
+    """One direction's key of one epoch: 32 bytes. `ValueError` for another length. A bytearray becomes its own.
 
     `seal_into` and `open_into` are the hottest calls in Covey. What they cost over the bare AEAD is one
     Python call and one `struct` pack; a loop that wants even that back inlines them::
@@ -51,10 +51,10 @@ class PacketKey:
     aead: AESGCM
     """The cipher, made when it is first asked for: OpenSSL keeps 2.5 kB for each, and makes one in 1 us."""
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes | bytearray) -> None:
         if len(key) != 32:
             raise ValueError("a packet key has 32 bytes")
-        self._key: Final = bytes(key)
+        self._key: Final = key if isinstance(key, bytearray) else bytearray(key)
         self.resting = True
         """There is no cipher at present."""
 
@@ -70,6 +70,12 @@ class PacketKey:
         if not self.resting:
             self.resting = True
             del self.aead
+
+    def forget(self) -> None:
+        """Overwrites the key. Whoever asks for its cipher afterwards gets a ValueError, for all that is left of it."""
+        self.rest()
+        self._key[:] = bytes(len(self._key))
+        self._key.clear()
 
     def seal_into(self, path: int, counter: int, header: Buffer, plain: Buffer, out: Output) -> int:
         """Write ciphertext and tag into `out`, exactly `len(plain) + 16` bytes, and return that length.

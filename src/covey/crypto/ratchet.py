@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.asymmetric.mlkem import MLKEM768PrivateKey, 
 
 from covey.base.codec import Reader
 from covey.base.errors import CryptoError, VerifyError
-from covey.crypto.kdf import hkdf
+from covey.crypto.kdf import hkdf_secret
 from covey.crypto.keys import KEY_SIZE, TransportKey
 
 __all__ = [
@@ -137,20 +137,23 @@ def accept_answer(secret: OfferSecret, answer_body: bytes) -> tuple[bytes, bytes
     return secret.agree(ciphertext, public)
 
 
-def chain_0(noise_chaining_key: bytes) -> bytes:
+def chain_0(noise_chaining_key: bytes) -> bytearray:
     """The chain that belongs to epoch 0, from `HandshakeState.chaining_key`. 32 bytes."""
-    return hkdf(b"", noise_chaining_key, b"covey chain")
+    return hkdf_secret(b"", noise_chaining_key, b"covey chain")
 
 
 def next_chain(
-    chain: bytes, dh: bytes, ss: bytes, handshake_hash: bytes, epoch: int, offer: bytes, answer: bytes
-) -> bytes:
-    """The chain of `epoch` (n+1) from that of the epoch before. 32 bytes; forget `chain`, `dh` and `ss`."""
+    chain: bytearray, dh: bytes, ss: bytes, handshake_hash: bytes, epoch: int, offer: bytes, answer: bytes
+) -> bytearray:
+    """The chain of `epoch` (n+1) from that of the epoch before. 32 bytes; overwrite `chain`, forget `dh` and `ss`."""
     transcript = hashlib.sha256(offer + answer).digest()
     info = b"covey ratchet 1" + handshake_hash + _U64.pack(epoch) + transcript
-    return hkdf(chain, dh + ss, info)
+    return hkdf_secret(chain, dh + ss, info)
 
 
-def epoch_keys(chain: bytes) -> tuple[bytes, bytes]:
+def epoch_keys(chain: bytearray) -> tuple[bytearray, bytearray]:
     """An epoch's packet keys (epoch >= 1): initiator to responder, responder to initiator. 32 bytes each."""
-    return hkdf(b"", chain, b"covey keys 1 initiator"), hkdf(b"", chain, b"covey keys 1 responder")
+    return (
+        hkdf_secret(b"", chain, b"covey keys 1 initiator"),
+        hkdf_secret(b"", chain, b"covey keys 1 responder"),
+    )
