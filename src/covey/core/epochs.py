@@ -130,6 +130,11 @@ class Epochs:
         return self._secret is None and self.unproven < 0 and (now >= self.rekey_at or self.worn)
 
     @property
+    def offered(self) -> bool:
+        """Our offer waits for its answer."""
+        return self._secret is not None
+
+    @property
     def worn(self) -> bool:
         """The key has sealed as much as one key should."""
         return self.packets >= self.lifetimes.rekey_packets or self.bytes >= self.lifetimes.rekey_bytes

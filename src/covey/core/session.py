@@ -679,7 +679,8 @@ class Session:
             self.epochs.on_answer(body, now)
             self._switched()
         elif kind == control.WANT_REKEY:
-            self._rekey_wanted = self.initiator
+            # One that crossed our offer is met by it.
+            self._rekey_wanted = self.initiator and not self.epochs.offered
         elif kind == control.LOG_REQUEST:
             if not self._log_served:
                 self._log_served = True
