@@ -152,6 +152,13 @@ def _handshakes(pair: Pair, scale: Scale) -> dict[str, float]:
     return {kinds[kind]: value for kind, value in found.items()}
 
 
+def _rekey(pair: Pair, scale: Scale) -> dict[str, float]:
+    pair.on_two_cores()
+    megabytes = max(int(300 * scale.seconds), 48)
+    found = pair.call("covey.bench.rekey:rekey_stalls", timeout=scale.timeout, megabytes=megabytes)
+    return {"rekey_stall_ms_p99": found["stall_p99"], "rekey_quiet_ms_p99": found["gap_p99"]}
+
+
 def _durable(pair: Pair, scale: Scale) -> dict[str, float]:
     pair.on_two_cores()
     found = pair.job("durable", timeout=scale.timeout, seconds=scale.seconds)
@@ -203,6 +210,7 @@ MEASURES: Final = {
         Measure("datagrams", "datagrams", _datagrams),
         Measure("connect", "connect", _connect),
         Measure("handshakes", "handshakes", _handshakes),
+        Measure("rekey", "handshakes", _rekey),
         Measure("durable", "durable", _durable),
         Measure("failover", "cut", _failover),
         Measure("sessions", "sessions", _sessions),

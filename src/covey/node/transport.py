@@ -19,6 +19,7 @@ from covey.core import events
 from covey.core.connection import Connection
 from covey.core.endpoint import Endpoint
 from covey.core.handshake import Target
+from covey.core.limits import LIFETIMES, Lifetimes
 from covey.core.path import Route
 from covey.core.session import CloseCode
 from covey.core.stream import Stream as CoreStream
@@ -212,12 +213,18 @@ class Transport:
         on_event: Callable[[events.Event], None],
         wall: Callable[[], int] | None = None,
         congestion: CongestionControl = "cubic",
+        lifetimes: Lifetimes = LIFETIMES,
     ) -> None:
         self.host = host
         self._loop = asyncio.get_running_loop()
         self._context = copy_context()
         self.endpoint = Endpoint(
-            credentials, wall=wall or host.wall_us, random=host.random, clock=host.now, congestion=congestion
+            credentials,
+            wall=wall or host.wall_us,
+            random=host.random,
+            clock=host.now,
+            congestion=congestion,
+            lifetimes=lifetimes,
         )
         self.driver: Driver[events.Event] = Driver(host, self.endpoint, self._on_event)
         self.ports: list[tuple[int, UdpPort]] = []
