@@ -46,6 +46,8 @@ def _rivals(site_for: SiteFor, rivals: Sequence[Subject]) -> Iterator[Setting]:
     """Each with a link to itself: what a tunnel leaves behind is nobody else's."""
     for rival in rivals:
         yield Setting("", site_for(1500), [rival], [MEASURES[name] for name in _RIVALS_DO])
+        if _FIRST.needs in rival.can:
+            yield Setting("", site_for(1500), [rival], [_FIRST])
         if _HUNDRED.needs in rival.can:
             yield Setting("", site_for(1500), [rival], [_HUNDRED], {name: name for name in _HUNDRED_FIGURES})
 
@@ -54,6 +56,12 @@ def _hundred(pair: Pair, scale: Scale) -> dict[str, float]:
     return MEASURES["sessions"].run(pair, replace(scale, seconds=scale.seconds / 2, sessions=(1, 100)))
 
 
+def _first(pair: Pair, scale: Scale) -> dict[str, float]:
+    return MEASURES["connect"].run(pair, replace(scale, connects=1))
+
+
+_FIRST = Measure("first connect", "first_connect", _first)
+"""For who is connected ever after: only the first of a fresh pair counts."""
 _HUNDRED = Measure("hundred sessions", "sessions", _hundred)
 _HUNDRED_FIGURES = ("idle_session_bytes_100", "busy_session_bytes_100")
 

@@ -19,7 +19,7 @@ from covey.bench.pair import Failed, Loopback, Prepared, Site, Subject
 
 __all__ = ["available"]
 
-_STREAM = frozenset({"stream"})
+_TUNNEL = frozenset({"stream", "first_connect"})
 _LIBRARY = frozenset({"stream", "connect"})
 _COUNTED = _LIBRARY | {"sessions"}
 """Those whose memory is that of our process at the serving end, and that give a client many sessions at once."""
@@ -81,7 +81,7 @@ def _nats_server(server: Debian, site: Site, directory: Path) -> Iterator[Prepar
 
 def _tunnel(name: str, prepare: Callable[[Site, Path], Iterator[Prepared]]) -> Subject:
     """Raw TCP through a device of the kernel, with whatever is behind it."""
-    return Subject(name, "covey.bench.speakers:tcp", _STREAM, prepare=contextmanager(prepare))
+    return Subject(name, "covey.bench.speakers:tcp", _TUNNEL, prepare=contextmanager(prepare))
 
 
 def _nebula() -> list[Subject]:
