@@ -18,6 +18,8 @@ ROOT = Path(__file__).parents[2]
 CORPUS = Path(__file__).parent / "corpus"
 BUILD = ROOT / "build/fuzz"
 INPUT_BYTES = 4_096
+PROGRAM_BYTES = 512
+"""Of inputs that are programs for a whole endpoint: longer ones are slower, and shorter ones find as much."""
 RSS_MB = 600
 INPUT_SECONDS = 10
 GRACE_SECONDS = 120
@@ -27,7 +29,8 @@ def fuzz(name: str, seconds: int) -> bool:
     """True if nothing failed."""
     learnt = BUILD / "corpus" / name
     learnt.mkdir(parents=True, exist_ok=True)
-    limits = [f"-max_len={INPUT_BYTES}", f"-rss_limit_mb={RSS_MB}", f"-timeout={INPUT_SECONDS}"]
+    size = PROGRAM_BYTES if name in ("peer", "stranger") else INPUT_BYTES
+    limits = [f"-max_len={size}", f"-rss_limit_mb={RSS_MB}", f"-timeout={INPUT_SECONDS}"]
     done = subprocess.run(
         [
             *(sys.executable, "-m", "tests.fuzz.guided", name, f"-max_total_time={seconds}", *limits),
