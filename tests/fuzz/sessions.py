@@ -383,7 +383,7 @@ class _Peer:
         kept = 0
         for stream in connection.streams.values():
             incoming = stream.incoming
-            waiting = sum(map(len, incoming._pieces)) + incoming.available
+            waiting = sum(len(piece) for run in incoming._runs for piece in run) + incoming.available
             assert waiting <= stream.window
             kept += waiting
         assert kept <= connection._window
