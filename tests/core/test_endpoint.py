@@ -547,6 +547,29 @@ def test_datagrams_of_a_stream_arrive_at_most_once() -> None:
     assert 100 < len(numbers) < 200
 
 
+def test_newest_datagrams_stay_and_the_others_are_counted() -> None:
+    wire, a, b = connected()
+    connection = a.connection(b)
+    stream = connection.open("dgram")
+    wire.run(5)
+    for number in range(1000):
+        connection.send_datagram(stream, b"%d" % number)
+    wire.run(3)
+    numbers = [int(data) for event in b.of(DatagramsReceived) for data in event.datagrams]
+    assert sorted(numbers) == list(range(1000 - 256, 1000))
+    assert connection.datagrams_dropped == 1000 - 256
+
+
+def test_handshakes_that_find_no_room_are_counted() -> None:
+    wire, a, _ = connected()
+    for _ in range(1100):
+        a.endpoint.send(Route(0, ("nowhere", 1)), b"x")
+    assert a.endpoint.dropped == 1100 - 1024
+    wire.run(1)
+    a.endpoint.send(Route(0, ("nowhere", 1)), b"x")
+    assert a.endpoint.dropped == 1100 - 1024
+
+
 def test_datagrams_wait_for_the_streams_epoch(monkeypatch: pytest.MonkeyPatch) -> None:
     """What must not be recorded and opened by a quantum computer does not leave before the ratchet."""
     wire, a, b = pair()

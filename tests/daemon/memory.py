@@ -282,7 +282,7 @@ class MemoryNode:
         count, self.inbox = len(self.inbox), []
         return count
 
-    async def open(self, peer: str, service: str) -> MemoryStream:
+    async def open(self, peer: str, service: str, *, traffic: str = "default") -> MemoryStream:
         self._known(peer)
         if service == "nothing":
             raise RefusedError("no such service", code="no-service")

@@ -529,3 +529,60 @@ def test_streams_of_a_revoked_peer_are_cut_and_no_new_ones_are_opened(play: Play
         assert (await a.send("b", "for nobody", wait=5.0)).result == "queued"
 
     play(scenario)
+
+
+def test_class_of_traffic_is_one_of_three_and_each_side_sets_its_own(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        served: list[Stream] = []
+
+        async def serve(stream: Stream) -> None:
+            served.append(stream)
+            stream.traffic = "bulk"
+            await stream.write(b"ready")
+
+        b.serve("files", serve)
+        assert await code_of(a.open("b", "files", traffic="urgent")) == "bad-traffic"
+        async with await a.open("b", "files", traffic="interactive") as stream:
+            assert await stream.read_exactly(5) == b"ready"
+            assert (stream.traffic, served[0].traffic) == ("interactive", "bulk")
+
+    play(scenario)
+
+
+def test_stream_ends_although_its_handler_did_not_read_it(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+
+        async def hasty(stream: Stream) -> None:
+            await stream.write(b"no, thanks")
+
+        b.serve("hasty", hasty)
+        for _ in range(300):
+            async with await a.open("b", "hasty") as stream:
+                await stream.write(bytes(1000))
+                await stream.finish()
+                assert await stream.read_exactly(10) == b"no, thanks"
+                assert await stream.read() == b""
+        connection = next(iter(b._running.transport.endpoint.connections.values()))
+        await world.until(lambda: not any(each.service == "hasty" for each in connection.streams.values()))
+
+    play(scenario)
+
+
+def test_streams_beyond_the_limit_open_as_soon_as_others_end(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        b.serve("echo", echo)
+        held = [await a.open("b", "echo") for _ in range(250)]
+        more = [asyncio.ensure_future(a.open("b", "echo")) for _ in range(50)]
+        await asyncio.sleep(1)
+        assert not all(each.done() for each in more), "the peer allows 256"
+        for stream in held:
+            await stream.finish()
+            assert await stream.read() == b""
+        late = await asyncio.wait_for(asyncio.gather(*more), 1)
+        await late[-1].write(b"here")
+        assert await late[-1].read_exactly(4) == b"here"
+
+    play(scenario)

@@ -23,6 +23,7 @@ from covey.core.events import (
     StreamOffered,
     StreamReadable,
     StreamReset,
+    StreamsAllowed,
     StreamWritable,
 )
 from covey.core.ranges import RangeSet
@@ -73,6 +74,7 @@ class Connection:
         "admitted",
         "closed",
         "created",
+        "datagrams_dropped",
         "direct",
         "emit",
         "heard_at",
@@ -134,6 +136,8 @@ class Connection:
         self._closed_remote = RangeSet()
         self.ready = ReadyStreams()
         self._datagrams: list[tuple[Stream, bytes]] = []
+        self.datagrams_dropped = 0
+        """Of ours, that newer ones pushed out before they could leave. Only grows."""
         # connection-level flow control, bytes
         self._max_send = limits.STRANGER_CONNECTION_WINDOW
         self._sent = 0
@@ -174,6 +178,7 @@ class Connection:
             raise LimitError("a datagram has at most 1136 bytes", code="datagram-too-large")
         if len(self._datagrams) >= _DATAGRAM_QUEUE:
             self._datagrams.pop(0)
+            self.datagrams_dropped += 1
         self._datagrams.append((stream, data))
         self.wake()
 
@@ -436,7 +441,9 @@ class Connection:
             self._max_send = max(self._max_send, limit)
             self.wake()
         elif kind == frames.MAX_STREAMS:
-            self._streams_allowed = max(self._streams_allowed, limit)
+            if limit > self._streams_allowed:
+                self._streams_allowed = limit
+                self.emit(StreamsAllowed(self))
         else:
             stream = self.streams.get(number) or self._incoming(number)
             if stream is not None and limit > stream.max_send:

@@ -113,6 +113,8 @@ class Endpoint:
         self._unverified: OrderedDict[int, Session] = OrderedDict()
         self._ready: deque[Session] = deque()
         self._queue: deque[tuple[Route, bytes]] = deque()
+        self.dropped = 0
+        """Handshakes and records that found no room in the queue. Only grows."""
         self._events: list[Event] = []
         self._schedule = Schedule()
         self._candidates: tuple[Candidate, ...] = ()
@@ -322,6 +324,8 @@ class Endpoint:
             datagram = RELAY_HEADER.pack(RELAYED, 0, 0, route.circuit) + datagram
         if len(self._queue) < _QUEUE_LIMIT:
             self._queue.append((route, datagram))
+        else:
+            self.dropped += 1
 
     def half(self, identity: Identity) -> bytes:
         connection = self.connections.get(identity)

@@ -31,6 +31,7 @@ __all__ = [
     "StreamReadable",
     "StreamReset",
     "StreamWritable",
+    "StreamsAllowed",
 ]
 
 
@@ -121,6 +122,13 @@ class IntroductionFailed(Event):
 @dataclass(frozen=True, slots=True)
 class PathsChanged(Event):
     """A path appeared, died, or another one became the active one."""
+
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class StreamsAllowed(Event):
+    """The peer allows more streams than before."""
 
     connection: Connection
 

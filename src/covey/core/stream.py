@@ -179,14 +179,20 @@ class Stream:
         """We read no more: what waits is dropped and the peer is asked to stop."""
         if self.quiet or self.closed:
             return
-        self.quiet = True
-        self.connection.credit(self, self.incoming.highest - self._counted)
-        self.incoming.discard()
-        self.incoming.next = self.incoming.highest
         if self.final_size is None:
             self.stop_code = code
             self.stop_queued = True
             self.connection.queue_control()
+        self.ignore()
+
+    def ignore(self) -> None:
+        """We read no more: what waits and what still comes is dropped, and the peer is told nothing."""
+        if self.quiet or self.closed:
+            return
+        self.quiet = True
+        self.connection.credit(self, self.incoming.highest - self._counted)
+        self.incoming.discard()
+        self.incoming.next = self.incoming.highest
         self.connection.settle(self)
 
     def append(self, data: bytes) -> bool:

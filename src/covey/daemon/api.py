@@ -206,7 +206,7 @@ async def inbox_clear(service: Service, request: requests.ClearRequest) -> Count
 
 
 async def open_stream(service: Service, request: requests.StreamRequest) -> StreamView:
-    return service.offer_stream(await service.node.open(request.peer, request.service))
+    return service.offer_stream(await service.node.open(request.peer, request.service, traffic=request.traffic))
 
 
 async def inbox_follow(service: Service, request: requests.FollowRequest) -> AsyncIterator[Push]:

@@ -7,7 +7,7 @@ that they can grow fields.
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
@@ -212,6 +212,7 @@ class StreamRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     peer: PeerText
     service: Annotated[str, Meta(min_length=1, max_length=200)]
+    traffic: Literal["interactive", "default", "bulk"] = "default"
 
 
 class StopView(msgspec.Struct, frozen=True):

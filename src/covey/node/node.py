@@ -24,6 +24,7 @@ from covey.base.schema import (
 )
 from covey.base.types import Endpoint, address_text, check_name, endpoint_text, identity_text, parse_endpoint
 from covey.core.limits import SERVICE_LIMIT
+from covey.core.traffic import Traffic
 from covey.crypto.address import address
 from covey.net.host import Host
 from covey.net.real import RealHost
@@ -502,12 +503,19 @@ class Node:
 
     # --- streams ---------------------------------------------------------------------------------------------------
 
-    async def open(self, peer: str, service: str) -> Stream:
-        """Opens a stream to a service of a trusted peer. UnreachableError; a refusal shows at the first read."""
+    async def open(self, peer: str, service: str, *, traffic: Traffic | str = Traffic.DEFAULT) -> Stream:
+        """Opens a stream to a service of a trusted peer. UnreachableError; a refusal shows at the first read.
+
+        `traffic` says how urgent what we write is: `interactive` goes before everything else to this peer, `bulk`
+        after it, and `default` with the first while little of it is on its way, with the second otherwise.
+        """
         agent = self._running
         _check_service(service)
+        if traffic not in list(Traffic):
+            raise UsageError(f"{traffic!r} is no class of traffic", code="bad-traffic", next_step=_TRAFFIC)
         found = await self._trusted(peer)
-        return await agent.transport.open(await agent.connector.connect(found.identity), service)
+        connection = await agent.connector.connect(found.identity)
+        return await agent.transport.open(connection, service, traffic=Traffic(traffic))
 
     def serve(self, service: str, handler: Handler) -> None:
         """Offers a service to trusted peers: `handler(stream)` runs for each stream they open.
@@ -520,6 +528,9 @@ class Node:
         self._handlers[service] = handler
         if self._agent is not None:
             self._agent.transport.serve(service, handler)
+
+
+_TRAFFIC: Final = f"one of {', '.join(Traffic)}"
 
 
 def _check_service(service: str) -> None:

@@ -24,6 +24,7 @@ from covey.core.path import Route
 from covey.core.session import CloseCode
 from covey.core.stream import Stream as CoreStream
 from covey.core.stream import StreamCode
+from covey.core.traffic import Traffic
 from covey.crypto.credentials import Credentials
 from covey.net.host import Host, UdpPort
 from covey.net.turn import Driver
@@ -49,9 +50,6 @@ _FULL_SECONDS: Final = 0.05
 
 _STREAMS_UNSEEN: Final = 64
 """Streams that may be there before the closed among them are looked for."""
-
-_ROOM_SECONDS: Final = 0.02
-"""Pause before a stream is opened again when the peer allows no more of them."""
 
 _REASONS: Final = {
     StreamCode.CANCELLED: ("cancelled", "the peer gave the stream up"),
@@ -85,6 +83,15 @@ class Stream:
     @property
     def service(self) -> str:
         return self._core.service
+
+    @property
+    def traffic(self) -> Traffic:
+        """How urgent what we write is (`core/traffic.py`). Both sides set their own, a handler for its answers."""
+        return self._core.traffic
+
+    @traffic.setter
+    def traffic(self, traffic: Traffic | str) -> None:
+        self._core.traffic = Traffic(traffic)
 
     @property
     def unsent(self) -> int:
@@ -165,6 +172,11 @@ class Stream:
         self.woken()
         self._transport.wake()
 
+    def ignore(self) -> None:
+        """Nothing more will be read; what still comes is dropped, and the peer is told nothing. Idempotent."""
+        self._core.ignore()
+        self._transport.settle()
+
     async def __aenter__(self) -> Stream:
         return self
 
@@ -234,6 +246,8 @@ class Transport:
         self._streams: dict[CoreStream, Stream] = {}
         self._look_at = _STREAMS_UNSEEN
         self._tasks: set[asyncio.Task[None]] = set()
+        self._full: dict[Connection, list[asyncio.Future[None]]] = {}
+        """Who waits until a peer allows more streams."""
         self._waiting: dict[Identity, list[asyncio.Future[Connection]]] = {}
         self._pings: dict[int, asyncio.Future[float]] = {}
         self._closed = False
@@ -263,18 +277,27 @@ class Transport:
     def serve(self, service: str, handler: Handler) -> None:
         """`handler(stream)` runs as a task for every stream a permitted peer opens for `service`.
 
-        When it returns, the stream is finished; when it raises, it is reset.
+        When it returns, the stream is finished, and what it did not read is dropped; when it raises, it is reset.
         """
         self._handlers[service] = handler
 
-    async def open(self, connection: Connection, service: str, *, min_epoch: int = 1) -> Stream:
+    async def open(
+        self, connection: Connection, service: str, *, min_epoch: int = 1, traffic: Traffic = Traffic.DEFAULT
+    ) -> Stream:
         """Opens a stream; waits if the peer allows no more of them now."""
         while True:
             try:
-                core = connection.open(service, min_epoch=min_epoch)
+                core = connection.open(service, min_epoch=min_epoch, traffic=traffic)
             except LimitError:
-                # The peer's limit rises as streams end; there is no event for it, and no hurry.
-                await asyncio.sleep(_ROOM_SECONDS)
+                # The peer's limit rises as streams end.
+                waiting = self._full.setdefault(connection, [])
+                waiter: asyncio.Future[None] = self._loop.create_future()
+                waiting.append(waiter)
+                try:
+                    await waiter
+                finally:
+                    if waiter in waiting:
+                        waiting.remove(waiter)
                 continue
             stream = self._streams[core] = Stream(self, core)
             self.wake()
@@ -396,6 +419,8 @@ class Transport:
         # Not left to the events: a full socket may have kept the last turns from happening.
         for stream in list(self._streams.values()):
             stream.woken()
+        for connection in list(self._full):
+            self._look_again(connection)
         for waiting in self._waiting.values():
             for future in waiting:
                 future.cancel()
@@ -416,6 +441,11 @@ class Transport:
                     stream.woken()
             case events.StreamOffered(core):
                 self._offered(core)
+            case events.StreamsAllowed(connection):
+                self._look_again(connection)
+            case events.ConnectionClosed(connection):
+                self._look_again(connection)
+                self._pass_on(event)
             case events.Ponged(_, token, rtt):
                 future = self._pings.get(token)
                 if future is not None and not future.done():
@@ -435,6 +465,12 @@ class Transport:
         if len(self._streams) >= self._look_at:
             self._forget_closed()
 
+    def _look_again(self, connection: Connection) -> None:
+        """Whoever waits to open a stream tries again."""
+        for waiter in self._full.pop(connection, ()):
+            if not waiter.done():
+                waiter.set_result(None)
+
     def _offered(self, core: CoreStream) -> None:
         service = core.service
         handler = self._handlers.get(service)
@@ -450,6 +486,7 @@ class Transport:
         try:
             await handler(stream)
             await stream.finish()
+            stream.ignore()
         except asyncio.CancelledError:
             stream.abort()
             raise
