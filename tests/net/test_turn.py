@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import threading
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
@@ -10,7 +12,7 @@ import pytest
 
 from covey.net.host import Host, UdpPort
 from covey.net.real import RealHost
-from covey.net.turn import BRISK_TRAINS, RECEIVE_LIMIT, TRANSMIT_LIMIT, Driver
+from covey.net.turn import BRISK_TRAINS, LUCK, RECEIVE_LIMIT, ROUNDS, TRANSMIT_LIMIT, Driver
 from covey.net.waiter import Waiter
 from covey.testing import Link, SimHost, SimLoop, SimNetwork, SimUnhandled, run
 from covey.wire.datagram import HEADER, PACKET
@@ -694,3 +696,72 @@ def test_close_lets_woken_tasks_go_on() -> None:
 
 async def waits(waiter: Waiter) -> None:
     await waiter
+
+
+class EchoThread(threading.Thread):
+    """Answers every datagram at once, on a socket of its own, until it is told to stop."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.socket.bind(("127.0.0.1", 0))
+        self.remote: Remote = self.socket.getsockname()
+
+    def run(self) -> None:
+        while (received := self.socket.recvfrom(2048))[0] != b"stop":
+            self.socket.sendto(*received)
+        self.socket.close()
+
+
+def test_turn_goes_on_while_answers_come_at_once() -> None:
+    echo = EchoThread()
+
+    async def scenario(here: Host, _: Host, bind: Remote) -> None:
+        side = Side(here, bind, answers=False)
+        side.endpoint.alarm = here.now() + 100.0  # so that a turn asks for the deadline once, at its end
+        reader = Reader(side, echo.remote, b"question")
+        echo.start()
+        await asyncio.sleep(0.01)
+        side.send(echo.remote, b"question", 8)
+
+        calls, loop, found = side.endpoint.calls, asyncio.get_running_loop(), asyncio.Event()
+
+        def look() -> None:
+            turns = "".join({"task": "t", "deadline": "|"}.get(call, "") for call in calls).split("|")
+            calls.clear()
+            assert len(max(turns)) <= ROUNDS
+            if "tt" in turns or len(max(turns)) > 2:
+                found.set()
+            else:
+                loop.call_later(0.01, look)
+
+        look()
+        await found.wait()
+        reader.task.cancel()
+        side.driver.close()
+
+    try:
+        play_real(scenario)
+    finally:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+            last.sendto(b"stop", echo.remote)
+        echo.join(5)
+
+
+def test_nobody_waits_for_answers_that_do_not_come() -> None:
+    async def scenario(here: Host, _: Host, bind: Remote) -> None:
+        silent = here.udp(bind)
+        side = Side(here, bind, answers=False)
+        reader = Reader(side, silent.local, b"question")
+        await asyncio.sleep(0.01)
+        side.driver._luck = LUCK
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as asks:
+            for number in range(LUCK + 3):
+                asks.sendto(b"ask", side.remote)
+                await asyncio.sleep(0.005)
+                assert side.driver._luck == max(LUCK - 1 - number, 0)
+        reader.task.cancel()
+        side.driver.close()
+        silent.close()
+
+    play_real(scenario)
