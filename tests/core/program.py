@@ -419,7 +419,7 @@ class Scenario:
 def check_empty(side: Side) -> None:
     endpoint = side.endpoint
     left = {
-        "sessions": len(endpoint._sessions) + len(endpoint._by_peer),
+        "sessions": len(endpoint._sessions) + len(endpoint._by_peer) + len(endpoint._half_open),
         "strangers": len(endpoint._strangers),
         "connections": len(endpoint.connections),
         "attempts": endpoint.handshakes.attempts,

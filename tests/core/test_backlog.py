@@ -44,7 +44,7 @@ def test_nothing_waiting_is_no_deadline_and_no_load() -> None:
 def test_work_is_due_at_once() -> None:
     clock = Clock()
     backlog: Backlog[int] = Backlog(clock)
-    backlog.put(NOW, 1, "direct", "x")
+    backlog.put(NOW, 1, "direct", "x", key=1)
     assert backlog.deadline() == NOW
     backlog.run(NOW, clock.work)
     assert clock.done == [1]
@@ -56,7 +56,7 @@ def test_run_stops_when_its_time_is_used_up(step: float, done: int) -> None:
     clock = Clock(step)
     backlog: Backlog[int] = Backlog(clock)
     for number in range(50):
-        backlog.put(NOW, number, "direct", "x")
+        backlog.put(NOW, number, "direct", "x", key=number)
     backlog.run(NOW, clock.work)
     assert abs(len(clock.done) - done) <= 1
     assert backlog.deadline() == pytest.approx(NOW + len(clock.done) * step)
@@ -66,7 +66,7 @@ def test_clock_that_stands_still_counts_by_estimate() -> None:
     clock = Clock(0.0)
     backlog: Backlog[int] = Backlog(clock)
     for number in range(50):
-        backlog.put(NOW, number, "direct", "x")
+        backlog.put(NOW, number, "direct", "x", key=number)
     backlog.run(NOW, clock.work)
     assert len(clock.done) == limits.WORK_SECONDS / limits.HANDSHAKE_COST
     assert backlog.deadline() == NOW + limits.WORK_SECONDS
@@ -76,7 +76,7 @@ def test_work_before_its_time_is_not_done() -> None:
     clock = Clock(0.0)
     backlog: Backlog[int] = Backlog(clock)
     for number in range(50):
-        backlog.put(NOW, number, "direct", "x")
+        backlog.put(NOW, number, "direct", "x", key=number)
     backlog.run(NOW, clock.work)
     done = len(clock.done)
     backlog.run(NOW + limits.WORK_SECONDS / 2, clock.work)
@@ -89,9 +89,9 @@ def test_load_is_many_items_and_stays_for_a_second() -> None:
     clock = Clock()
     backlog: Backlog[int] = Backlog(clock)
     for number in range(limits.LOAD_ITEMS):
-        backlog.put(NOW, number, "direct", "x")
+        backlog.put(NOW, number, "direct", "x", key=number)
     assert not backlog.loaded(NOW)
-    backlog.put(NOW, 0, "direct", "x")
+    backlog.put(NOW, 0, "direct", "x", key=limits.LOAD_ITEMS)
     assert backlog.loaded(NOW)
     assert len(served(clock, backlog, 100)) == limits.LOAD_ITEMS + 1
     assert backlog.loaded(NOW + limits.LOAD_STICKY - 0.001)
@@ -102,21 +102,21 @@ def test_load_is_also_little_that_takes_long() -> None:
     clock = Clock(0.02)
     backlog: Backlog[int] = Backlog(clock)
     for number in range(30):
-        backlog.put(NOW + number, number, "direct", "x")
+        backlog.put(NOW + number, number, "direct", "x", key=number)
         backlog.run(NOW + number, clock.work)
     assert not backlog.loaded(NOW + 40)
     for number in range(3):
-        backlog.put(NOW + 40, number, "direct", "x")
+        backlog.put(NOW + 40, number, "direct", "x", key=number)
     assert backlog.loaded(NOW + 40)
 
 
 def test_lanes_are_bounded_each_by_itself() -> None:
     backlog: Backlog[int] = Backlog(Clock())
     for number in range(1000):
-        backlog.put(NOW, number, "direct", number % 7)
-        backlog.put(NOW, number, "relayed", number)
+        backlog.put(NOW, number, "direct", number % 7, key=number)
+        backlog.put(NOW, number, "relayed", number, key=number)
     assert len(backlog) == 2 * limits.BACKLOG_LANE
-    backlog.put(NOW, 1, "known", 1)
+    backlog.put(NOW, 1, "known", 1, key=1)
     assert len(backlog) == 2 * limits.BACKLOG_LANE + 1
 
 
@@ -124,10 +124,10 @@ def test_lanes_take_turns() -> None:
     clock = Clock(2 * limits.WORK_SECONDS)
     backlog: Backlog[int] = Backlog(clock)
     for number in range(100):
-        backlog.put(NOW, number, "direct", "x")
-        backlog.put(NOW, 1000 + number, "relayed", "x")
+        backlog.put(NOW, number, "direct", "x", key=number)
+        backlog.put(NOW, 1000 + number, "relayed", "x", key=1000 + number)
     for number in range(3):
-        backlog.put(NOW, 2000 + number, "known", "x")
+        backlog.put(NOW, 2000 + number, "known", "x", key=2000 + number)
     served(clock, backlog, 12)
     assert sorted(item for item in clock.done if item >= 2000) == [2000, 2001, 2002]
     assert [item for item in clock.done if item < 1000] == list(range(len([i for i in clock.done if i < 1000])))
@@ -138,10 +138,10 @@ def test_sources_of_a_lane_take_turns() -> None:
     clock = Clock(2 * limits.WORK_SECONDS)
     backlog: Backlog[int] = Backlog(clock)
     for number in range(30):
-        backlog.put(NOW, number, "relayed", "greedy")
-    backlog.put(NOW, 100, "relayed", "modest")
-    backlog.put(NOW, 200, "relayed", "other")
-    backlog.put(NOW, 201, "relayed", "other")
+        backlog.put(NOW, number, "relayed", "greedy", key=number)
+    backlog.put(NOW, 100, "relayed", "modest", key=100)
+    backlog.put(NOW, 200, "relayed", "other", key=200)
+    backlog.put(NOW, 201, "relayed", "other", key=201)
     assert served(clock, backlog, 6) == [0, 100, 200, 1, 201, 2]
 
 
@@ -149,8 +149,8 @@ def test_full_lane_has_room_for_a_source_that_asks_rarely() -> None:
     clock = Clock(2 * limits.WORK_SECONDS)
     backlog: Backlog[int] = Backlog(clock)
     for number in range(10 * limits.BACKLOG_LANE):
-        backlog.put(NOW, number, "relayed", number % 40)
-    backlog.put(NOW, -1, "relayed", "modest")
+        backlog.put(NOW, number, "relayed", number % 40, key=number)
+    backlog.put(NOW, -1, "relayed", "modest", key=-1)
     assert len(backlog) == limits.BACKLOG_LANE
     assert -1 in served(clock, backlog, 41)
 
@@ -159,7 +159,7 @@ def test_full_lane_of_modest_sources_drops_the_latest() -> None:
     clock = Clock(2 * limits.WORK_SECONDS)
     backlog: Backlog[int] = Backlog(clock)
     for number in range(limits.BACKLOG_LANE + 10):
-        backlog.put(NOW, number, "relayed", number)
+        backlog.put(NOW, number, "relayed", number, key=number)
     assert served(clock, backlog, limits.BACKLOG_LANE + 10) == list(range(limits.BACKLOG_LANE))
 
 
@@ -167,8 +167,8 @@ def test_full_lane_of_many_who_asked_a_lot_has_room_for_one_who_did_not() -> Non
     clock = Clock(2 * limits.WORK_SECONDS)
     backlog: Backlog[int] = Backlog(clock)
     for number in range(2 * limits.BACKLOG_LANE):
-        backlog.put(NOW, number, "direct", number, 0.4 if number == 7 else 0.5)
-    backlog.put(NOW, -1, "direct", "modest", 0.8)
+        backlog.put(NOW, number, "direct", number, 0.4 if number == 7 else 0.5, key=number)
+    backlog.put(NOW, -1, "direct", "modest", 0.8, key=-1)
     done = served(clock, backlog, limits.BACKLOG_LANE)
     assert -1 in done
     assert 7 not in done
@@ -180,7 +180,7 @@ def test_less_work_is_done_while_much_arrives() -> None:
     clock = Clock(limits.BUSY_WORK_SECONDS / 2)
     backlog: Backlog[int] = Backlog(clock)
     for number in range(50):
-        backlog.put(NOW, number, "direct", number)
+        backlog.put(NOW, number, "direct", number, key=number)
     for _ in range(limits.BUSY_ARRIVALS):
         backlog.arrived()
     assert 2 <= len(served(clock, backlog, 1)) <= 3
@@ -190,10 +190,22 @@ def test_less_work_is_done_while_much_arrives() -> None:
 def test_work_done_elsewhere_delays_what_waits_and_becomes_load() -> None:
     backlog: Backlog[int] = Backlog(Clock())
     backlog.charge(NOW, limits.LOAD_SECONDS / 2)
-    backlog.put(NOW, 1, "direct", 1)
+    backlog.put(NOW, 1, "direct", 1, key=1)
     assert backlog.deadline() == NOW + limits.LOAD_SECONDS / 2
     assert not backlog.loaded(NOW)
     backlog.charge(NOW, limits.LOAD_SECONDS)
     assert backlog.loaded(NOW)
     backlog.charge(NOW, 3600.0)
     assert backlog.deadline() == NOW + 2 * limits.LOAD_SECONDS
+
+
+def test_who_asks_again_while_he_waits_asks_once() -> None:
+    backlog: Backlog[int] = Backlog(lambda: 0.0)
+    for number in range(3):
+        backlog.put(NOW, number, "direct", "x", key="first")
+        backlog.put(NOW, 10 + number, "direct", "x", key="second")
+    backlog.put(NOW, 20, "direct", "y", key="first")
+    done: list[int] = []
+    for step in range(10):
+        backlog.run(NOW + step, done.append)
+    assert done == [2, 20, 12]

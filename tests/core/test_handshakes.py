@@ -201,7 +201,8 @@ def test_repeated_message_one_gets_the_same_answer_on_the_way_it_came() -> None:
         A,
         *(("10.7.7.7", number) for number in range(3)),
     ]
-    assert b.endpoint.handshakes.half_open == len(b.endpoint._sessions) == 1
+    assert b.endpoint.handshakes.half_open == len(b.endpoint._half_open) == 1
+    assert not b.endpoint._sessions
 
 
 def test_message_one_is_forgotten_after_five_seconds() -> None:
@@ -212,7 +213,7 @@ def test_message_one_is_forgotten_after_five_seconds() -> None:
     assert b.endpoint.handshakes.half_open == 1
     a.endpoint.handshakes.cancel(b.identity)
     wire.run(limits.HALF_OPEN_LIFE)
-    assert (b.endpoint.handshakes.half_open, b.endpoint._sessions) == (0, {})
+    assert (b.endpoint.handshakes.half_open, b.endpoint._half_open, b.endpoint._sessions) == (0, {}, {})
 
 
 def test_responder_sends_nothing_before_the_initiator_confirmed() -> None:
@@ -235,7 +236,7 @@ def test_half_open_handshakes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
         attempt.initiate(wire.now, a.credentials, ephemeral, number + 1, number + 1)
         wire.inject(A, B, attempt.datagram(wire.now, Route(0, B)))
     wire.run(0.1)
-    assert b.endpoint.handshakes.half_open == len(b.endpoint._sessions) == 5
+    assert b.endpoint.handshakes.half_open == len(b.endpoint._half_open) == 5
 
 
 # --- message 2 ------------------------------------------------------------------------------------------------------
@@ -443,7 +444,7 @@ def test_handshake_under_way_ends_with_the_connection_it_was_for() -> None:
     connection.stalled_at = wire.now
     b.connect(a)
     wire.run(0.012)
-    assert len(a.endpoint._sessions) == 2
+    assert (len(a.endpoint._sessions), len(a.endpoint._half_open)) == (1, 1)
     wire.blocked = lambda source, target: source == A and target == B
     a.endpoint.close(wire.now, a.connection(b))
     wire.run(0.001)

@@ -11,7 +11,7 @@ and of several such sources the one that asked most before: whoever asks rarely 
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
@@ -33,7 +33,7 @@ class _Source(Generic[T]):
     __slots__ = ("credit", "items")
 
     def __init__(self) -> None:
-        self.items: deque[T] = deque()
+        self.items: dict[Hashable, T] = {}
         self.credit = 1.0
 
 
@@ -46,10 +46,13 @@ class _Lane(Generic[T]):
         self.size = 0
         self._sources: OrderedDict[Hashable, _Source[T]] = OrderedDict()
 
-    def put(self, item: T, name: Hashable, credit: float) -> None:
+    def put(self, item: T, key: Hashable, name: Hashable, credit: float) -> None:
         """The item, or the one that another source put last, is dropped if there is no room."""
         sources = self._sources
         source = sources.get(name)
+        if source is not None and key in source.items:
+            source.items[key] = item
+            return
         if self.size >= limits.BACKLOG_LANE:
             if credit < _DESERVING:
                 return
@@ -57,19 +60,19 @@ class _Lane(Generic[T]):
             found = sources[greedy]
             if (len(found.items), -found.credit) <= (1 if source is None else len(source.items) + 1, -credit):
                 return
-            found.items.pop()
+            found.items.popitem()
             self.size -= 1
             if not found.items:
                 del sources[greedy]
         if source is None:
             source = sources[name] = _Source()
-        source.items.append(item)
+        source.items[key] = item
         source.credit = credit
         self.size += 1
 
     def take(self) -> T:
         name, source = self._sources.popitem(last=False)
-        item = source.items.popleft()
+        item = source.items.pop(next(iter(source.items)))
         if source.items:
             self._sources[name] = source
         self.size -= 1
@@ -90,14 +93,15 @@ class Backlog(Generic[T]):
     def __len__(self) -> int:
         return sum(lane.size for lane in self._lanes.values())
 
-    def put(self, now: float, item: T, lane: Hashable, source: Hashable, credit: float = 1.0) -> None:
+    def put(self, now: float, item: T, lane: Hashable, source: Hashable, credit: float = 1.0, *, key: Hashable) -> None:
         """Has `item` done in its turn, or drops something. There may be few lanes and any number of sources.
 
-        `credit` is how little this source asked for lately, 0 to 1.
+        It takes the place of what the same source asked with the same `key`: whoever asks again while he waits has
+        given up the answer to what he asked before. `credit` is how little this source asked for lately, 0 to 1.
         """
         if lane not in self._lanes:
             self._lanes[lane] = _Lane()
-        self._lanes[lane].put(item, source, credit)
+        self._lanes[lane].put(item, key, source, credit)
         size = len(self)
         if size > limits.LOAD_ITEMS or size * self._cost > limits.LOAD_SECONDS:
             self._loaded_until = now + limits.LOAD_STICKY

@@ -106,6 +106,9 @@ class Endpoint:
         self._renewals = Renewals(random, lifetimes)
         self._halves = Halves(random(32))
         self._sessions: dict[int, Session] = {}
+        self._half_open: dict[int, tuple[float, Accepted, Route]] = {}
+        """Handshakes that we answered, and when. They become sessions when the first packet arrives: not many do, while
+        somebody floods."""
         self._by_peer: dict[Identity, list[Session]] = {}
         """The same sessions: nobody looks through all of them for those of one peer."""
         self._strangers: OrderedDict[Connection, None] = OrderedDict()
@@ -132,7 +135,7 @@ class Endpoint:
         if size == segment and size >= PACKET_OVERHEAD:
             kind, path_id, epoch, index, counter = _unpack_header(view)
             if kind == PACKET:
-                session = self._sessions.get(index)
+                session = self._sessions.get(index) or self._opened(index)
                 if session is None:
                     return
                 if session.receive_one(now, view, path_id, epoch, counter, local, remote):
@@ -334,7 +337,7 @@ class Endpoint:
     def new_index(self) -> int:
         while True:
             index = int.from_bytes(self._random(4), "big")
-            if index not in self._sessions:
+            if index not in self._sessions and index not in self._half_open:
                 return index
 
     def session_answered(
@@ -343,9 +346,10 @@ class Endpoint:
         return self._new_session(now, established, half, verified, route, initiator=True)
 
     def session_half_open(self, now: float, accepted: Accepted, route: Route) -> None:
-        self._new_session(now, accepted.established, accepted.local_half, accepted.verified, route, initiator=False)
+        self._half_open[accepted.established.local_index] = (now, accepted, route)
 
     def session_unconfirmed(self, index: int) -> None:
+        self._half_open.pop(index, None)
         session = self._sessions.get(index)
         if session is not None and not session.confirmed:
             self._forget(session)
@@ -508,7 +512,8 @@ class Endpoint:
         if stop - head < PACKET_OVERHEAD:
             return stop
         index = bytes(view[head + 4 : head + 8])
-        session = self._sessions.get(int.from_bytes(index, "big"))
+        number = int.from_bytes(index, "big")
+        session = self._sessions.get(number) or self._opened(number)
         count = (end - start) // segment
         if count >= RUN_MINIMUM and session is not None:
             firsts = numbers(count, segment, 1).unpack_from(view, head)
@@ -567,6 +572,16 @@ class Endpoint:
         self._sessions[established.local_index] = session
         self._by_peer.setdefault(session.peer, []).append(session)
         return session
+
+    def _opened(self, index: int) -> Session | None:
+        """Something arrived for a handshake that we answered."""
+        found = self._half_open.pop(index, None)
+        if found is None:
+            return None
+        at, accepted, route = found
+        return self._new_session(
+            at, accepted.established, accepted.local_half, accepted.verified, route, initiator=False
+        )
 
     def _bind(self, now: float, session: Session) -> None:
         """A session with a verified peer meets its connection (PROTOCOL 12, 19)."""
@@ -720,6 +735,10 @@ class Endpoint:
             same_half = session.local_half == connection.local_half
             if session.connection is None and same_half and session is not successor:
                 self._forget(session)
+        for index, (_, accepted, _) in list(self._half_open.items()):
+            same_half = accepted.local_half == connection.local_half
+            if same_half and accepted.established.payload.identity == connection.peer:
+                del self._half_open[index]
         self._halves.end(connection.peer)
         if self.connections.get(connection.peer) is connection:
             del self.connections[connection.peer]

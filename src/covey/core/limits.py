@@ -48,8 +48,9 @@ HANDSHAKE_GIVE_UP: Final = 15.0
 """Seconds after which an attempt fails; whoever wanted it decides whether to try again."""
 HALF_OPEN_LIFE: Final = 5.0
 """Seconds a byte-identical message 1 gets the same answer (PROTOCOL 11), and the life of an unconfirmed session."""
-HALF_OPEN_LIMIT: Final = 256
-"""Half of them for pinned identities: strangers have the other half at most."""
+HALF_OPEN_LIMIT: Final = 1024
+"""Half of them for pinned identities: strangers have the other half at most. 3 kB each; as many as a core answers in
+the longest round trip."""
 HANDSHAKE_COST: Final = 0.0005
 """Seconds of one core that answering an initiation takes where no clock can tell: `benchmarks/handshakes.py`."""
 LOG_COST: Final = 1e-6
@@ -59,8 +60,9 @@ WORK_SECONDS: Final = 0.002
 BUSY_WORK_SECONDS: Final = 0.0005
 BUSY_ARRIVALS: Final = 32
 """The same if so many datagrams came from strangers since: one turn's worth (`net/turn.py`)."""
-BACKLOG_LANE: Final = 128
-"""Requests of one lane that may wait for their turn."""
+BACKLOG_LANE: Final = 512
+"""Requests of one lane that may wait for their turn, 1.5 kB each: half a second of work. Whoever is dropped tries again
+after at least a quarter."""
 LOAD_ITEMS: Final = 64
 LOAD_SECONDS: Final = 0.05
 """More waiting requests, or more work for them, is load ..."""
