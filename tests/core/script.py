@@ -42,7 +42,7 @@ from covey.core.events import (
     StreamReset,
 )
 from covey.core.limits import Lifetimes
-from covey.core.path import Route
+from covey.core.path import Path, Route
 from covey.core.ranges import RangeSet
 from covey.core.relay import RelayTable
 from covey.core.session import Session
@@ -52,7 +52,7 @@ from covey.wire.control import CANDIDATE_HOST, Candidate
 from tests.core.pair import Address, Side, Wire
 from tests.core.program import check_empty
 
-__all__ = ["STEPS", "Script", "Setting", "play", "program"]
+__all__ = ["STEPS", "Script", "Setting", "numbered", "play", "program"]
 
 A, B, R = ("10.0.0.1", 4000), ("10.0.0.2", 4000), ("10.0.0.9", 4000)
 CONTENT: Final = random.Random("content").randbytes(65_521)
@@ -707,7 +707,7 @@ class Play:
             if session.peer != self.other(name).identity:
                 continue
             crypto[session] = RangeSet()
-            for path in session.paths:
+            for path in numbered(session):
                 runs = list(path.recovery._sent)
                 assert path.recovery.congestion.in_flight == sum(run.bytes for run in runs), "in flight, by two counts"
                 for run in runs:
@@ -800,7 +800,7 @@ class Play:
         if any(stream.outgoing.held for stream in connection.streams.values()) or connection.has_output:
             return False
         return all(
-            not session.crypto.has_data and not any(path.recovery.outstanding for path in session.paths)
+            not session.crypto.has_data and not any(path.recovery.outstanding for path in numbered(session))
             for session in self.sides[name].endpoint._sessions.values()
             if session.peer == self.other(name).identity
         )
@@ -843,6 +843,14 @@ class Play:
             for writer, half in talk.halves.items()
         ]
         return "; ".join([*talks, *(f"{name} quiet: {self._quiet(name)}" for name in "ab")])
+
+
+def numbered(session: Session) -> Iterator[Path]:
+    """Everything that has packet numbers of its own: paths and their lanes."""
+    for path in session.paths:
+        yield path
+        if path.lane is not None:
+            yield path.lane
 
 
 def _forgotten(outgoing: object, flying: RangeSet) -> bool:

@@ -2,7 +2,8 @@
 
     python -m tests.fuzz.seeds
 
-The same bytes each time (`test_targets.py` compares). Inputs that once failed lie beside them as `found-*`.
+Inputs that once failed lie beside them as `found-*`. After a change of what Covey writes the old ones are still good
+inputs; write them anew when a format is another one.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from covey.wire.datagram import INITIATION, MAC_SIZE, RECORD_REQUEST, RELAY_HEAD
 from covey.wire.frames import CryptoFrame
 from tests.core.mallory import HERE, START, THERE, Heard, Lone, credentials
 from tests.core.pair import TRAINS_LIMIT, TURNS_LIMIT, WALL_START, Side, Wire
+from tests.core.script import numbered
 
 __all__ = ["peer", "stranger"]
 
@@ -391,7 +392,7 @@ class _Peer:
         if session is not None:
             assert len(list(session.paths)) <= limits.PATHS_LIMIT
             assert sum(len(each.lows) for each in session.acks.received.values()) <= 40_000
-            for path in session.paths:
+            for path in numbered(session):
                 assert path.recovery.congestion.in_flight == sum(run.bytes for run in path.recovery._sent)
 
 

@@ -55,10 +55,8 @@ def test_corpus_and_what_lies_near_it_do_no_harm(name: str) -> None:
                 raise
 
 
-def test_corpus_is_what_the_script_writes_and_stays_small() -> None:
-    for name, inputs in seeds().items():
-        kept = [path.read_bytes() for path in sorted((CORPUS / name).glob("seed-*"))]
-        assert kept == inputs, f"{name}: python -m tests.fuzz.seeds"
+def test_corpus_has_inputs_for_every_target_and_stays_small() -> None:
+    assert set(seeds()) == set(TARGETS)
     files = [path for path in CORPUS.rglob("*") if path.is_file()]
     assert {path.parent.name for path in files} == set(TARGETS)
     assert all(path.name.startswith(("seed-", "found-")) for path in files)
