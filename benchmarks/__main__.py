@@ -17,6 +17,8 @@ from covey.bench.measures import MEASURES, Scale
 from covey.bench.pair import Subject
 from covey.bench.run import Figures, Setting, measure
 
+WHAT = sorted({*MEASURES, *plan.NAMES})
+"""Measures and settings."""
 QUICK = Scale(seconds=0.3, connects=5, sessions=(1, 100), handshakes=60)
 
 
@@ -127,13 +129,13 @@ def _steps(settings: Sequence[Setting]) -> int:
 
 
 def _chosen(settings: Sequence[Setting], only: Sequence[str]) -> list[Setting]:
-    """The settings with nothing but the measures that are named, if any are."""
+    """The settings that are named, and of the others nothing but the measures that are, if anything is named."""
     if not only:
         return list(settings)
     return [
         Setting(each.name, each.site, each.subjects, chosen, each.names)
         for each in settings
-        if (chosen := [every for every in each.measures if every.name in only])
+        if (chosen := [every for every in each.measures if every.name in only or each.name in only])
     ]
 
 
@@ -153,7 +155,7 @@ def _arguments(argv: Sequence[str]) -> Any:
     parser.add_argument("--quick", action="store_true", help="one short run of each row, on a plain link")
     parser.add_argument("--runs", type=int, default=0, help="5, or 1 if quick")
     parser.add_argument("--peers", action="store_true", help="rivals too; what they need is fetched into a cache")
-    parser.add_argument("--only", nargs="+", default=[], choices=sorted(MEASURES), metavar="MEASURE")
+    parser.add_argument("--only", nargs="+", default=[], choices=WHAT, metavar="WHAT", help=f"of {', '.join(WHAT)}")
     parser.add_argument("--only-cable", action="store_true", help="no links with loss, delay or a relay")
     parser.add_argument("--into", default="", metavar="DIRECTORY", help="keep the results there")
     return parser.parse_args(argv)

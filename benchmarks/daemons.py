@@ -36,10 +36,7 @@ _SECONDS = 10.0
 def between_daemons(site: Site, directory: Path) -> Iterator[Prepared]:
     """A daemon at each end, listening on the site's address; they trust each other, without any rendezvous."""
     ends = ("server", "client")
-    homes = {
-        end: Home.locate(end, {"COVEY_HOME": str(directory / "homes")}, uid=os.getuid(), temporary=directory)
-        for end in ends
-    }
+    homes = {end: Home.locate(end, {"COVEY_HOME": str(directory / "homes")}, uid=os.getuid()) for end in ends}
     daemons = {end: _daemon(site, end, directory) for end in ends}
     with daemons["server"] as server, daemons["client"] as client:
         pids = {"server": _view(server)["pid"], "client": _view(client)["pid"]}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,10 +12,10 @@ from benchmarks import sites
 from benchmarks.daemons import DAEMONS
 from benchmarks.relay import RELAYED, RELAYED_BY_TWO
 from covey.bench.measures import MEASURES, Measure, Scale
-from covey.bench.pair import BASELINES, COVEY, NODE, UDP, Pair, Prepared, Site, Subject
+from covey.bench.pair import BASELINES, COVEY, NODE, UDP, Loopback, Pair, Prepared, Site, Subject
 from covey.bench.run import Figures, Setting
 
-__all__ = ["derive", "settings"]
+__all__ = ["NAMES", "derive", "settings"]
 
 SiteFor = Callable[[int], Callable[[], AbstractContextManager[Site]]]
 
@@ -75,21 +75,28 @@ def _other_ways(site_for: SiteFor) -> Iterator[Setting]:
         ("node", site_for(1500), nodes),
         ("relay", sites.relayed, RELAYED),
     ):
-        names = {
-            "bulk_gbit_s": f"{what}_gbit_s",
-            "rtt64_us_p50": f"{what}_rtt64_us_p50",
-            "rtt64_us_p99": f"{what}_rtt64_us_p99",
-            "durable_msgs_per_s": f"{what}_durable_msgs_per_s",
-        }
-        yield Setting(what, site, [subject], [trips, bulk, durable] if what == "daemon" else [trips, bulk], names)
+        measures = [trips, bulk, durable] if what == "daemon" else [trips, bulk]
+        yield Setting(what, site, [subject], measures, {plain: name.format(what) for plain, name in _WAYS.items()})
     yield Setting("failover", sites.relayed, [RELAYED_BY_TWO], [MEASURES["failover"]], _RELAY_FAILOVER)
 
 
+_WAYS = {
+    "bulk_gbit_s": "{}_gbit_s",
+    "rtt64_us_p50": "{}_rtt64_us_p50",
+    "rtt64_us_p99": "{}_rtt64_us_p99",
+    "durable_msgs_per_s": "{}_durable_msgs_per_s",
+}
 _RELAY_FAILOVER = {"failover_ms": "relay_failover_ms"}
 
 
 def derive(figures: Figures) -> None:
-    """Adds to a run what compares two of its settings."""
+    """Adds to a run what compares its settings: TCP and TLS on a plain cable to other ways, the relay's share."""
+    for what in ("daemon", "node", "relay"):
+        for plain, name in _WAYS.items():
+            if COVEY.name in figures.values.get(name.format(what), {}):
+                for baseline in (each.name for each in BASELINES):
+                    if found := figures.values.get(plain, {}).get(baseline):
+                        figures.add(name.format(what), baseline, found[-1])
     direct, relayed = (figures.values.get(f"{what}_gbit_s", {}).get("covey", []) for what in ("node", "relay"))
     if direct and len(direct) == len(relayed):
         figures.add("relay_of_direct_share", "covey", relayed[-1] / direct[-1])
@@ -123,3 +130,7 @@ def _names(what: str) -> dict[str, str]:
         "rtt64_two_cores_us_p99": f"rtt64_{what}_us_p99",
         "connect_ms": f"connect_{what}_ms",
     }
+
+
+NAMES = tuple(dict.fromkeys(each.name for each in settings(lambda _: lambda: nullcontext(Loopback()), ()) if each.name))
+"""Of the settings that have one."""

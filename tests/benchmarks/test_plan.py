@@ -53,5 +53,16 @@ def test_share_of_the_relay_is_of_the_same_run() -> None:
     assert figures.values["relay_of_direct_share"] == {COVEY.name: [0.75, 1.0]}
 
 
+def test_other_ways_are_beside_tcp_and_tls_on_the_cable() -> None:
+    figures = Figures()
+    for peer, value in (("raw_tcp", 10.0), ("asyncio_tls", 5.0), (COVEY.name, 4.0)):
+        figures.add("bulk_gbit_s", peer, value)
+    figures.add("daemon_gbit_s", COVEY.name, 2.0)
+    plan.derive(figures)
+    (row,) = (row for row in figures.rows() if row["metric"] == "daemon_gbit_s" and row["peer"] == COVEY.name)
+    assert (row["raw_tcp_ratio"], row["asyncio_tls_ratio"]) == (0.2, 0.4)
+    assert "relay_gbit_s" not in figures.values
+
+
 def _names(setting: plan.Setting) -> set[str]:
     return {subject.name for subject in setting.subjects}
