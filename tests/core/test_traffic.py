@@ -175,3 +175,49 @@ def test_peer_that_used_its_lane_is_followed_when_it_moves() -> None:
     loaded.wire.run(2)
     assert loaded.b.connection(loaded.a).session.active.route.remote == ("elsewhere", 4000)
     loaded.ask(1)
+
+
+def test_question_to_one_peer_goes_before_bulk_to_many() -> None:
+    wire = Wire(delay=0.01)
+    hub = wire.side("hub")
+    hub.on_event = admit
+    others = [wire.side(f"peer{number}") for number in range(12)]
+    for other in others:
+        other.on_event = admit
+        hub.connect(other)
+    assert wire.run(10, until=lambda: all(hub.connection(other).admitted for other in others))
+    wire.run(1)
+    streams = [hub.connection(other).open("s") for other in others]
+    wire.run(1)
+    for stream in streams[:-1]:
+        stream.write(bytes(500_000))
+    out = memoryview(bytearray(65_536))
+    first = hub.endpoint.transmit(wire.now, out)
+    assert first is not None
+    assert first.remote == others[0].address
+    streams[-1].write(b"hello")
+    second, third = hub.endpoint.transmit(wire.now, out), hub.endpoint.transmit(wire.now, out)
+    assert second is not None
+    assert third is not None
+    assert [second.remote, third.remote] == [others[-1].address, others[1].address]
+
+
+def test_bulk_streams_of_a_connection_take_turns_by_trains() -> None:
+    loaded = Loaded()
+    loaded.running = False
+    loaded.wire.run(1)
+    connection, session = loaded.a.connection(loaded.b), loaded.a.connection(loaded.b).session
+    assert session is not None
+    streams = [connection.open(f"bulk{number}") for number in range(4)]
+    connection._max_send = 1 << 40
+    for stream in streams:
+        stream.max_send = 1 << 40
+        stream.write(bytes(4_000_000))
+    out = memoryview(bytearray(65_536))
+    for _ in range(40):
+        session.active.recovery.congestion.window = 1 << 30
+        session.active.recovery.pacer.left = 1 << 20
+        assert session.transmit(loaded.wire.now, out) is not None
+    moved = [stream.outgoing.sent for stream in streams]
+    assert min(moved) > 500_000
+    assert max(moved) - min(moved) <= len(out), moved

@@ -385,7 +385,11 @@ class Endpoint:
 
     def session_ready(self, session: Session) -> None:
         session.in_ready = True
-        self._ready.append(session)
+        connection = session.connection
+        if self._ready and connection is not None and connection.ready.only_interactive:
+            self._ready.appendleft(session)  # it does not wait for a train of everybody who sends bulk
+        else:
+            self._ready.append(session)
 
     def session_confirmed(self, session: Session, now: float) -> None:
         if session.claims_verified:

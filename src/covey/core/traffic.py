@@ -88,6 +88,10 @@ class ReadyStreams:
         stream = interactive[0] if interactive else bulk[0]
         return None if stream.closed else stream
 
+    @property
+    def only_interactive(self) -> bool:
+        return bool(self.interactive) and not self.bulk
+
     def interactive_due(self, epoch: int) -> bool:
         """Whether an interactive stream may send in this epoch, as far as its own limits go."""
         return any(epoch >= stream.min_epoch and stream.has_data for stream in self.interactive)
