@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from covey.base.types import CongestionControl
 from covey.core import limits
 from covey.core.events import ConnectionClosed, ConnectionLive, ConnectionStalled, PathsChanged, StreamOffered
 from covey.core.path import Route
@@ -626,6 +627,20 @@ def test_path_that_is_raised_again_recovers() -> None:
     wire.run(65)
     assert active.mtu == 8972
     chatter.stop()
+
+
+@pytest.mark.parametrize("algorithm", ["cubic", "bbr"])
+def test_window_smaller_than_the_new_datagrams_stops_nothing(algorithm: CongestionControl) -> None:
+    wire = Wire(1, congestion=algorithm)
+    a, b = pair(wire)
+    wire.run(2)
+    active = session_of(a, b).active
+    active.on_mtu_probe(65_507, arrived=True)
+    active.recovery.congestion.window = 5_000
+    stream = a.connection(b).open("s")
+    stream.write(bytes(500_000))
+    wire.run(5)
+    assert b.connection(a)._received >= 500_000
 
 
 def test_timeout_that_had_another_reason_costs_a_round_trip_of_small_datagrams() -> None:

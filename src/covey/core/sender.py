@@ -180,7 +180,10 @@ class Sender:
                 self._awaited = enough
         budget = min(window, credit)
         recovery.limited = budget < segment
-        return 0 if recovery.limited else budget
+        if not recovery.limited:
+            return budget
+        # One datagram may always be on its way: the window may be smaller than that since datagrams have grown.
+        return segment if window < segment <= credit and congestion.in_flight <= 0 else 0
 
     def _hold(self, now: float, path: Path, size: int) -> None:
         """Pacing keeps `size` bytes back for a moment."""
