@@ -13,6 +13,8 @@ import sys
 import timeit
 from collections.abc import Callable
 
+from covey.core.limits import TRAIN_BYTES
+from covey.core.trains import TrainOpener, TrainSealer, numbers, run_length
 from covey.crypto.certificates import verify_chain
 from covey.crypto.credentials import Credentials
 from covey.crypto.events import KeyLog
@@ -24,6 +26,8 @@ from covey.crypto.packet import NONCE, TAG_SIZE, PacketKey
 from covey.crypto.ratchet import accept_answer, answer_offer, chain_0, epoch_keys, make_offer, next_chain
 from covey.crypto.record import Record
 from covey.crypto.safety import safety_half
+from covey.wire import frames
+from covey.wire.datagram import PACKET, PACKET_OVERHEAD
 
 NOW_US = 1_800_000_000_000_000
 HOUR_US = 3_600_000_000
@@ -49,6 +53,32 @@ def packet_rows(size: int) -> dict[str, float]:
         "open": lambda: key.open(0, 7, header, sealed),
     }
     return {f"{name}, {size} B": best_ns(call, 20_000) for name, call in rows.items()}
+
+
+def train_rows(segment: int) -> dict[str, float]:
+    """Per datagram of a full train of bulk traffic: headers, frame heads, copies and AEAD."""
+    key = PacketKey(os.urandom(32))
+    count = TRAIN_BYTES // segment
+    chunk = segment - PACKET_OVERHEAD - frames.STREAM_HEAD.size
+    out, train = memoryview(bytearray(65_536)), memoryview(bytearray(count * segment))
+    header, frame = PACKET << 56 | 7, frames.STREAM << 120 | chunk
+    data = [memoryview(os.urandom(count * chunk))]
+    sealer, opener = TrainSealer(bytearray(65_536)), TrainOpener()
+
+    def seal() -> None:
+        sealer.seal(key.aead.encrypt_into, out, 0, count, segment, 0, header, 1000, frame, data)
+
+    def unseal() -> None:
+        run_length(numbers(count, segment).unpack_from(train), 0, 1)
+        assert opener.open(key.aead.decrypt_into, train, count, segment, 0, header, 1000) == count
+        opener.data(0, run_length(opener.heads, 0, chunk << 16))
+
+    seal()
+    train[:] = out[: len(train)]
+    return {
+        f"{name}, train of {segment} B datagrams": best_ns(call, 500) / count
+        for name, call in (("seal", seal), ("open", unseal))
+    }
 
 
 def handshake_rows() -> dict[str, float]:
@@ -109,7 +139,9 @@ def identity_rows() -> dict[str, float]:
 
 
 def main() -> None:
-    rows = packet_rows(64) | packet_rows(1400) | handshake_rows() | identity_rows()
+    rows = (
+        packet_rows(64) | packet_rows(1400) | train_rows(1472) | train_rows(8972) | handshake_rows() | identity_rows()
+    )
     if "--json" in sys.argv:
         print(json.dumps({name: round(value) for name, value in rows.items()}, indent=1))
         return

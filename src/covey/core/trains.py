@@ -178,6 +178,8 @@ class _Cuts:
         """Of each of the first `count` pieces of `stride` bytes, or more, the parts `one` and `two`: (start, end)."""
         key = (stride, one[1])
         lists = self._lists.get(key)
+        if lists is not None and len(lists[1]) >= count:
+            return lists
         if lists is None:
             if len(self._lists) >= _SHAPES:
                 self._lists.clear()
