@@ -139,9 +139,8 @@ def identity_rows() -> dict[str, float]:
 
 
 def main() -> None:
-    rows = (
-        packet_rows(64) | packet_rows(1400) | train_rows(1472) | train_rows(8972) | handshake_rows() | identity_rows()
-    )
+    packets = packet_rows(64) | packet_rows(1400) | train_rows(1472) | train_rows(8972)
+    rows = packets | handshake_rows() | identity_rows()
     if "--json" in sys.argv:
         print(json.dumps({name: round(value) for name, value in rows.items()}, indent=1))
         return

@@ -208,7 +208,8 @@ class Twins:
         first, second = (b.connection(a).session for _, a, b in self.worlds)
         assert first is not None
         assert second is not None
-        second.epochs.key, second.epochs.receiving = first.epochs.key, dict(first.epochs.receiving)
+        second.epochs.key = copied(first.epochs.key)
+        second.epochs.receiving = {epoch: copied(key) for epoch, key in first.epochs.receiving.items()}
         self.peer = b.connection(a)
         self.streams = list(a.connection(b).streams)[:2]
         self.sent = {number: a.connection(b).streams[number].outgoing.end for number in self.streams}
@@ -311,6 +312,11 @@ class Twins:
                 for number, stream in list(connection.streams.items())
             }
         return found
+
+
+def copied(key: PacketKey) -> PacketKey:
+    """One of its own: a session that ends overwrites its keys."""
+    return PacketKey(bytes(key._key))
 
 
 def describe(event: Event) -> tuple[Any, ...]:
