@@ -89,7 +89,8 @@ def _fetch(target: Path, commands: Sequence[Sequence[str]]) -> None:
         for command in commands:
             done = subprocess.run(command, cwd=working, capture_output=True, text=True, timeout=_SECONDS, check=False)
             if done.returncode:
-                raise Failed(f"{command[0]}: {(done.stderr or done.stdout).strip()[-_WORDS:]}")
+                said = (done.stderr or done.stdout).strip().splitlines() or [f"exit code {done.returncode}"]
+                raise Failed(f"{Path(command[0]).name}: {said[-1][-_WORDS:]}")
         working.rename(target)
     except (OSError, subprocess.TimeoutExpired) as error:
         raise Failed(str(error)) from error
