@@ -74,7 +74,7 @@ fuzz-long: $(DEV) ## MINUTES=10 of the same for each target, then two million da
 	@$(PY) -m tests.fuzz --seconds $$((60 * $(MINUTES)))
 	@$(PY) -m pytest tests/core/test_fuzz.py -m slow --timeout=3600 $(PYTEST_ARGS)
 
-bench: $(DEV) ## measure beside raw TCP and asyncio TLS between two network namespaces: five runs, ten minutes
+bench: $(DEV) ## measure beside raw TCP and asyncio TLS between two network namespaces: five runs, twenty minutes
 	@$(PY) -m benchmarks $(BENCH_ARGS)
 
 bench-quick: $(DEV) ## one short run of each row of the benchmark, under a minute
