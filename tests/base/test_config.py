@@ -77,7 +77,7 @@ def test_empty_config_is_fine() -> None:
 
 def test_every_setting_resolves_from_each_of_its_places() -> None:
     good = {"hostname": "aws", "network": "covey1x", "listen": "127.0.0.1:1", "log_level": "error"}
-    good |= {"keep_read_days": "0", "keep_read_messages": "7"}
+    good |= {"congestion": "bbr", "keep_read_days": "0", "keep_read_messages": "7"}
     lines = (f"{key} = {text}" if key in NUMBERS else f"{key} = '{text}'" for key, text in good.items())
     config = parse_config("\n".join(lines).encode(), "c.toml")
     for number, (key, variable, option, default) in enumerate(SETTINGS, 1):
@@ -95,6 +95,7 @@ def test_every_setting_resolves_from_each_of_its_places() -> None:
         ("COVEY_HOSTNAME", "bad-name"),
         ("COVEY_LISTEN", "bad-listen"),
         ("COVEY_LOG_LEVEL", "bad-log-level"),
+        ("COVEY_CONGESTION", "bad-congestion"),
         ("COVEY_KEEP_READ_DAYS", "bad-number"),
     ],
 )

@@ -43,9 +43,10 @@ command that needs the daemon and does not find it exits with 3 and says how to 
 - **`PEER`** is a name, an address (`7f3a.91c0.d2e4`), an identity (52 characters) or, for the trust
   commands, a safety number.
 - **Settings**: options before environment (`COVEY_HOSTNAME`, `COVEY_NETWORK`, `COVEY_LISTEN`...) before
-  `config.toml` (`hostname`, `network`, `listen`, `log_level`, `keep_read_days`, `keep_read_messages`) before
-  what the daemon remembers; `covey config show --origin` says which it was. `COVEY_PROFILE` and
-  `COVEY_HOME` choose the agent and where its files are; `COVEY_DEBUG=1` lets a defect of the command line
+  `config.toml` (`hostname`, `network`, `listen`, `log_level`, `congestion`, `keep_read_days`,
+  `keep_read_messages`) before what the daemon remembers; `covey config show --origin` says which it was.
+  `COVEY_PROFILE` and `COVEY_HOME` choose the agent and where its files are; `COVEY_DEBUG=1` lets a defect
+  of the command line
   show its traceback.
 - **Repeating is safe.** A message's id is made by the command; `--id` repeats one. `--lines` derives the ids
   of its messages from one id and the line's number.

@@ -95,6 +95,21 @@ def test_cubic_does_not_take_back_what_silence_proved() -> None:
     assert cubic.window == 2 * SIZE
 
 
+def test_cubic_slow_starts_after_silence_to_where_a_loss_would_have_brought_it() -> None:
+    cubic, rtt = path()
+    cubic.window = 100 * SIZE
+    cubic.on_sent(sent(100 * SIZE, 0.9))
+    cubic.on_persistent_congestion(2.0)
+    assert cubic.window == 2 * SIZE
+    cubic.on_lost(3.0, 99 * SIZE, [sent(99 * SIZE, 0.9)])
+    assert (cubic.window, cubic.slow_start) == (2 * SIZE, True)
+    now = 3.0
+    while cubic.slow_start:
+        now = round_trip(cubic, rtt, now)
+    assert 70 * SIZE <= cubic.window < 140 * SIZE
+    assert now < 3.0 + 7 * 0.05
+
+
 def test_cubic_keeps_two_datagrams() -> None:
     cubic, _ = path()
     for now in range(100):

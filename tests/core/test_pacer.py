@@ -48,3 +48,10 @@ def test_pacer_bounds_a_burst_after_a_pause(rate: float, burst: int) -> None:
     pacer = Pacer()
     pacer.credit(0.0, rate, SIZE)
     assert pacer.credit(100.0, rate, SIZE) == burst
+
+
+@pytest.mark.parametrize(("datagram", "burst"), [(1472, 14_720), (8972, 14_720), (65_507, 65_507)])
+def test_pacer_counts_its_smallest_burst_in_ordinary_datagrams(datagram: int, burst: int) -> None:
+    pacer = Pacer()
+    pacer.credit(0.0, 100_000.0, datagram)
+    assert pacer.credit(100.0, 100_000.0, datagram) == burst

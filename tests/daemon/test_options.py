@@ -104,6 +104,12 @@ def test_settings_know_where_each_value_comes_from() -> None:
         "network": ("environment", "COVEY_NETWORK"),
         "listen": ("flag", "--listen"),
         "log_level": ("default", ""),
+        "congestion": ("default", ""),
         "keep_read_days": ("default", ""),
         "keep_read_messages": ("default", ""),
     }
+
+
+def test_settings_name_the_congestion_control() -> None:
+    assert settings(Options(), ConfigFile(), {}).congestion == "cubic"
+    assert settings(Options(), ConfigFile(), {"COVEY_CONGESTION": "bbr"}).congestion == "bbr"

@@ -9,14 +9,15 @@ from __future__ import annotations
 import re
 import tomllib
 from collections.abc import Mapping
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from covey.base.errors import CoveyError, UsageError
 from covey.base.schema import FindingView
-from covey.base.types import check_name, endpoint_text, parse_endpoint
+from covey.base.types import CongestionControl, check_name, endpoint_text, parse_endpoint
 
 __all__ = [
     "CONFIG_LIMIT",
+    "CONGESTION",
     "LOG_LEVELS",
     "NUMBERS",
     "SETTINGS",
@@ -37,6 +38,9 @@ CONFIG_LIMIT: Final = 64 * 1024
 
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
+CONGESTION: Final[tuple[CongestionControl, ...]] = get_args(CongestionControl)
+"""How fast to send: by losses, or by a model of the path."""
+
 Origin = Literal["flag", "environment", "file", "remembered", "default"]
 
 
@@ -56,6 +60,7 @@ SETTINGS: Final = (
     Setting("network", "COVEY_NETWORK", "--network", None),
     Setting("listen", "COVEY_LISTEN", "--listen", "0.0.0.0:0"),
     Setting("log_level", "COVEY_LOG_LEVEL", "", "info"),
+    Setting("congestion", "COVEY_CONGESTION", "", "cubic"),
     Setting("keep_read_days", "COVEY_KEEP_READ_DAYS", "", "30"),
     Setting("keep_read_messages", "COVEY_KEEP_READ_MESSAGES", "", "10000"),
 )
@@ -128,7 +133,8 @@ def bad_config(config: ConfigFile) -> UsageError | None:
 
 
 def check_value(key: str, text: str) -> str:
-    """The value in its usual form. UsageError (`bad-name`, `bad-listen`, `bad-log-level`, `bad-number`)."""
+    """The value in its usual form. UsageError (`bad-name`, `bad-listen`, `bad-log-level`, `bad-congestion`,
+    `bad-number`)."""
     if key == "hostname":
         return check_name(text)
     if key == "listen":
@@ -141,6 +147,10 @@ def check_value(key: str, text: str) -> str:
     if key == "log_level" and text not in LOG_LEVELS:
         raise UsageError(
             f"log_level is one of {', '.join(LOG_LEVELS)}", code="bad-log-level", next_step="covey config show"
+        )
+    if key == "congestion" and text not in CONGESTION:
+        raise UsageError(
+            f"congestion is one of {', '.join(CONGESTION)}", code="bad-congestion", next_step="covey config show"
         )
     if key in NUMBERS and not (text.isascii() and text.isdigit() and int(text[:12]) <= NUMBERS[key]):
         raise UsageError(

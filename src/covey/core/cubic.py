@@ -145,8 +145,13 @@ class Cubic:
         self._saved = None
 
     def on_persistent_congestion(self, now: float) -> None:
+        """Slow start again, to where a loss would have brought us (RFC 9438, 4.8). Older losses are judged with it."""
+        self._threshold = max(int(self.window * _BETA), _MINIMUM_DATAGRAMS * self.datagram)
         self._resize(_MINIMUM_DATAGRAMS * self.datagram)
+        self._w_max = 0.0
+        self._recovery_start = now
         self._epoch_start = None
+        self._holding = False
         self._saved = None
 
     def on_round_trip(self, rtt: Rtt) -> None:

@@ -9,6 +9,8 @@ __all__ = ["BURST_MAX", "BURST_SECONDS", "Pacer"]
 BURST_SECONDS: Final = 0.002
 """Credit: what the rate sends in this time, because asyncio cannot sleep much shorter."""
 _BURST_MIN_DATAGRAMS: Final = 10
+_BURST_MIN_BYTES: Final = 10 * 1472
+"""Ten of a datagram of Ethernet; of larger ones a single one, or a slow line with jumbo frames loses each burst."""
 BURST_MAX: Final = 4 * 1024 * 1024
 """Bytes: half of what a socket of ours holds (`net/udp.py`)."""
 _SHORTEST_SLEEP: Final = 0.001
@@ -29,7 +31,9 @@ class Pacer:
     def credit(self, now: float, rate: float, datagram: int) -> int:
         """Bytes that may leave now, for a rate (bytes per second) and a datagram size."""
         self._rate = rate
-        most = min(max(rate * BURST_SECONDS, _BURST_MIN_DATAGRAMS * datagram), BURST_MAX)
+        most = min(
+            max(rate * BURST_SECONDS, min(_BURST_MIN_DATAGRAMS * datagram, _BURST_MIN_BYTES), datagram), BURST_MAX
+        )
         self.left = min(self.left + (now - self._updated) * rate, most)
         self._updated = now
         self._datagram = datagram

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import msgspec
 
-from covey.base.config import CONFIG_LIMIT, ConfigFile, Value, bad_config, parse_config, resolve
+from covey.base.config import CONFIG_LIMIT, CONGESTION, ConfigFile, Value, bad_config, parse_config, resolve
 from covey.base.errors import UsageError
+from covey.base.types import CongestionControl
 from covey.node.storage import Retention
 
 __all__ = ["Options", "Settings", "parse_options", "read_config", "settings"]
@@ -47,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True):
     listen: str | None
     log_level: str
     retention: Retention
+    congestion: CongestionControl = "cubic"
     values: dict[str, Value] = {}
     """Each of them with its origin."""
     trust_clock: bool = False
@@ -95,6 +97,7 @@ def settings(options: Options, config: ConfigFile, environment: Mapping[str, str
             read_days=int(values["keep_read_days"].text or 0),
             read_messages=int(values["keep_read_messages"].text or 0),
         ),
+        congestion=next(each for each in CONGESTION if each == values["congestion"].text),
         values=values,
         trust_clock=options.trust_clock,
     )

@@ -85,6 +85,7 @@ def _real_node(home: Home, chosen: Settings) -> Node:
         home=home,
         trust_clock=chosen.trust_clock,
         retention=chosen.retention,
+        congestion=chosen.congestion,
     )
 
 

@@ -29,7 +29,7 @@ from covey.base.events import (
     TrustChanged,
 )
 from covey.base.paths import Home
-from covey.base.types import Endpoint, Identity, endpoint_text, identity_text
+from covey.base.types import CongestionControl, Endpoint, Identity, endpoint_text, identity_text
 from covey.core import events
 from covey.core.connection import Connection
 from covey.core.session import CloseCode
@@ -129,6 +129,7 @@ class Agent:
         listen: Endpoint,
         bus: Bus,
         trust_clock: bool = False,
+        congestion: CongestionControl = "cubic",
     ) -> None:
         store = files.store
         self.host = host
@@ -152,7 +153,14 @@ class Agent:
         self._waits = Waits()
         credentials = renew(files.credentials, files.home, host, self.now_us())
         self.committer = Committer(host, store.database)
-        self.transport = Transport(host, credentials, allow=self._allow, on_event=self._on_event, wall=self.now_us)
+        self.transport = Transport(
+            host,
+            credentials,
+            allow=self._allow,
+            on_event=self._on_event,
+            wall=self.now_us,
+            congestion=congestion,
+        )
         self.book = PeerBook(store, self.committer, self.now_us, self._on_trust)
         self._restore(store)
         self.announcement = Announcement(self.transport, name=name, ticket=ticket, now_us=self.now_us)

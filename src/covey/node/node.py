@@ -22,7 +22,15 @@ from covey.base.schema import (
     PingView,
     SendView,
 )
-from covey.base.types import Endpoint, address_text, check_name, endpoint_text, identity_text, parse_endpoint
+from covey.base.types import (
+    CongestionControl,
+    Endpoint,
+    address_text,
+    check_name,
+    endpoint_text,
+    identity_text,
+    parse_endpoint,
+)
 from covey.core.limits import SERVICE_LIMIT
 from covey.core.traffic import Traffic
 from covey.crypto.address import address
@@ -66,7 +74,8 @@ class Node:
     process per profile. `listen` is `IP:PORT`, by default any address and a free port. Wherever a peer is an argument
     it may be a name, an address, an identity, or eight or more characters of one. `trust_clock` takes this machine's
     clock as right although an earlier run was certain of a later time (`node.clock`). `retention` says how
-    long messages that were read are kept.
+    long messages that were read are kept. `congestion` is how fast we send: "cubic" by the losses, "bbr" by a model of
+    the path (docs/howto.md says when).
 
     Every method raises CoveyError (`base.errors`) with a code and the next step; before `start` and after `close`
     that is StateError (`not-running`).
@@ -84,6 +93,7 @@ class Node:
         durable: bool = True,
         trust_clock: bool = False,
         retention: Retention = DEFAULT_RETENTION,
+        congestion: CongestionControl = "cubic",
     ) -> None:
         self._wanted_name = check_name(name) if name else None
         self._wanted_ticket = Ticket.parse(network) if network else None
@@ -93,6 +103,7 @@ class Node:
         self._durable = durable
         self._trust_clock = trust_clock
         self._retention = retention
+        self._congestion = congestion
         self._handlers: dict[str, Handler] = {SINK: serve_sink, ECHO: serve_echo}
         self._agent: Agent | None = None
         self._own_host: RealHost | None = None
@@ -132,6 +143,7 @@ class Node:
                 listen=self._listen,
                 bus=self._bus,
                 trust_clock=self._trust_clock,
+                congestion=self._congestion,
             )
         except BaseException:
             if files is not None:

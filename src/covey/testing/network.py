@@ -91,6 +91,16 @@ class SimNetwork:
             if pair in self._states:
                 self._states[pair].link = link
 
+    def share(self, link: Link, *pairs: tuple[str, str]) -> None:
+        """Puts all `pairs` (source IP, target IP; one direction each) on one line: they share its rate and its queue.
+
+        `set_link` of one of them changes the line for all.
+        """
+        line = LinkState(link, Random(f"line/{self.seed}/{pairs}"))
+        for pair in pairs:
+            self._links[pair] = link
+            self._states[pair] = line
+
     def partition(
         self, group_a: Iterable[str], group_b: Iterable[str] | None = None, *, both_ways: bool = True
     ) -> None:
