@@ -39,14 +39,17 @@ def lossy(per_mille: int) -> Iterator[Site]:
 
 
 @contextmanager
-def delayed(one_way_us: int, *, per_mille: int = 0, mbit: float = 0.0) -> Iterator[Site]:
-    """Two TUN devices with a process between them (`benchmarks.link`)."""
+def delayed(one_way_us: int, *, per_mille: int = 0, mbit: float = 0.0, queue: int = 0) -> Iterator[Site]:
+    """Two TUN devices with a process between them (`benchmarks.link`). `queue`: bytes that may wait for the limited
+    link, packet by packet; 0 for a megabyte of whatever comes."""
     need_tun()
     devices, addresses = ("cvnear", "cvfar"), ("10.77.0.1", "10.77.0.2")
     argv = [sys.executable, "-m", "benchmarks.link", "--devices", *devices, "--delay-us", str(one_way_us)]
     if mbit:
         argv += ["--mbit", str(mbit)]
-    if per_mille:
+    if queue:
+        argv += ["--queue", str(queue)]
+    if per_mille or queue:
         argv.append("--no-offloads")
     with _two_ends() as lab, running(lab, _ENDS[0], argv):
         for device in devices:
