@@ -354,7 +354,7 @@ class Connection:
             stream.outgoing.on_acked(offset, length)
         if fin:
             stream.fin_acked = True
-        if stream.became_writable() and not stream.closed:
+        if stream.write_blocked and stream.became_writable() and not stream.closed:
             self.emit(StreamWritable(stream))
         if fin or stream.fin_sent:
             self.settle(stream)
@@ -388,6 +388,18 @@ class Connection:
         self.last_used = self.heard_at = now
         if epoch == 0:
             stream.early = True
+        incoming = stream.incoming
+        if offset == incoming.next and stream.offered and not stream.quiet and stream.final_size is None and not fin:
+            # Hot path: the next bytes of a stream that is read and has not ended.
+            size = len(data)
+            if offset + size > stream.max_receive:
+                raise ParseError("stream bytes beyond the window")
+            if offset + size > incoming.highest:
+                self.count_received(offset + size - incoming.highest)
+            if incoming.insert(offset, data) and not stream.announced:
+                stream.announced = True
+                self.emit(StreamReadable(stream))
+            return
         if stream.receive(offset, data, fin):
             if not stream.offered:
                 if stream.take_prologue() is None:

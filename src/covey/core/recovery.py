@@ -65,7 +65,6 @@ class Sent:
         time: float,
         size: int,
         last_size: int,
-        *,
         items: list[Item] | None = None,
         stream: Stream | None = None,
         offset: int = 0,

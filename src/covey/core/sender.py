@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Sender", "Train"]
 
 _pack_nonce = NONCE.pack
+_new_train = tuple.__new__
 _pack_header = HEADER.pack_into
 _pack_stream = STREAM_HEAD.pack_into
 _pack_datagram = DATAGRAM_HEAD.pack
@@ -281,7 +282,7 @@ class Sender:
         stream = connection.only_stream
         if stream is None or stream.min_epoch > session.epochs.epoch:
             return None
-        outgoing, route = stream.outgoing, path.route
+        outgoing, route, recovery = stream.outgoing, path.route, path.recovery
         outer = RELAY_HEADER_SIZE if route.circuit else 0
         offset, end = outgoing.sent, outgoing.end
         length = end - offset
@@ -293,7 +294,7 @@ class Sender:
             or (data := outgoing.tail(offset)) is None
         ):
             return None
-        path.recovery.limited = False
+        recovery.limited = False
         at = session.acks.compose(now, scratch, 0, ACK_ROOM)
         fin = stream.finished
         _pack_stream(scratch, at, frames.STREAM, fin, stream.id, offset, length)
@@ -313,10 +314,8 @@ class Sender:
         connection.ready.remove(stream)
         outgoing.sent = end
         stream.fin_sent = fin
-        path.recovery.pacer.spend(size)
-        path.recovery.on_sent(
-            Sent(counter, 1, now, size, size, stream=stream, offset=offset, chunk=length, length=length, fin=fin)
-        )
+        recovery.pacer.left -= size
+        recovery.on_sent(Sent(counter, 1, now, size, size, None, stream, offset, length, length, fin))
         path.counter = counter + 1
         path.sent_bytes += size
         epochs.packets += 1
@@ -324,7 +323,7 @@ class Sender:
         if epochs.worn or now >= epochs.rekey_at:
             session.consider_rekey(now)
         self.drained = now < path.mtu_search.due and not session.crypto.has_data
-        return Train(route.local, route.remote, size, size)
+        return _new_train(Train, (route.local, route.remote, size, size))
 
     def _is_mixed(self, now: float, may_send: bool, connection: Connection | None) -> bool:
         """Whether something other than bulk wants the first datagram of a train.

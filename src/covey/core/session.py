@@ -603,7 +603,14 @@ class Session:
         if path.id == number:
             run = path.recovery.on_only_run_acked(now, largest - count + 1, largest, delay * frames.ACK_DELAY_UNIT)
             if run is not None:
-                self._acked(now, path, (run,))
+                self._answered_at = now
+                path.suspect = False
+                path.failures = 0
+                stream = run.stream
+                if stream is not None:
+                    stream.connection.on_stream_acked(stream, run.offset, run.length, run.fin)
+                else:
+                    self._acked(now, path, (run,))
                 return
         self._on_ack(now, number, [(largest - count + 1, largest)], delay * frames.ACK_DELAY_UNIT)
 

@@ -59,7 +59,6 @@ class Stream:
         "_counted",
         "_prologue",
         "_uncredited",
-        "_write_blocked",
         "announced",
         "bulk",
         "closed",
@@ -90,6 +89,7 @@ class Stream:
         "stop_queued",
         "traffic",
         "window",
+        "write_blocked",
     )
 
     def __init__(self, connection: Connection, number: int, *, opener: bool, service: str = "") -> None:
@@ -135,7 +135,7 @@ class Stream:
         self._prologue = 0 if opener else -1
         self._counted = 0
         self._uncredited = 0
-        self._write_blocked = False
+        self.write_blocked = False
 
     # --- for the program ---------------------------------------------------------------------------------------
 
@@ -143,7 +143,7 @@ class Stream:
     def writable(self) -> int:
         """Bytes that may be written without growing the send buffer beyond its bound."""
         room = max(0, _WRITE_BUFFER - self.outgoing.end + self.outgoing.sent)
-        self._write_blocked = room == 0
+        self.write_blocked = room == 0
         return room
 
     @property
@@ -313,7 +313,7 @@ class Stream:
 
     def became_writable(self) -> bool:
         """After an acknowledgement: True once, when a writer that found no room finds some again."""
-        if self._write_blocked and self.outgoing.end - self.outgoing.sent < _WRITE_BUFFER // 2:
-            self._write_blocked = False
+        if self.write_blocked and self.outgoing.end - self.outgoing.sent < _WRITE_BUFFER // 2:
+            self.write_blocked = False
             return True
         return False

@@ -61,7 +61,7 @@ ROUNDS: Final = 8
 """Questions and answers in one turn, then the loop has its turn."""
 LUCK: Final = 8
 """Waits in vain until turns stop waiting."""
-TRIAL_TURNS: Final = 64
+TRIAL_TURNS: Final = 256
 """Turns, of those in which a task has sent something, until waiting is tried again."""
 
 NEAR_S: Final = 0.005
@@ -294,7 +294,7 @@ class Driver(Generic[E]):
         """Waits for the answer to what a task just said, if answers have been coming at once lately; bytes received.
 
         Between two processes on two cores going to sleep and being woken takes longer than the answer does. Whether it
-        comes in time shows by trying; where it does not (one core, a network), one turn in 64 tries again.
+        comes in time shows by trying; where it does not (one core, a network), one turn in 256 tries again.
         """
         if not self._luck:
             self._unlucky = (self._unlucky + 1) % TRIAL_TURNS
