@@ -45,12 +45,11 @@ MUTANTS = (
         "        else:\n            pass",
     ),
     Mutant("lost-crypto", "crypto_stream", "self.outgoing.on_lost(offset, size)", "pass"),
-    Mutant("lost-with-its-path", "session", "self.lost(path, path.recovery.abandon())", "path.recovery.abandon()"),
     Mutant("no-turn-after-loss", "connection", "if stream.has_data:\n            self.queue(stream)\n\n", "\n"),
+    Mutant("lost-with-its-path", "session", "self.lost(path, path.abandon())", "path.abandon()"),
+    Mutant("lost-with-its-lane", "path", "runs + self.lane.recovery.abandon()", "runs"),
     # --- what an acknowledgement or a loss covers
     Mutant("part-offset", "recovery", "self.offset + start * self.chunk", "self.offset"),
-    Mutant("part-length", "recovery", "min(stop * self.chunk, self.length) - start", "stop * self.chunk - start"),
-    Mutant("part-fin", "recovery", "fin=self.fin and last", "fin=False"),
     Mutant("cut-early", "recovery", "kept.append(run.part(start, low))", "kept.append(run.part(start, low - 1))"),
     Mutant("cut-late", "recovery", "end = min(high + 1, stop)", "end = min(high + 2, stop)"),
     Mutant(
@@ -63,15 +62,16 @@ MUTANTS = (
     Mutant("no-duplicate-check", "session", "received is not None and not received.fresh(counter)", "False"),
     Mutant("counters-merge", "received", "highs[at - 1] == counter - 1", "highs[at - 1] >= counter - 2"),
     Mutant("overlap", "receive_buffer", "data = data[self.next - offset :]", "data = data[self.next - offset + 1 :]"),
-    Mutant("early-overlap", "receive_buffer", "offset += covered", "pass"),
-    Mutant("early-forgotten", "receive_buffer", "self._offsets[0] <= self.next", "self._offsets[0] < self.next"),
-    Mutant("read-once", "stream", "self.announced = False\n        data", "data"),
     Mutant(
         "ranges-remove",
         "ranges",
         "low = bisect_right(self._stops, start)",
         "low = bisect_left(self._stops, start + 1) + 1",
     ),
+    Mutant("early-overlap", "receive_buffer", "data = data[stops[at] - offset :]", "pass"),
+    Mutant("early-run", "receive_buffer", "skip = self.next - self._starts.pop(0)", "skip = 0 * self._starts.pop(0)"),
+    Mutant("early-forgotten", "receive_buffer", "self._starts[0] <= self.next", "self._starts[0] < self.next"),
+    Mutant("read-once", "stream", "self.announced = False\n        self.connection", "self.connection"),
     # --- credit
     Mutant(
         "no-max-data",
@@ -101,12 +101,6 @@ MUTANTS = (
         "return self.fin_acked and self.outgoing.acked == self.outgoing.end",
         "return self.fin_acked",
     ),
-    Mutant(
-        "reset-keeps-bytes",
-        "connection",
-        "stream.incoming.discard()\n        stream.incoming.next = stream.incoming.highest = stream.final_size",
-        "stream.incoming.next = stream.incoming.highest = stream.final_size",
-    ),
     # --- keys, paths, sessions
     Mutant("retires-the-new-key", "epochs", "self._previous = self.epoch & 0xFFFF", "self._previous = epoch & 0xFFFF"),
     Mutant("counts-on-with-new-keys", "epochs", "self.packets = self.bytes = 0\n        self._offer", "self._offer"),
@@ -119,8 +113,8 @@ MUTANTS = (
         "if stream.has_data:\n                self.queue(stream)\n        self.wake()",
         "pass\n        self.wake()",
     ),
+    Mutant("follows-nobody", "paths", "if self._moved_to(route):", "if False:"),
     Mutant("counter-again", "sender", "path.counter += count", "path.counter += count - 1"),
-    Mutant("follows-nobody", "paths", "if path is not self.active and self._moved_to(route):", "if False:"),
 )
 
 

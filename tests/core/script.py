@@ -100,6 +100,15 @@ class Open:
 
 
 @dataclass(frozen=True)
+class Ask:
+    """Question and answer, several times: a stream each, of `size` bytes, that both sides finish."""
+
+    side: str
+    count: int
+    size: int
+
+
+@dataclass(frozen=True)
 class Write:
     side: str
     stream: int
@@ -253,6 +262,7 @@ class Restart:
 Step = (
     Wait
     | Open
+    | Ask
     | Write
     | Finish
     | Reset
@@ -332,6 +342,8 @@ class Talk:
     """Sides to which nothing may be delivered any more: they stopped, reset, or were told of a reset."""
     abrupt: bool = False
     """Somebody reset, stopped or closed: bytes may be missing at the end, never in the middle."""
+    answered: bool = False
+    """Whoever it is offered to finishes at once."""
     gone: bool = False
     """Its connection ended below it, on one side at least."""
 
@@ -477,6 +489,9 @@ class Play:
                 talk = self.talks[int(stream.service[1:])]
                 assert name not in talk.ends, f"stream {talk.number} is offered twice to {name}"
                 talk.ends[name] = stream
+                if talk.answered:
+                    talk.halves[name].finished = True
+                    stream.finish()
             case StreamReadable(stream):
                 self._read(name, self._talk(name, stream))
             case StreamReset(stream):
@@ -545,6 +560,9 @@ class Play:
                 self.wire.run(seconds)
             case Open(name, early):
                 self._open(name, early=early)
+            case Ask(name, count, size):
+                for _ in range(count):
+                    self._ask(name, size)
             case Write(name, index, size):
                 self._write(name, index, size)
             case Finish(name, index):
@@ -617,6 +635,16 @@ class Play:
         if known:
             talk = known[index % len(known)]
             yield talk, talk.ends[name]
+
+    def _ask(self, name: str, size: int) -> None:
+        known = len(self.talks)
+        self._open(name, early=False)
+        for talk in self.talks[known:]:
+            half, stream = talk.halves[name], talk.ends[name]
+            stream.write(half.content(0, size))
+            half.written = size
+            stream.finish()
+            half.finished = talk.answered = True
 
     def _open(self, name: str, *, early: bool) -> None:
         connection = self.connection(name) or self.connect(name)
@@ -761,15 +789,9 @@ class Play:
             return
         opened = sum(stream.opener for stream in connection.streams.values())
         count = len(self.talks)
-        self._open(name, early=False)
+        self._ask(name, 10)
         if len(self.talks) == count:
             assert 2 * opened >= limits.STRANGER_STREAMS, f"{name} may open no stream beside {opened}"
-            return
-        talk = self.talks[-1]
-        talk.ends[name].write(talk.halves[name].content(0, 10))
-        talk.halves[name].written = 10
-        talk.ends[name].finish()
-        talk.halves[name].finished = True
 
     def _is_done(self) -> bool:
         for talk in self.talks:

@@ -35,6 +35,7 @@ _Kinds = dict[st.SearchStrategy[Any], int]
 _streaming: _Kinds = {
     st.builds(s.Wait, _moments): 9,
     st.builds(s.Open, _sides, st.booleans()): 4,
+    st.builds(s.Ask, _sides, st.integers(1, 9), st.integers(0, 5_000)): 2,
     st.builds(s.Write, _sides, _streams, _sizes): 10,
     st.builds(s.Finish, _sides, _streams): 3,
     st.builds(s.Pause, _sides, _streams): 2,
