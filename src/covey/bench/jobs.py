@@ -31,8 +31,8 @@ _BURST: Final = 32
 _MIN_ROUND_TRIPS: Final = 20
 _CONNECTS: Final = 10
 """Connects of one job, of which the median counts."""
-_AT_ONCE: Final = 32
-"""Sessions that are being opened at the same time."""
+_AT_ONCE: Final = 4
+"""Sessions that are being opened at the same time: more at once from one address look like a flood."""
 
 
 class Channel(Protocol):
