@@ -32,7 +32,7 @@ _MIN_ROUND_TRIPS: Final = 20
 _CONNECTS: Final = 10
 """Connects of one job, of which the median counts."""
 _AT_ONCE: Final = 4
-"""Sessions that are being opened at the same time: more at once from one address look like a flood."""
+"""Sessions that something is done with at the same time: more handshakes at once from one address look like a flood."""
 
 
 class Channel(Protocol):
@@ -413,12 +413,18 @@ async def sessions(side: Side, count: int) -> dict[str, float]:
 
 
 async def sessions_busy(side: Side, count: int, size: int = 65_536) -> dict[str, float]:
-    """The first `count` sessions beside the first have a channel open on which they moved `size` bytes, one by one."""
-    for peer, _ in side.more[side.busy : count]:
-        channel = await peer.open("sink")
-        await channel.write(os.urandom(size - len(END)) + END)
-        await channel.read_exactly(16)
-        side.busy += 1
+    """The first `count` sessions beside the first have a channel open on which they moved `size` bytes."""
+    gate = asyncio.Semaphore(_AT_ONCE)
+    data = os.urandom(size - len(END)) + END
+
+    async def move(peer: Peer) -> None:
+        async with gate:
+            channel = await peer.open("sink")
+            await channel.write(data)
+            await channel.read_exactly(16)
+
+    await asyncio.gather(*(move(peer) for peer, _ in side.more[side.busy : count]))
+    side.busy = max(side.busy, count)
     return {"busy": side.busy}
 
 
@@ -427,9 +433,15 @@ async def sessions_trips(side: Side, seconds: float, per_second: float = 1.0) ->
 
     Counted from when each was due: a client that was kept waiting must not hide that it was.
     """
-    channels = [await peer.open("echo") for peer, _ in side.more]
-    for channel in channels:
-        await _echoed(channel)
+    gate = asyncio.Semaphore(_AT_ONCE)
+
+    async def open_again(peer: Peer) -> Channel:
+        async with gate:
+            channel = await peer.open("echo")
+            await _echoed(channel)
+            return channel
+
+    channels = await asyncio.gather(*(open_again(peer) for peer, _ in side.more))
     data = os.urandom(ROUND_TRIP_SIZE)
     loop = asyncio.get_running_loop()
     begun = loop.time()

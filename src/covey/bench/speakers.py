@@ -201,21 +201,24 @@ class Covey:
         }
 
     async def peer(self, place: Place, facts: dict[str, Any]) -> Peer:
-        transport = _transport(place, _refuse, _ignore)
-        transport.bind((place.address, 0))
         target = Target(Identity(bytes.fromhex(facts["identity"])), bytes.fromhex(facts["key"]))
-        return _CoveyPeer(transport, target, facts["address"])
+        return _CoveyPeer(place, target, facts["address"])
 
 
 class _CoveyPeer:
-    def __init__(self, transport: Transport, target: Target, address: list[Any]) -> None:
-        self._transport = transport
+    def __init__(self, place: Place, target: Target, address: list[Any]) -> None:
+        self._transport = _transport(place, _refuse, self._on_event)
+        self._transport.bind((place.address, 0))
         self._target = target
         host, port = address
-        route = transport.route((host, port))
+        route = self._transport.route((host, port))
         assert route is not None
         self._route = route
         self._connection: Connection | None = None
+
+    def _on_event(self, event: events.Event) -> None:
+        if isinstance(event, events.ConnectionStalled):
+            self._transport.connect(self._target, [self._route])  # as a node does
 
     async def connect(self) -> None:
         self._transport.connect(self._target, [self._route])
@@ -250,10 +253,6 @@ def _admit(connection: Connection, _: str) -> bool:
 
 def _refuse(*_: object) -> bool:
     return False
-
-
-def _ignore(_: object) -> None:
-    pass
 
 
 # --- Covey with its files ---------------------------------------------------------------------------------------------
