@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import os
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -143,8 +145,10 @@ def _chosen(settings: Sequence[Setting], only: Sequence[str]) -> list[Setting]:
 def _on_disk() -> None:
     """What contenders store goes to the disk that this clone is on: /tmp may be memory, and would make fsync free."""
     directory = results.DIRECTORY.parent.parent / "build"
-    directory.mkdir(exist_ok=True)
-    tempfile.tempdir = str(directory)
+    with suppress(OSError):  # somebody else's clone
+        directory.mkdir(exist_ok=True)
+        if os.access(directory, os.W_OK):
+            tempfile.tempdir = str(directory)
 
 
 def _say(text: str) -> None:

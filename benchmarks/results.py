@@ -26,7 +26,7 @@ BASELINES = frozenset(subject.name for subject in (*pair.BASELINES, UDP))
 
 def keep(run: dict[str, Any], directory: Path = DIRECTORY) -> None:
     """Writes a run: `rows` of all subjects, and whatever else is known of it."""
-    directory.mkdir(exist_ok=True)
+    directory.mkdir(parents=True, exist_ok=True)
     rows: list[Row] = run["rows"]
     latest = [row for row in rows if row["peer"] == COVEY.name]
     latest += [row for row in rows if row["peer"] not in BASELINES | {COVEY.name}]

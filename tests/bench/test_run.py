@@ -20,6 +20,7 @@ def measured(*subjects: Subject, measures: list[Measure], names: dict[str, str] 
     return figures
 
 
+@pytest.mark.timeout(240)  # a crowded machine
 def test_every_measure_gives_its_figures_for_everybody_who_can() -> None:
     plain = [each for name, each in MEASURES.items() if name != "durable"]
     figures = measured(*BASELINES, UDP, COVEY, measures=plain)

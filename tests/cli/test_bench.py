@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from covey.base.errors import TimeoutError as CoveyTimeoutError
 from covey.base.exit_codes import exit_code
 from tests.cli.conftest import Covey
 
 
+@pytest.mark.timeout(240)  # a crowded machine
 def test_machine_is_measured_without_a_daemon(covey: Covey) -> None:
     result = covey("bench", "--runs", "1", "--seconds", "0.01", "--json")
     assert result.code == 0
