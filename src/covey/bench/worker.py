@@ -84,7 +84,8 @@ class Worker:
         return await JOBS[name](self._side, **arguments)
 
     async def call(self, function: str, arguments: dict[str, Any]) -> dict[str, float]:
-        found: dict[str, float] = load(function)(**arguments)
+        # In a thread: it may want an event loop of its own.
+        found: dict[str, float] = await asyncio.to_thread(load(function), **arguments)
         return found
 
     async def profile(self, on: bool) -> str:
