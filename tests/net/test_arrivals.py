@@ -84,3 +84,15 @@ def test_bytes_and_trains_are_bounded() -> None:
     while not arrivals.full:
         put(arrivals, b"\x00")
     assert arrivals.count == ARRIVALS_LIMIT
+
+
+def test_flood_of_made_up_flows_does_not_stop_the_others() -> None:
+    arrivals = Arrivals()
+    for _ in range(10):
+        put(arrivals, packet(1))
+    arrivals.take()
+    for index in range(1000, 1090):
+        put(arrivals, packet(index))
+    taken = [index_of(arrival) for arrival in drain(arrivals)]
+    assert [at for at, index in enumerate(taken) if index == 1] == [9 * number + 7 for number in range(9)]
+    assert len(taken) == 99

@@ -21,6 +21,10 @@ ARRIVALS_LIMIT: Final = 1024
 """Trains read ahead: a flood of tiny datagrams must not cost more memory than a full store."""
 
 
+NEW_IN_A_ROW: Final = 8
+"""Then it is an old flow's turn: anybody can make up a flow with every datagram, and must not stop the others so."""
+
+
 class Arrival(NamedTuple):
     """One train, as `UdpPort.receive` gives it, and the port it came in by."""
 
@@ -33,12 +37,14 @@ class Arrival(NamedTuple):
 class Arrivals:
     """`put` what was read, until `full`; `take` what is to be handled next."""
 
-    __slots__ = ("_bytes", "_new", "_old", "_waiting", "count")
+    __slots__ = ("_bytes", "_new", "_old", "_row", "_waiting", "count")
 
     def __init__(self) -> None:
         self._waiting: dict[bytes, deque[Arrival]] = {}
         self._new: deque[bytes] = deque()
         self._old: deque[bytes] = deque()
+        self._row = 0
+        """New flows that were taken from since an old one was."""
         self._bytes = 0
         self.count = 0
         """Trains that wait here."""
@@ -65,10 +71,12 @@ class Arrivals:
 
     def take(self) -> Arrival | None:
         """The next train, None if there is none."""
-        if self._new:
+        if self._new and (self._row < NEW_IN_A_ROW or not self._old):
             flow = self._new.popleft()
+            self._row += 1
         elif self._old:
             flow = self._old.popleft()
+            self._row = 0
         else:
             return None
         queue = self._waiting[flow]
