@@ -748,6 +748,38 @@ def test_turn_goes_on_while_answers_come_at_once() -> None:
         echo.join(5)
 
 
+def test_answer_that_came_in_the_last_round_is_not_left() -> None:
+    echo = EchoThread()
+
+    async def scenario(here: Host, _: Host, bind: Remote) -> None:
+        side = Side(here, bind, answers=False)
+        side.endpoint.alarm = here.now() + 100.0  # nothing else starts a turn
+        reader = Reader(side, echo.remote, b"question")
+        echo.start()
+        await asyncio.sleep(0.01)
+        side.driver._luck = 10 * ROUNDS * LUCK
+        done, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def look() -> None:
+            if side.endpoint.calls.count("task") >= 10 * ROUNDS:
+                done.set()
+            else:
+                loop.call_later(0.01, look)
+
+        side.send(echo.remote, b"question", 8)
+        look()
+        await done.wait()
+        reader.task.cancel()
+        side.driver.close()
+
+    try:
+        play_real(scenario)
+    finally:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as last:
+            last.sendto(b"stop", echo.remote)
+        echo.join(5)
+
+
 def test_nobody_waits_for_answers_that_do_not_come() -> None:
     async def scenario(here: Host, _: Host, bind: Remote) -> None:
         silent = here.udp(bind)

@@ -280,6 +280,8 @@ class Driver(Generic[E]):
                     break
                 self._will_transmit = True
                 now = self._now()
+            else:
+                more = True  # the last wait brought something that nobody has looked at
             sound = True
         except Exception as error:
             self._report("the endpoint raised", error)
