@@ -798,7 +798,7 @@ class Session:
         at = path.last_sent + limits.PATH_KEEPALIVE_SECONDS
         if connection.streams:
             # Who only receives cannot tell a pause from a NAT that moved, and only it can show the peer where it is
-            # now: it asks each time the silence has doubled since the peer last acknowledged something, or asked itself.
+            # now: it asks each time the silence has doubled since the peer last acknowledged something, or asked.
             heard = connection.heard_at
             met = max(self._answered_at, self._kept_at)
             at = min(at, max(heard + limits.QUIET_SECONDS, 2 * met - heard))
