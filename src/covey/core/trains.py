@@ -128,13 +128,16 @@ class TrainSealer:
 
 
 class TrainOpener:
-    """Opens runs of packets of one size with consecutive counters. What they say is there until the next call."""
+    """Opens runs of packets of one size with consecutive counters. What they say is there until the next call.
+
+    Its buffers, 128 kB, are made for the first run: many endpoints never see one.
+    """
 
     __slots__ = ("_bodies", "_plain", "_sealed", "heads", "plain")
 
     def __init__(self) -> None:
-        self._sealed = _Cuts(memoryview(bytearray(_BUFFER)))
-        self._plain = _Cuts(memoryview(bytearray(_BUFFER)))
+        self._sealed: _Cuts | None = None
+        self._plain = _Cuts(memoryview(b""))
         self._bodies: Slices = []
         self.plain: Slices = []
         """What was in each packet; only as many as were opened are to be looked at."""
@@ -147,6 +150,9 @@ class TrainOpener:
         `header` is the high number of all headers. A packet holds more than a STREAM frame's head.
         """
         body, size = outer + HEADER_SIZE, segment - outer - PACKET_OVERHEAD
+        if self._sealed is None:
+            self._sealed = _Cuts(memoryview(bytearray(_BUFFER)))
+            self._plain = _Cuts(memoryview(bytearray(_BUFFER)))
         sealed, plain = self._sealed, self._plain
         sealed.buffer[: len(run)] = run
         heads, bodies = sealed.upto(count, segment, (outer, body), (body, segment))
