@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
 import pytest
 
+from covey.base.schema import PathView
 from covey.testing import Link, run
 from covey.testing.nat import (
     ADDRESS_RESTRICTED,
@@ -190,5 +192,34 @@ def test_small_mtu_on_the_way_carries_what_is_large(tmp_path: Path) -> None:
             assert (await world.node("b").send("a", large, wait=30)).result == "delivered"
             # The paths are probed for more again and again, and each probe above it is swallowed.
             assert world.boxes["a's box"].lost["mtu"] > 0
+
+    run(scenario(), limit_virtual_s=120)
+
+
+@pytest.mark.parametrize("relayed", [False, True], ids=["direct", "relayed"])
+def test_mtu_that_shrinks_on_the_way_costs_a_moment_and_no_path(relayed: bool, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        kind = replace(SYMMETRIC if relayed else PORT_RESTRICTED, mtu=1472)
+        async with World(tmp_path, seed=1, link=WAN) as world:
+            await meet(world, kind, SYMMETRIC if relayed else None)
+            if not relayed:
+                await until_direct(world, "a", "b")
+            large = "x" * 300_000
+            assert (await world.node("a").send("b", large, wait=30)).result == "delivered"
+            before = active(world)
+            assert (before.kind, before.mtu) == ("relay" if relayed else "direct", 1472)
+            world.boxes["a's box"].kind = replace(kind, mtu=1280 - 28)
+            begun = asyncio.get_running_loop().time()
+            assert (await world.node("a").send("b", large, wait=30)).result == "delivered"
+            assert (await world.node("b").send("a", large, wait=30)).result == "delivered"
+            assert asyncio.get_running_loop().time() - begun < 5.0
+            after = active(world)
+            assert (after.kind, after.remote) == (before.kind, before.remote)
+            assert 1200 <= after.mtu <= 1252
+
+    def active(world: World) -> PathView:
+        [peer] = world.node("a").peers()
+        [path] = [path for path in peer.paths if path.active]
+        return path
 
     run(scenario(), limit_virtual_s=120)
