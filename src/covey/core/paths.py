@@ -418,8 +418,10 @@ class Paths:
             self._session.lost(lane, recovery.on_deadline(now))
             if recovery.probes:
                 recovery.probes = 0
-                lane.suspect = True
-                lane.suspect_since = now
+                lane.failures += 1
+                if lane.failures > 1:  # once may be a process that did not run
+                    lane.suspect = True
+                    lane.suspect_since = now
                 self._session.lost(lane, recovery.abandon())
 
     def _expire_path(self, now: float, path: Path) -> None:

@@ -134,7 +134,8 @@ class Sender:
             return None
         path = session.paths.active
         recovery = path.recovery
-        if recovery.congestion.in_flight > limits.STANDING_BYTES:
+        connection = session.connection
+        if connection is not None and (connection.ready.bulk or recovery.congestion.in_flight > limits.STANDING_BYTES):
             train = self._transmit_lane(now, out, path)
             if train is not None:
                 return train
