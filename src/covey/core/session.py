@@ -344,9 +344,7 @@ class Session:
                 self.acks.note(now, path_id, at_once=not in_order)
                 if self.retire_at is not None:
                     self.retire(now)
-                connection.receive_stream(
-                    number, offset, memoryview(plain)[at + _STREAM_HEAD_SIZE :], flags == 1, epoch, now
-                )
+                connection.receive_stream(number, offset, plain[at + _STREAM_HEAD_SIZE :], flags == 1, epoch, now)
         except ParseError as error:
             self._owner.session_ended(self, now, CloseCode.PROTOCOL, str(error), by_peer=False)
             return True
@@ -357,8 +355,8 @@ class Session:
     def receive(self, now: float, view: memoryview, start: int, end: int, segment: int, route: Route) -> None:
         """The datagrams of one train that carry this session's index: [start, end) of `view`, `segment` bytes apart.
 
-        Hot path of question and answer: an ACK of one range, a STREAM frame, or both are read here, any other mixture
-        of frames by `_receive_packet`, long runs of full datagrams by `_receive_runs`.
+        What is made of bulk and of question and answer is taken by `_take_usual`, any other mixture of frames by
+        `_receive_packet`, long runs of full datagrams by `_receive_runs`.
         """
         skip = route.outer
         opened = False
@@ -370,7 +368,6 @@ class Session:
         epochs = self.epochs
         last_path, received = -1, None
         wire_epoch, opener = -1, None
-        connection = self.connection
         for position in range(start, end, segment):
             stop = position + segment
             if stop > end:
@@ -399,7 +396,6 @@ class Session:
                     self._owner.session_confirmed(self, now)
                     if self.ended:
                         return
-                    connection = self.connection
                 self.paths.arrived(now, route, path_id, total, newest=newest)
             if epoch == epochs.unproven:
                 epochs.opened(epoch, now, self.paths.overlap())
@@ -407,30 +403,10 @@ class Session:
             if received is None:
                 received = self.acks.counters(path_id)
             try:
-                size = len(plain)
-                if not size:
+                if not plain:
                     raise ParseError("an empty packet")
-                at = 0
-                if plain[0] == frames.ACK and size >= _ACK_HEAD_SIZE and plain[_ACK_RANGES] == 0:
-                    at = _ACK_HEAD_SIZE
-                if connection is not None and self.verified:
-                    if at == size:
-                        self._take_ack(now, plain)
-                        received.add(counter, now)
-                        continue
-                    if plain[at] == frames.STREAM and size >= at + _STREAM_HEAD_SIZE:
-                        _, flags, number, offset, length = _unpack_stream(plain, at)
-                        if at + _STREAM_HEAD_SIZE + length == size and flags <= 1:
-                            if at:
-                                self._take_ack(now, plain)
-                            self.acks.note(now, path_id, at_once=not received.add(counter, now))
-                            if self.retire_at is not None:
-                                self.retire(now)
-                            connection.receive_stream(
-                                number, offset, memoryview(plain)[at + _STREAM_HEAD_SIZE :], flags == 1, epoch, now
-                            )
-                            continue
-                self._receive_packet(now, route, path_id, counter, plain, epoch, received)
+                if not self._take_usual(now, path_id, counter, plain, epoch, received):
+                    self._receive_packet(now, route, path_id, counter, plain, epoch, received)
             except ParseError as error:
                 self._owner.session_ended(self, now, CloseCode.PROTOCOL, str(error), by_peer=False)
                 return
@@ -517,10 +493,40 @@ class Session:
                     at += length
                     continue
             for each in range(at, at + length):
-                self._receive_packet(now, route, path_id, counter + each, bytes(opener.plain[each]), epoch, received)
+                plain = bytes(opener.plain[each])
+                if not self._take_usual(now, path_id, counter + each, plain, epoch, received):
+                    self._receive_packet(now, route, path_id, counter + each, plain, epoch, received)
                 if self.ended:
                     return
             at += length
+
+    def _take_usual(
+        self, now: float, path_id: int, counter: int, plain: bytes, epoch: int, received: ReceivedCounters
+    ) -> bool:
+        """An ACK of one range, a STREAM frame, or both. False if a packet holds anything else: nothing has happened."""
+        connection = self.connection
+        if connection is None or not self.verified:
+            return False
+        size, at = len(plain), 0
+        if plain[0] == frames.ACK and size >= _ACK_HEAD_SIZE and plain[_ACK_RANGES] == 0:
+            at = _ACK_HEAD_SIZE
+            if at == size:
+                self._take_ack(now, plain)
+                received.add(counter, now)
+                return True
+        if size < at + _STREAM_HEAD_SIZE or plain[at] != frames.STREAM:
+            return False
+        _, flags, number, offset, length = _unpack_stream(plain, at)
+        data = at + _STREAM_HEAD_SIZE
+        if data + length != size or flags > 1:
+            return False
+        if at:
+            self._take_ack(now, plain)
+        self.acks.note(now, path_id, at_once=not received.add(counter, now))
+        if self.retire_at is not None:
+            self.retire(now)
+        connection.receive_stream(number, offset, plain[data:], flags == 1, epoch, now)
+        return True
 
     def _receive_packet(
         self, now: float, route: Route, path_id: int, counter: int, plain: bytes, epoch: int, received: ReceivedCounters
