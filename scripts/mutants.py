@@ -47,7 +47,6 @@ MUTANTS = (
     Mutant("lost-crypto", "crypto_stream", "self.outgoing.on_lost(offset, size)", "pass"),
     Mutant("no-turn-after-loss", "connection", "if stream.has_data:\n            self.queue(stream)\n\n", "\n"),
     Mutant("lost-with-its-path", "session", "self.lost(path, path.abandon())", "path.abandon()"),
-    Mutant("lost-with-its-lane", "path", "runs + self.lane.recovery.abandon()", "runs"),
     # --- what an acknowledgement or a loss covers
     Mutant("part-offset", "recovery", "self.offset + start * self.chunk", "self.offset"),
     Mutant("cut-early", "recovery", "kept.append(run.part(start, low))", "kept.append(run.part(start, low - 1))"),
