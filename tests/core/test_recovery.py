@@ -398,3 +398,20 @@ def test_oldest_is_one_datagram() -> None:
     oldest = recovery.oldest()
     assert oldest is not None
     assert packets([oldest]) == packets([run(0, 5)])[:1]
+
+
+def test_probe_timeout_waits_a_second_for_what_arrived_to_be_read() -> None:
+    recovery = Recovery(Cubic(1200))
+    recovery.on_round_trip(0.02)
+    recovery.on_sent(Sent(0, 1, 10.0, 1200, 1200))
+    at = recovery.deadline()
+    assert at is not None
+    late = at + 0.1
+    while recovery.awaits_reading(late):
+        later = recovery.deadline()
+        assert later is not None
+        assert late < later < late + 0.1
+        late = later
+    assert 10.9 < late < 11.2
+    assert recovery.on_deadline(late) == []
+    assert recovery.probes

@@ -758,3 +758,25 @@ def test_idle_session_gives_its_ciphers_back_and_speaks_again() -> None:
     stream.write(b"again")
     wire.run(1)
     assert b.of(StreamOffered)[-1].stream.incoming.highest == len(b"\x04echoagain")
+
+
+def test_nothing_is_repeated_while_the_answer_may_wait_to_be_read() -> None:
+    """A core that cannot keep up has answers in its socket; after a second without any, it is something else."""
+    wire, a, b = connected()
+    wire.blocked = lambda source, target: source == B
+    sent: list[float] = []
+
+    def tap(source: Address, target: Address, datagram: bytes) -> bytes:
+        if source == A:
+            sent.append(wire.now)
+        return datagram
+
+    wire.tap = tap
+    a.endpoint.unread = True
+    began = wire.now
+    a.connection(b).open("s").write(b"x")
+    wire.run(3)
+    repeated = [at - began for at in sent if at > began + 0.1 and at < began + 0.9]
+    later = [at - began for at in sent if at >= began + 0.9]
+    assert len(repeated) <= 2  # challenges of a path that is suspect
+    assert len(later) > len(repeated)

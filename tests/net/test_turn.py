@@ -12,7 +12,7 @@ import pytest
 
 from covey.net.host import Host, UdpPort
 from covey.net.real import RealHost
-from covey.net.turn import BRISK_TRAINS, LUCK, RECEIVE_LIMIT, ROUNDS, TRANSMIT_LIMIT, Driver
+from covey.net.turn import BRISK_TRAINS, LUCK, RECEIVE_LIMIT, ROUNDS, SLACK_S, TRANSMIT_LIMIT, Driver
 from covey.net.waiter import Waiter
 from covey.testing import Link, SimHost, SimLoop, SimNetwork, SimUnhandled, run
 from covey.wire.datagram import HEADER, PACKET
@@ -40,6 +40,9 @@ class Echo:
     fresh: list[Any] = field(default_factory=list)
     now: float = 0.0
     hurried: bool = True
+    unread: bool = False
+    told: list[bool] = field(default_factory=list)
+    """What `unread` was at each deadline."""
 
     def receive(self, now: float, view: memoryview, segment: int, local: int, remote: Remote) -> None:
         self._called("receive", now)
@@ -69,6 +72,7 @@ class Echo:
         assert self.alarm is not None
         assert now >= self.alarm
         self.alarm = None
+        self.told.append(self.unread)
         self.fresh.append(("expired", now))
 
     def events(self) -> Iterable[Any]:
@@ -321,6 +325,27 @@ def test_receiving_is_bounded_by_transmitting() -> None:
         runs = "".join({"receive": "r", "transmit": "t"}.get(call, "") for call in side.endpoint.calls)
         assert max(map(len, runs.split("t"))) == RECEIVE_LIMIT
         assert runs.count("r") == 100
+        raw.close()
+        side.driver.close()
+
+    on_loop(body)
+
+
+def test_endpoint_knows_at_a_deadline_whether_all_that_arrived_was_read() -> None:
+    async def body(loop: SimLoop, network: SimNetwork) -> None:
+        network.default = Link(latency_s=0.01)
+        one, two = quiet_host(network), quiet_host(network, "10.0.0.2")
+        two.gro = False
+        raw = one.udp(("0.0.0.0", 0))
+        side = Side(two, ("0.0.0.0", 0), answers=False)
+        for count in (2 * RECEIVE_LIMIT, 1):
+            await asyncio.sleep(1)
+            for _ in range(count):
+                raw.send(memoryview(b"0123456789"), 10, side.remote)
+            side.endpoint.alarm = two.now() + 0.01 + SLACK_S / 2  # just behind what arrives
+            side.driver.wake()
+        await asyncio.sleep(1)
+        assert side.endpoint.told == [True, False]
         raw.close()
         side.driver.close()
 

@@ -85,6 +85,8 @@ class Endpoint:
         self.opener = TrainOpener()
         self.hurried = False
         """Whether a deadline may be nearer than `net.turn.NEAR_S`, because something unusual happened."""
+        self.unread = False
+        """Whether `receive` will be called again at once: what we wait for may have arrived already."""
         self.record = b""
         """Our signed record, served to whoever asks with our identity; b"" for none."""
         self.relay: RelayTable | None = None

@@ -414,7 +414,7 @@ class Paths:
         """What gets no answer on a lane is sent again on the path itself, which is judged by it, not the lane."""
         recovery = lane.recovery
         at = recovery.deadline()
-        if at is not None and now >= at:
+        if at is not None and now >= at and not (self._owner.unread and recovery.awaits_reading(now)):
             self._session.lost(lane, recovery.on_deadline(now))
             if recovery.probes:
                 recovery.probes = 0
@@ -427,7 +427,7 @@ class Paths:
     def _expire_path(self, now: float, path: Path) -> None:
         recovery = path.recovery
         at = recovery.deadline()
-        if at is not None and now >= at:
+        if at is not None and now >= at and not (self._owner.unread and recovery.awaits_reading(now)):
             self._session.lost(path, recovery.on_deadline(now))
             if recovery.probes and recovery.outstanding_beyond(limits.INITIAL_MTU):
                 # What asks for an answer now must pass where large datagrams no longer do.

@@ -30,6 +30,8 @@ _PATIENCE_LIMIT: Final = 2.0
 """Round trips after which a packet is lost by time: 9/8, and up to this where packets come later than that."""
 _RUNS_WAITING: Final = 256
 """Runs below the largest acknowledged that may wait to be judged. Each acknowledgement looks at all of them."""
+_READING_SECONDS: Final = 1.0
+_READING_DELAY: Final = 0.01
 _PERSISTENT_PTOS: Final = 3
 
 Item = tuple[Any, ...]
@@ -270,6 +272,19 @@ class Recovery:
         if self.pto_count == _PERSISTENT_PTOS:
             self.congestion.on_persistent_congestion(now)
         return []
+
+    def awaits_reading(self, now: float) -> bool:
+        """At a deadline, while not all that arrived has been read: whether the answer may be there, and is waited for.
+
+        A core that cannot keep up would otherwise repeat what has long been answered, and never keep up again. It ends
+        after a second without any answer.
+        """
+        at = self.deadline()
+        since = self.oldest_unacked_at
+        if at is None or self._loss_time is not None or since is None or now > since + _READING_SECONDS:
+            return False
+        self._last_eliciting += now + _READING_DELAY - at
+        return True
 
     def oldest(self) -> Sent | None:
         """The oldest datagram in flight, as a run of one: what a probe repeats."""

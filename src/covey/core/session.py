@@ -78,6 +78,8 @@ class SessionOwner(Protocol):
     opener: TrainOpener
     hurried: bool
     """A session's deadline may be nearer than `MAX_ACK_DELAY`."""
+    unread: bool
+    """More has arrived than was received so far."""
 
     def random(self, size: int) -> bytes: ...
     def new_congestion(self) -> Congestion:

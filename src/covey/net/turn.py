@@ -91,6 +91,9 @@ class Endpoint(Protocol[E_co]):
         """Write the next train into `out` (65,536 bytes, lent until the next call); None: nothing now."""
         ...
 
+    unread: bool
+    """Told before `expire`: more has arrived than was handed over so far."""
+
     @property
     def has_output(self) -> bool:
         """Whether `transmit` is worth calling. May be True in vain, never False in vain."""
@@ -259,6 +262,7 @@ class Driver(Generic[E]):
                 if self._brisk:
                     self._brisk -= 1
                 if self._armed <= now + SLACK_S:
+                    endpoint.unread = more
                     stuck = self._expire(now)
                 for event in endpoint.events():
                     self._hand_out(event)
