@@ -56,29 +56,24 @@ _UP_ROUNDS_LIMIT: Final = 30
 
 
 class State(Enum):
-    """What the controller is about (5.1.1)."""
+    """What the controller is about (5.1.1), with its pacing gain and window gain (5.6.1)."""
 
-    STARTUP = "startup"
-    DRAIN = "drain"
-    DOWN = "probe-bw-down"
-    CRUISE = "probe-bw-cruise"
-    REFILL = "probe-bw-refill"
-    UP = "probe-bw-up"
-    PROBE_RTT = "probe-rtt"
+    STARTUP = ("startup", _STARTUP_PACING_GAIN, 2.0, False, True)
+    DRAIN = ("drain", 0.5, 2.0, False, False)
+    DOWN = ("probe-bw-down", 0.9, 2.0, True, False)
+    CRUISE = ("probe-bw-cruise", 1.0, 2.0, True, False)
+    REFILL = ("probe-bw-refill", 1.0, 2.0, True, True)
+    UP = ("probe-bw-up", 1.25, 2.25, True, True)
+    PROBE_RTT = ("probe-rtt", 1.0, 0.5, False, False)
 
-
-_GAINS: Final = {
-    State.STARTUP: (_STARTUP_PACING_GAIN, 2.0),
-    State.DRAIN: (0.5, 2.0),
-    State.DOWN: (0.9, 2.0),
-    State.CRUISE: (1.0, 2.0),
-    State.REFILL: (1.0, 2.0),
-    State.UP: (1.25, 2.25),
-    State.PROBE_RTT: (1.0, 0.5),
-}
-"""Pacing gain and window gain (5.6.1)."""
-_PROBE_BW: Final = frozenset({State.DOWN, State.CRUISE, State.REFILL, State.UP})
-_PROBING: Final = frozenset({State.STARTUP, State.REFILL, State.UP})
+    def __init__(self, label: str, pacing_gain: float, window_gain: float, cycles: bool, accelerates: bool) -> None:
+        self.label = label
+        self.pacing_gain = pacing_gain
+        self.window_gain = window_gain
+        self.cycles = cycles
+        """One of the four of ProbeBW."""
+        self.accelerates = accelerates
+        """It looks for more bandwidth, so that losses say nothing about what there was."""
 
 
 class _Acks(Enum):
@@ -320,7 +315,7 @@ class Bbr:
             self._inflight_latest = self._rs_delivered
             self._loss_ranges = 0
         self._bw = min(self.max_bw, self._bw_low)
-        self._set_rate(_GAINS[self.state][0])
+        self._set_rate(self.state.pacing_gain)
         self._set_window(size)
 
     def on_lost(self, now: float, size: int, runs: list[Sent]) -> bool:
@@ -418,7 +413,7 @@ class Bbr:
             self._bw_now = max(self._bw_now, rate)
         if not self._loss_round_start:
             return
-        if self._loss_in_round and self.state not in _PROBING:
+        if self._loss_in_round and not self.state.accelerates:
             if self._bw_low == _INF:
                 self._bw_low = self.max_bw
             if self._inflight_low == _INF:
@@ -579,7 +574,7 @@ class Bbr:
         if self._acks is _Acks.STOPPING and self._round_start:
             self._is_probe_sample = False
             self._acks = _Acks.INIT
-            if self.state in _PROBE_BW:
+            if self.state.cycles:
                 if not self._rs_app_limited and self._bw_now > 0:
                     self._bw_previous, self._bw_now = self._bw_now, 0.0
                 if self._probe_precautionary and not self._probe_too_high:
@@ -681,7 +676,7 @@ class Bbr:
         self._mark_app_limited()
         self._idle_restart = True
         self._extra_start = now
-        if self.state in _PROBE_BW:
+        if self.state.cycles:
             self._set_rate(1.0)
         elif self.state is State.PROBE_RTT:
             self._check_probe_rtt_done(now)
@@ -717,7 +712,7 @@ class Bbr:
             self.rate = rate
 
     def _set_window(self, size: int) -> None:
-        most = self._quantized(self._bdp(_GAINS[self.state][1]) + self._extra_acked[0][1])
+        most = self._quantized(self._bdp(self.state.window_gain) + self._extra_acked[0][1])
         if self._full_bw_reached:
             self.window = min(self.window + size, int(most))
         elif self.window < most or self._delivered < INITIAL_DATAGRAMS * self.datagram:
@@ -731,7 +726,7 @@ class Bbr:
         cap = _INF
         if self.state is State.CRUISE or self.state is State.PROBE_RTT:
             cap = self._with_headroom()
-        elif self.state in _PROBE_BW:
+        elif self.state.cycles:
             cap = self._inflight_high
         cap = max(min(cap, self._inflight_low), self._min_pipe())
         if cap < self.window:
