@@ -16,6 +16,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, cast
 
+from covey.base.errors import CoveyError
+
 __all__ = ["JOBS", "MESSAGE_SIZE", "ON_DATAGRAM", "SERVICES", "Channel", "Peer", "Place", "Side", "Speaker"]
 
 PIECE: Final = 256 * 1024
@@ -31,6 +33,7 @@ _BURST: Final = 32
 _MIN_ROUND_TRIPS: Final = 20
 _CONNECTS: Final = 10
 """Connects of one job, of which the median counts."""
+_TRIES: Final = 4
 _AT_ONCE: Final = 4
 """Sessions that something is done with at the same time: more handshakes at once from one address look like a flood."""
 
@@ -400,7 +403,7 @@ async def sessions(side: Side, count: int) -> dict[str, float]:
 
     async def add(peer: Peer) -> None:
         async with gate:
-            await peer.connect()
+            await _connected(peer)
             channel = await peer.open("echo")
             await _echoed(channel)
             if not side.speaker.session_is_channel:
@@ -479,6 +482,18 @@ JOBS: Final[Mapping[str, Callable[..., Awaitable[dict[str, float]]]]] = {
         sessions_trips,
     )
 }
+
+
+async def _connected(peer: Peer) -> None:
+    """However often it takes: a server under load lets so many from one address wait, and this is one address."""
+    for left in reversed(range(_TRIES)):
+        try:
+            await peer.connect()
+        except (CoveyError, OSError):
+            if not left:
+                raise
+        else:
+            return
 
 
 async def _echoed(channel: Channel) -> None:
