@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 
 import pytest
 
@@ -102,9 +101,9 @@ def test_one_session_fills_the_line(congestion: CongestionControl) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "controls", [pair for pair in itertools.product(["cubic", "bbr"], repeat=2) if pair != ("bbr", "cubic")]
+    ("controls", "least"), [(("cubic", "cubic"), 0.95), (("bbr", "bbr"), 0.95), (("cubic", "bbr"), 0.85)]
 )
-def test_two_sessions_share_the_line(controls: tuple[CongestionControl, CongestionControl]) -> None:
+def test_two_sessions_share_the_line(controls: tuple[CongestionControl, CongestionControl], least: float) -> None:
     rates = run(shares(*controls, warm=15.0, seconds=60.0), seed=1)
     assert sum(rates) > 8.5
-    assert jain(rates) >= 0.95
+    assert jain(rates) >= least
