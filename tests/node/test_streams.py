@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from covey.base.errors import CoveyError, RefusedError, UnreachableError, UsageError
+from covey.base.errors import CoveyError, LimitError, RefusedError, StateError, UnreachableError, UsageError
 from covey.crypto.events import revoke
 from covey.node import Node
 from covey.node.transport import Stream
@@ -87,6 +87,70 @@ def test_streams_that_ended_are_forgotten_beside_many_that_stay(play: Play) -> N
         for stream in stay:
             await stream.write(b"y")
             assert await stream.read() == b"y"
+
+    play(scenario)
+
+
+def test_datagrams_of_a_stream_go_both_ways_until_it_ends(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        heard: list[bytes] = []
+
+        async def mirror(stream: Stream) -> None:
+            await stream.write(b"here")
+            while datagrams := await stream.receive_datagrams():
+                for datagram in datagrams:
+                    heard.append(datagram)
+                    stream.send_datagram(datagram[::-1])
+
+        b.serve("mirror", mirror)
+        stream = await a.open("b", "mirror")
+        assert await stream.read_exactly(4) == b"here"
+        sent = [b"%d" % number + bytes(number % 1100) for number in range(200)]
+        back: list[bytes] = []
+        for datagram in sent:
+            stream.send_datagram(datagram)
+            back += await stream.receive_datagrams()
+        assert heard == sent
+        assert back == [datagram[::-1] for datagram in sent]
+        stream.send_datagram(bytes(1136))
+        assert [len(each) for each in await stream.receive_datagrams()] == [1136]
+        with pytest.raises(LimitError) as caught:
+            stream.send_datagram(bytes(1137))
+        assert caught.value.code == "datagram-too-large"
+        waiting = asyncio.create_task(stream.receive_datagrams())
+        await asyncio.sleep(0.1)
+        await stream.finish()
+        assert await waiting == []
+        await asyncio.sleep(1.0)
+        with pytest.raises(StateError):
+            stream.send_datagram(b"late")
+
+    play(scenario)
+
+
+def test_of_datagrams_that_nobody_receives_the_newest_stay(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        streams: list[Stream] = []
+
+        async def idle(stream: Stream) -> None:
+            streams.append(stream)
+            await stream.write(b"here")
+            await stream.read()
+
+        b.serve("idle", idle)
+        stream = await a.open("b", "idle")
+        assert await stream.read_exactly(4) == b"here"
+        for number in range(3000):
+            stream.send_datagram(b"%d" % number)
+            if number % 100 == 0:
+                await asyncio.sleep(0.05)
+        await asyncio.sleep(1.0)
+        assert await streams[0].receive_datagrams() == [b"%d" % number for number in range(3000 - 1024, 3000)]
+        stream.abort()
+        with pytest.raises(CoveyError):
+            await streams[0].receive_datagrams()
 
     play(scenario)
 

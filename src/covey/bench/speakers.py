@@ -184,14 +184,21 @@ class Covey:
         self._transport: Transport | None = None
 
     async def serve(self, place: Place, services: Mapping[str, Service], on_datagram: OnDatagram) -> dict[str, Any]:
-        def on_event(event: events.Event) -> None:
-            if isinstance(event, events.DatagramsReceived):
-                for data in event.datagrams:
+        async def receive(stream: Stream) -> None:
+            while datagrams := await stream.receive_datagrams():
+                for data in datagrams:
                     on_datagram(data)
 
-        transport = self._transport = _transport(place, _admit, on_event)
+        transport = self._transport = _transport(place, _admit, lambda _: None)
+
+        async def answer(stream: Stream) -> None:
+            transport.spawn(receive(stream), "receive datagrams")
+            await services["datagrams"](stream)
+
         for name, service in services.items():
             transport.serve(name, service)  # type: ignore[arg-type]  # a service is any coroutine function of a channel
+        if "datagrams" in services:
+            transport.serve("datagrams", answer)
         port = transport.bind((place.address, 0))
         credentials = transport.endpoint.credentials
         return {
@@ -230,10 +237,8 @@ class _CoveyPeer:
         return await self._transport.open(self._connection, service)
 
     def send_datagram(self, channel: Channel, data: bytes) -> None:
-        assert self._connection is not None
         assert isinstance(channel, Stream)
-        self._connection.send_datagram(channel._core, data)
-        self._transport.wake()
+        channel.send_datagram(data)
 
     async def close(self) -> None:
         await self._transport.close()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from contextvars import copy_context
 from typing import Any, Final
@@ -43,6 +44,9 @@ _WRITE_PIECE: Final = 256 * 1024
 _SMALL: Final = 1200
 """Bytes. What arrives in so small pieces, or is written, is a question or an answer that somebody waits for."""
 
+_DATAGRAMS_WAITING: Final = 1024
+"""Datagrams of a stream that nobody has received yet."""
+
 _LAST_TURNS: Final = 1000
 """Turns that saying goodbye to every peer may take; a turn sends up to 64 trains."""
 _FULL_SECONDS: Final = 0.05
@@ -75,6 +79,8 @@ class Stream:
         self._core = core
         self._reader: Waiter | None = None
         self._writer: Waiter | None = None
+        self._datagrams: deque[bytes] = deque(maxlen=_DATAGRAMS_WAITING)
+        self._datagram_reader: Waiter | None = None
 
     @property
     def peer(self) -> Identity:
@@ -157,6 +163,40 @@ class Stream:
             start += _WRITE_PIECE
             self._transport.driver.wake()
 
+    def send_datagram(self, data: bytes) -> None:
+        """Sends at most 1136 bytes once, unordered, perhaps never: for what is worth nothing when it is late.
+
+        They wait for no window, only for room on the path: of more than 256 that wait, the oldest are dropped. What
+        overtakes the stream's first bytes, or is on its way when it ends, is lost: let the peer say something first.
+        LimitError (`datagram-too-large`) over one packet, StateError (`stream-closed`) and the errors of `write` once
+        the stream is over.
+        """
+        self._check()
+        self._core.connection.send_datagram(self._core, data)
+        self._transport.wake()
+
+    async def receive_datagrams(self) -> list[bytes]:
+        """The datagrams that arrived since the last call, at least one; [] once the peer finished the stream.
+
+        Of more than 1,024 that wait, the oldest are dropped. Raises as `read`. One task at a time.
+        """
+        while not self._datagrams:
+            if self._core.arrived:
+                return []
+            self._check()
+            if self._datagram_reader is None:
+                self._datagram_reader = self._transport.waiter()
+            self._transport.driver.flush()
+            await self._datagram_reader
+        datagrams = list(self._datagrams)
+        self._datagrams.clear()
+        return datagrams
+
+    def take_datagrams(self, datagrams: list[bytes]) -> None:
+        """Arrived just now."""
+        self._datagrams.extend(datagrams)
+        self._resume(self._datagram_reader)
+
     async def finish(self) -> None:
         """Nothing more will be written; what was is still delivered. Idempotent."""
         self._core.finish()
@@ -188,13 +228,14 @@ class Stream:
 
     def woken(self) -> None:
         """Something changed: whoever waits looks again."""
-        reader, writer = self._reader, self._writer
-        if reader is not None and reader.pending:
-            reader.pending = False
-            self._transport.driver.resume(reader)
-        if writer is not None and writer.pending:
-            writer.pending = False
-            self._transport.driver.resume(writer)
+        self._resume(self._reader)
+        self._resume(self._writer)
+        self._resume(self._datagram_reader)
+
+    def _resume(self, waiter: Waiter | None) -> None:
+        if waiter is not None and waiter.pending:
+            waiter.pending = False
+            self._transport.driver.resume(waiter)
 
     def _check(self) -> None:
         core = self._core
@@ -441,6 +482,10 @@ class Transport:
                     stream.woken()
             case events.StreamOffered(core):
                 self._offered(core)
+            case events.DatagramsReceived(core, datagrams):
+                stream = self._streams.get(core)
+                if stream is not None:
+                    stream.take_datagrams(datagrams)
             case events.StreamsAllowed(connection):
                 self._look_again(connection)
             case events.ConnectionClosed(connection):
