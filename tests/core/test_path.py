@@ -23,7 +23,7 @@ def test_path_begins_with_the_size_every_path_must_carry() -> None:
 def path(congestion_window: int = 1_000_000) -> Path:
     made = Path(0, Route(0, REMOTE), 0.0, Cubic(limits.INITIAL_MTU))
     made.recovery.congestion.window = congestion_window
-    made.sent_bytes = TALK
+    made.bulk_bytes = TALK
     return made
 
 
@@ -40,7 +40,7 @@ def test_path_uses_what_a_probe_proved_and_congestion_control_knows() -> None:
 
 def test_path_of_ipv6_has_twenty_bytes_less() -> None:
     a = Path(0, Route(0, ("2001:db8::1", 4000)), 0.0, Cubic(limits.INITIAL_MTU))
-    a.sent_bytes = TALK
+    a.bulk_bytes = TALK
     assert a.next_mtu_probe(0.0) == 1452
 
 

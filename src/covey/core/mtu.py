@@ -45,7 +45,7 @@ RAISE_LIMIT_SECONDS: Final = 600.0
 BULK: Final = 262_144
 """Bytes that a path must carry for a search beyond Ethernet, or another one, to pay: it costs some 14 kB."""
 TALK: Final = 16_384
-"""Bytes that a path must carry for the first search to pay. Handshakes, and peers with little to say, do without."""
+"""Bytes of bulk that a path must carry for the first search to pay. Handshakes, keepalives and talk do without."""
 LOOK_SECONDS: Final = 0.005
 """How long a probe that may not leave yet is put off."""
 
@@ -92,7 +92,7 @@ class MtuSearch:
         """The goal is worth a probe: something has passed since it was lost last."""
 
     def next(self, now: float, carried: int, window: int) -> int:
-        """The size to probe now, 0 for none. `carried`: bytes the path has sent; `window`: of congestion control."""
+        """The size to probe now, 0 for none. `carried`: bytes of bulk so far; `window`: of congestion control."""
         if carried < TALK:
             self.due = now + LOOK_SECONDS
             return 0

@@ -45,6 +45,7 @@ class Path:
     """
 
     __slots__ = (
+        "bulk_bytes",
         "counter",
         "failures",
         "id",
@@ -71,6 +72,8 @@ class Path:
         self.lane: Path | None = None
         self.last_sent = now
         self.sent_bytes = 0
+        self.bulk_bytes = 0
+        """Stream bytes that left in full datagrams: what larger ones would be good for."""
         self.received_bytes = 0
         self.suspect = False
         self.suspect_since = now
@@ -95,7 +98,7 @@ class Path:
         recovery = self.recovery
         if recovery.pto_count or self.suspect:
             return 0  # what is lost now has other reasons
-        return self.mtu_search.next(now, self.sent_bytes, recovery.congestion.window)
+        return self.mtu_search.next(now, self.bulk_bytes, recovery.congestion.window)
 
     def on_mtu_probe(self, size: int, *, arrived: bool) -> None:
         """The fate of a probe."""

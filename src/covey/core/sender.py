@@ -323,7 +323,7 @@ class Sender:
         epochs.bytes += size
         if epochs.worn or now >= epochs.rekey_at:
             session.consider_rekey(now)
-        self.drained = now < path.mtu_search.due and not session.crypto.has_data
+        self.drained = not session.crypto.has_data
         return _new_train(Train, (route.local, route.remote, size, size))
 
     def _is_mixed(self, now: float, may_send: bool, connection: Connection | None) -> bool:
@@ -371,6 +371,7 @@ class Sender:
                     return -1
                 count = allowed
             length = count * chunk
+            path.bulk_bytes += length
             if not repeat:
                 connection.count_sent(length)
                 connection.last_used = now
