@@ -80,6 +80,10 @@ class MemoryStream:
                 rest = rest[taken:]
                 self._changed.notify_all()
 
+    def write_now(self, data: bytes, /) -> bool:
+        """Never: readers wait for a condition, and only a task may tell them."""
+        return False
+
     async def finish(self) -> None:
         async with self._changed:
             self.finished = True

@@ -91,6 +91,28 @@ def test_streams_that_ended_are_forgotten_beside_many_that_stay(play: Play) -> N
     play(scenario)
 
 
+def test_write_now_takes_all_or_nothing(play: Play) -> None:
+    async def scenario(world: World) -> None:
+        a, b = await friends(world, "a", "b")
+        b.serve("echo", echo)
+        stream = await a.open("b", "echo")
+        for _ in range(3):
+            assert stream.write_now(b"question")
+            assert await stream.read_exactly(8) == b"question"
+        world.network.partition([world.machines["a"].host.ip])
+        piece = bytes(1_000_000)
+        count = sum(stream.write_now(piece) for _ in range(100))
+        assert 0 < count < 100
+        assert not stream.write_now(piece)
+        world.network.heal()
+        assert await stream.read_exactly(count * len(piece)) == bytes(count * len(piece))
+        await stream.finish()
+        assert not stream.write_now(b"late")
+        assert await code_of(stream.write(b"late")) == "stream-closed"
+
+    play(scenario)
+
+
 def test_datagrams_of_a_stream_go_both_ways_until_it_ends(play: Play) -> None:
     async def scenario(world: World) -> None:
         a, b = await friends(world, "a", "b")

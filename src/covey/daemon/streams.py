@@ -108,8 +108,8 @@ class _Connection(asyncio.BufferedProtocol):
     """One local program: request line, status line, then two copying tasks.
 
     States: *asking* (no stream yet, what arrives is the request line, and possibly the first bytes after it),
-    *copying*, *over*. Bytes from the socket land in `_buffer` and are handed to the outward task as one
-    `bytes`; while it has not taken them the socket is not read.
+    *copying*, *over*. Bytes from the socket land in `_buffer` and go straight on if the stream has room. Otherwise
+    they are handed to the outward task as one `bytes`; while it has not taken them the socket is not read.
     """
 
     def __init__(self, offers: StreamOffers, connections: set[_Connection]) -> None:
@@ -204,6 +204,9 @@ class _Connection(asyncio.BufferedProtocol):
         self._transport.close()
 
     def _deliver(self, data: bytes) -> None:
+        # The task writes what has to wait for room, and keeps the order: until it is done nothing more is read.
+        if not self._chunk and self._stream is not None and self._stream.write_now(data):
+            return
         self._chunk += data
         self._transport.pause_reading()
         self._arrived.set()

@@ -163,6 +163,21 @@ class Stream:
             start += _WRITE_PIECE
             self._transport.driver.wake()
 
+    def write_now(self, data: bytes) -> bool:
+        """`write`, and out with it, for code that is no task and does not wait.
+
+        False: there is no room for all of it, or the stream is over. Then nothing was taken, and `write` tells which.
+        """
+        core = self._core
+        if core.finished or core.failed is not None or core.reset_code is not None or core.closed:
+            return False
+        if core.writable < len(data):
+            return False
+        core.write(data)
+        self._transport.driver.wake()
+        self._transport.driver.flush()
+        return True
+
     def send_datagram(self, data: bytes) -> None:
         """Sends at most 1136 bytes once, unordered, perhaps never: for what is worth nothing when it is late.
 
