@@ -8,7 +8,7 @@ from covey.bench.rekey import rekey_stalls
 def test_keys_change_under_bulk_and_nobody_waits_for_them() -> None:
     found = rekey_stalls(48)
     assert found["ratchets"] >= 5
-    assert 0 < found["stall_cpu_p99"] <= found["stall_cpu_max"] <= found["stall_max"]
+    assert 0 < found["stall_cpu_p99"] <= found["stall_cpu_max"]
     assert 0 < found["gap_cpu_p99"] <= found["gap_cpu_max"]
     # Of both sides together, and of a machine four times as slow.
     assert found["stall_cpu_p99"] < found["gap_cpu_p99"] + 20.0
