@@ -155,9 +155,6 @@ class _Program:
     async def close(self) -> None:
         """Nothing of it outlives a job."""
 
-    def send_datagram(self, channel: Channel, data: bytes) -> None:
-        raise NotImplementedError
-
 
 class _Channel:
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -91,9 +91,6 @@ class _Peer:
     async def close(self) -> None:
         await self._stack.aclose()
 
-    def send_datagram(self, channel: Channel, data: bytes) -> None:
-        raise NotImplementedError
-
 
 def _configuration(*, is_client: bool) -> QuicConfiguration:
     return QuicConfiguration(

@@ -99,6 +99,3 @@ class _Peer:
 
     async def close(self) -> None:
         await self._endpoint.close()
-
-    def send_datagram(self, channel: Channel, data: bytes) -> None:
-        raise NotImplementedError

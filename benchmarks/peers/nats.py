@@ -125,6 +125,3 @@ class _Peer:
 
     async def close(self) -> None:
         await self._client.close()
-
-    def send_datagram(self, channel: Channel, data: bytes) -> None:
-        raise NotImplementedError

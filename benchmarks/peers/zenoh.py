@@ -152,6 +152,3 @@ class _Peer:
 
     async def close(self) -> None:
         self._session.close()
-
-    def send_datagram(self, channel: Channel, data: bytes) -> None:
-        raise NotImplementedError
