@@ -152,7 +152,7 @@ def test_paths_upgrade_late_when_the_direct_way_opens_later(world: World) -> Non
     world.direct = False
     flow = world.flow(20)
     assert world.route.relayed
-    assert world.session.paths.relay_reason() == "peer-silent"
+    assert world.session.paths.proving.relay_reason() == "peer-silent"
     world.direct = True
     world.wire.run(limits.PROBE_ROUND_SECONDS)
     assert not world.route.relayed
@@ -183,7 +183,7 @@ def test_without_candidates_nothing_is_probed() -> None:
     world = World(candidates=False)
     flow = world.flow(3)
     assert world.route.relayed
-    assert world.session.paths.relay_reason() == "no-candidate"
+    assert world.session.paths.proving.relay_reason() == "no-candidate"
     flow.stop()
 
 
@@ -215,9 +215,9 @@ def test_ipv6_candidates_are_probed_only_from_ipv6_ports() -> None:
     world.b.endpoint.set_candidates([Candidate(CANDIDATE_HOST, ("2001:db8::2", 4000))])
     world.wire.run(3)
     assert world.session.paths.remote_candidates
-    assert world.session.paths.pairs() == []
+    assert world.session.paths.proving.pairs() == []
     world.a.endpoint.set_ports([(0, 4), (1, 6)])
-    assert world.session.paths.pairs() == [Route(1, ("2001:db8::2", 4000))]
+    assert world.session.paths.proving.pairs() == [Route(1, ("2001:db8::2", 4000))]
 
 
 # --- death ----------------------------------------------------------------------------------------------------------

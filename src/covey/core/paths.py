@@ -1,8 +1,8 @@
-"""The paths of one session: which routes are proven, which one carries the data, and which have died.
+"""The paths of one session: which one carries the data, and which have died.
 
-A route becomes a path when a challenge of ours, of full size, was answered: our packets get there and the peer's
-answer comes back. One path is active. Death is judged on data (PROTOCOL 29): *suspect* when data waited too long for
-an acknowledgement, which moves it to the best other path; *dead* when it stays silent. Probing follows `punch.py`.
+A route becomes a path when it is proven (`proving.py`). One path is active, the best by `choice.py`. Death is judged on
+data (PROTOCOL 29): *suspect* when data waited too long for an acknowledgement, which moves it to the best other path;
+*dead* when it stays silent.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from covey.base.types import Endpoint
-from covey.core import limits
+from covey.core import choice, limits
 from covey.core.events import PathsChanged, Ponged
 from covey.core.path import Path, Route
-from covey.core.punch import PunchRound
+from covey.core.proving import AMPLIFICATION, Proving
 from covey.wire import control, frames
 from covey.wire.datagram import PACKET_OVERHEAD
 
@@ -24,11 +24,6 @@ if TYPE_CHECKING:
 __all__ = ["Paths"]
 
 _ROUTES_REMEMBERED: Final = 8
-_CHALLENGE_GAP: Final = 0.25
-"""Seconds between two unprompted challenges of the same route."""
-_AMPLIFICATION: Final = 2
-"""Bytes of our own challenge to an address that is not validated, per byte that came from it. With the answer to a
-challenge of the peer's, as long as that, they are three (RFC 9000, 8.1)."""
 
 
 class Paths:
@@ -39,17 +34,16 @@ class Paths:
     """
 
     __slots__ = (
-        "_challenged",
         "_left",
         "_next_id",
         "_owner",
         "_paths",
         "_questioned_at",
-        "_round",
         "_session",
         "active",
         "arrivals",
         "candidates_sent",
+        "proving",
         "remote_candidates",
         "stalled",
     )
@@ -64,8 +58,7 @@ class Paths:
         self._owner = owner
         self._paths: list[Path] = [self.active]
         self._next_id = 1
-        self._round = PunchRound()
-        self._challenged: dict[Route, float] = {}
+        self.proving = Proving(self, session, owner)
         self.arrivals: dict[int, Route] = {}
         """Where the newest packet of each of the peer's paths came from."""
         self._questioned_at = now
@@ -138,7 +131,7 @@ class Paths:
                     self._question_active(now)
         elif path_id != limits.PROBE_PATH:
             # A route we do not send on: the peer moved. A probe of its own calls for a challenge in `on_path_frame`.
-            self._challenge_unprompted(now, route, _AMPLIFICATION * size)
+            self.proving.challenge_unprompted(now, route, AMPLIFICATION * size)
 
     def _question_active(self, now: float) -> None:
         """The peer sends on another path than we do. Perhaps ours is dead: who only acknowledges would never know."""
@@ -154,7 +147,7 @@ class Paths:
             self._session.sender.probe(route, frames.encode_path(frames.PATH_RESPONSE, data), datagram)
             connection = self._session.connection
             if connection is not None and connection.direct and self.by_route(route) is None:
-                self._challenge_unprompted(now, route, _AMPLIFICATION * datagram)
+                self.proving.challenge_unprompted(now, route, AMPLIFICATION * datagram)
             return
         ping = self._session.sender.answered_ping(data)
         if ping is not None:
@@ -162,20 +155,20 @@ class Paths:
                 self._owner.emit(Ponged(self._session.connection, ping[0], now - ping[1]))
             return
         # The answer proves the pair it was asked on, whichever way it came back.
-        expected = self._round.answered(data)
+        expected = self.proving.answered(data)
         if expected is not None:
             self._proven(now, expected.route, now - expected.asked, expected.size)
 
     def on_candidates(self, candidates: list[control.Candidate]) -> None:
         self.remote_candidates = candidates
-        self.punch()
+        self.proving.punch()
 
     # --- other relays ----------------------------------------------------------------------------------------------
 
     def offer(self, now: float, route: Route) -> None:
         """A route that may work: proven now, it is there when the active one fails."""
-        if self.by_route(route) is None and now - self._challenged.get(route, float("-inf")) > _CHALLENGE_GAP:
-            self._challenge(now, route)
+        if self.by_route(route) is None and not self.proving.challenged_lately(now, route):
+            self.proving.challenge(now, route)
 
     def avoid(self, relay: Endpoint) -> bool:
         """Data goes another way than over this relay from now on. False if no other is proven."""
@@ -184,7 +177,7 @@ class Paths:
         others = [path for path in self._paths if not path.suspect and not _is_by(path, relay)]
         if not others:
             return False
-        self._activate(self._best(others))
+        self._activate(choice.best(others))
         self._changed()
         return True
 
@@ -207,63 +200,10 @@ class Paths:
         if own and own != self.candidates_sent:
             self.candidates_sent = own
             self._session.send_control(control.CANDIDATES, control.encode_candidates(list(own)))
-        self.punch()
+        self.proving.punch()
         self._session.wake()
 
-    def punch(self) -> None:
-        """Something changed: a new round of probes towards the peer's candidates."""
-        if self._may_punch:
-            self._round.start_soon(self.pairs())
-
-    def pairs(self) -> list[Route]:
-        """Every (own port, peer's candidate) of the same family that is not a path already."""
-        routes = []
-        for candidate in self.remote_candidates:
-            family = 6 if ":" in candidate.endpoint[0] else 4
-            for index, own_family in self._owner.port_families():
-                route = Route(index, candidate.endpoint)
-                if own_family == family and self.by_route(route) is None:
-                    routes.append(route)
-        return routes[: limits.PROBE_PAIRS]
-
-    def relay_reason(self) -> str:
-        """Why there is no direct path, as one word of `base.schema.PathView.reason`."""
-        if not self.remote_candidates:
-            return "no-candidate"
-        return "probing" if self._round.running else "peer-silent"
-
-    @property
-    def _may_punch(self) -> bool:
-        session, connection = self._session, self._session.connection
-        return (
-            session.verified
-            and connection is not None
-            and connection.direct
-            and connection.session is session
-            and bool(self.remote_candidates)
-        )
-
-    def _upgrade_at(self) -> float | None:
-        """When to look once more for a way around the relay, while there is something to carry."""
-        connection = self._session.connection
-        if not self.active.route.relayed or not self._may_punch or connection is None or self._round.running:
-            return None
-        at = self._round.retry_at
-        return at if at is not None and at <= connection.last_used + limits.ACTIVE_SECONDS else None
-
-    def _challenge_unprompted(self, now: float, route: Route, allowance: int) -> None:
-        """Challenges a route the peer was seen on, with at most `allowance` bytes."""
-        if now - self._challenged.get(route, float("-inf")) > _CHALLENGE_GAP:
-            self._challenge(now, route, min(limits.INITIAL_MTU, allowance))
-
-    def _challenge(self, now: float, route: Route, size: int = limits.INITIAL_MTU) -> None:
-        """Probes a route with fresh random bytes, padded to a datagram of `size`."""
-        self._challenged[route] = now
-        while len(self._challenged) > 4 * limits.PROBE_PAIRS:
-            self._challenged.pop(next(iter(self._challenged)))
-        data = self._owner.random(8)
-        self._round.expect(data, route, now, size)
-        self._session.sender.probe(route, frames.encode_path(frames.PATH_CHALLENGE, data), size)
+    # --- choosing --------------------------------------------------------------------------------------------------
 
     def _proven(self, now: float, route: Route, rtt: float, size: int) -> None:
         """A challenge of `size` bytes on `route` was answered."""
@@ -272,11 +212,11 @@ class Paths:
             if path.suspect and path.failures < limits.PATH_FAILURES:
                 path.suspect = False
                 path.recovery.revive(now)
-                if path is not self.active and self._better(path, self.active):
+                if path is not self.active and choice.better(path, self.active):
                     self._activate(path)
                     self._changed()
         elif size < limits.INITIAL_MTU:
-            self._challenge(now, route)  # the address is the peer's; now, does a full datagram pass?
+            self.proving.challenge(now, route)  # the address is the peer's; now, does a full datagram pass?
         elif self._next_id < self._session.epochs.lifetimes.path_ids:
             self._add(now, route, rtt)
 
@@ -284,9 +224,7 @@ class Paths:
         """Another session of the same connection had paths on these routes: proves them for this one, too."""
         for route in routes:
             if self.by_route(route) is None:
-                self._challenge(now, route)
-
-    # --- choosing --------------------------------------------------------------------------------------------------
+                self.proving.challenge(now, route)
 
     def _add(self, now: float, route: Route, rtt: float) -> None:
         if len(self._paths) >= limits.PATHS_LIMIT:
@@ -303,20 +241,11 @@ class Paths:
         self._paths.append(path)
         if self._moved_to(route):
             self._follow(path)
-        elif self._better(path, self.active):
+        elif choice.better(path, self.active):
             self._activate(path)
         elif self.active.suspect:
             self._leave(now, self.active)
         self._changed()
-
-    def _better(self, path: Path, other: Path) -> bool:
-        """Direct before relayed; then a round trip shorter by 5 ms or 10 % (DESIGN 6)."""
-        if path.suspect != other.suspect:
-            return other.suspect
-        if path.route.relayed != other.route.relayed:
-            return other.route.relayed
-        mine, theirs = path.recovery.rtt.smoothed, other.recovery.rtt.smoothed
-        return mine < theirs - max(0.005, 0.1 * theirs)
 
     def _moved_to(self, route: Route) -> bool:
         """Whether the peer's packets come by `route` now, and by our active route no more.
@@ -346,25 +275,18 @@ class Paths:
             path.doubt_mtu()
             if path.route.relayed:
                 self._owner.relay_suspected(path.route.remote)
-        self._challenge(now, path.route)
+        self.proving.challenge(now, path.route)
         others = [other for other in self._paths if other is not path and not other.suspect]
         if not others:
             return
         self._session.lost(path, path.abandon())
-        self._activate(self._best(others))
+        self._activate(choice.best(others))
         self._changed()
-
-    def _best(self, paths: list[Path]) -> Path:
-        best = paths[0]
-        for path in paths[1:]:
-            if self._better(path, best):
-                best = path
-        return best
 
     def _remove(self, path: Path) -> None:
         self._session.lost(path, path.abandon())
         self._paths.remove(path)
-        self.punch()
+        self.proving.punch()
         self._changed()
 
     def _changed(self) -> None:
@@ -391,10 +313,8 @@ class Paths:
                 at = path.lane.recovery.deadline()
                 if at is not None and at < due:
                     due = at
-        for at in (self._round.deadline(), self._upgrade_at()):
-            if at is not None and at < due:
-                due = at
-        return due
+        at = self.proving.deadline()
+        return at if at is not None and at < due else due
 
     def expire(self, now: float) -> None:
         """Judges every path, and probes what it is time to probe. May end or stall the session."""
@@ -404,11 +324,7 @@ class Paths:
             self._expire_path(now, path)
             if self._session.ended:
                 return
-        upgrade_at = self._upgrade_at()
-        if upgrade_at is not None and now >= upgrade_at:
-            self._round.start_again(now, self.pairs())
-        for route in self._round.due(now, self.pairs):
-            self._challenge(now, route)
+        self.proving.expire(now)
 
     def _expire_lane(self, now: float, lane: Path) -> None:
         """What gets no answer on a lane is sent again on the path itself, which is judged by it, not the lane."""
@@ -434,7 +350,7 @@ class Paths:
                 path.doubt_mtu()
             if recovery.probes and path is not self.active:
                 recovery.probes = 0
-                self._challenge(now, path.route)
+                self.proving.challenge(now, path.route)
         since = recovery.oldest_unacked_at
         if since is None or not recovery.outstanding:
             if path.suspect and path is not self.active and now >= path.suspect_since + self._patience(path):

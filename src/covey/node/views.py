@@ -97,7 +97,7 @@ def _reason(connection: Connection, path: Path) -> str:
         return "standby"
     if not connection.direct or session is None:
         return "not-trusted"
-    return session.paths.relay_reason()
+    return session.paths.proving.relay_reason()
 
 
 def told(peer: Peer, deposit: Deposit | None) -> Told:
