@@ -290,6 +290,11 @@ def flow() -> Iterator[Case]:
                acknowledged={"0": [[0, 1]]})  # fmt: skip
 
 
+def candidates(endpoint: bytes, *, kind: int = 1, label: bytes = b"", count: int = 1) -> bytes:
+    """A CANDIDATES body that says that there are `count`, and has one."""
+    return bytes((0, 0, 0, 0, 0, 0, count, kind, 0, len(label))) + label + endpoint
+
+
 def control_stream() -> Iterator[Case]:
     """Section 8, and the ratchet of section 7 as far as nothing is drawn."""
     ask = control.encode_control(control.LOG_REQUEST)
@@ -311,10 +316,18 @@ def control_stream() -> Iterator[Case]:
         "an OFFER of nothing": (control.OFFER, b""),
         "an OFFER for epoch 2 in epoch 0": (control.OFFER, (2).to_bytes(8, "big") + bytes(1_216)),
         "an OFFER a byte short": (control.OFFER, (1).to_bytes(8, "big") + bytes(1_215)),
-        "CANDIDATES of more than there are": (control.CANDIDATES, b"\2\0\4\xc0\0\2\1\x0f\xc8"),
-        "CANDIDATES of port 0": (control.CANDIDATES, b"\1\0\4\xc0\0\2\1\0\0"),
-        "CANDIDATES of a family that is none": (control.CANDIDATES, b"\1\0\5\xc0\0\2\1\x0f\xc8"),
-        "CANDIDATES of a multicast address": (control.CANDIDATES, b"\1\0\4\xe0\0\0\1\x0f\xc8"),
+        "CANDIDATES of more than there are": (control.CANDIDATES, candidates(b"\4\xc0\0\2\1\x0f\xc8", count=2)),
+        "CANDIDATES of port 0": (control.CANDIDATES, candidates(b"\4\xc0\0\2\1\0\0")),
+        "CANDIDATES of a family that is none": (control.CANDIDATES, candidates(b"\5\xc0\0\2\1\x0f\xc8")),
+        "CANDIDATES of a multicast address": (control.CANDIDATES, candidates(b"\4\xe0\0\0\1\x0f\xc8")),
+        "CANDIDATES of a kind that is none": (control.CANDIDATES, candidates(b"\4\xc0\0\2\1\x0f\xc8", kind=6)),
+        "CANDIDATES with a label that is no word": (
+            control.CANDIDATES,
+            candidates(b"\4\xc0\0\2\1\x0f\xc8", label=b"a b"),
+        ),
+        "CANDIDATES behind a NAT that is none": (control.CANDIDATES, b"\5\0\0\0\0\0\0"),
+        "CANDIDATES with a step of ports in no sequence": (control.CANDIDATES, b"\0\0\1\0\1\0\0"),
+        "CANDIDATES with an unknown flag": (control.CANDIDATES, b"\0\0\0\0\0\2\0"),
     }
     for title, (kind, body) in bad.items():
         raw = control.encode_control(kind, body)

@@ -48,7 +48,7 @@ from covey.core.relay import RelayTable
 from covey.core.session import Session
 from covey.core.stream import Stream
 from covey.crypto.credentials import TRANSPORT_KEYS_LIMIT
-from covey.wire.control import CANDIDATE_HOST, Candidate
+from covey.wire.control import Candidate, CandidateKind
 from tests.core.pair import Address, Side, Wire
 from tests.core.program import check_empty
 
@@ -431,7 +431,7 @@ class Play:
             side = self.sides[name]
             side.endpoint.relays[R] = relay.identity
             if self.setting.admit:
-                side.endpoint.set_candidates([Candidate(CANDIDATE_HOST, side.address)])
+                side.endpoint.set_candidates([Candidate(CandidateKind.HOST, side.address)])
             side.connect(relay).keepalive = 10.0
         assert self.wire.run(5, until=lambda: len(relay.of(ConnectionLive)) == 2)
         self.wire.run(1)

@@ -15,7 +15,7 @@ from covey.core.path import Route
 from covey.core.relay import RelayTable
 from covey.core.session import Session
 from covey.core.stream import Stream
-from covey.wire.control import CANDIDATE_HOST, Candidate
+from covey.wire.control import Candidate, CandidateKind, Candidates
 from tests.core.pair import Address, Chatter, Side, Wire
 
 A, B, R = ("10.0.0.1", 4000), ("10.0.0.2", 4000), ("10.0.0.9", 4000)
@@ -34,7 +34,7 @@ class World:
         for side, address in ((self.a, A), (self.b, B)):
             side.endpoint.relays[R] = self.r.identity
             if candidates:
-                side.endpoint.set_candidates([Candidate(CANDIDATE_HOST, address)])
+                side.endpoint.set_candidates([Candidate(CandidateKind.HOST, address)])
             side.on_event = self._on_event
             side.connect(self.r)
         assert wire.run(5, until=lambda: len(self.r.of(ConnectionLive)) == 2)
@@ -190,8 +190,8 @@ def test_without_candidates_nothing_is_probed() -> None:
 def test_candidates_that_appear_later_are_used() -> None:
     world = World(candidates=False)
     flow = world.flow(3)
-    world.a.endpoint.set_candidates([Candidate(CANDIDATE_HOST, A)])
-    world.b.endpoint.set_candidates([Candidate(CANDIDATE_HOST, B)])
+    world.a.endpoint.set_candidates([Candidate(CandidateKind.HOST, A)])
+    world.b.endpoint.set_candidates([Candidate(CandidateKind.HOST, B)])
     world.wire.run(6)
     assert not world.route.relayed
     flow.stop()
@@ -201,18 +201,18 @@ def test_candidates_are_not_exchanged_with_who_is_not_admitted() -> None:
     wire = Wire(1)
     a, b = wire.side("a", A), wire.side("b", B)
     for side, address in ((a, A), (b, B)):
-        side.endpoint.set_candidates([Candidate(CANDIDATE_HOST, address)])
+        side.endpoint.set_candidates([Candidate(CandidateKind.HOST, address)])
     connection = a.connect(b)
     wire.run(2)
     connection.admit(direct=False)
     wire.run(2)
-    assert connection.session.paths.candidates_sent == ()
-    assert b.connection(a).session.paths.remote_candidates == []
+    assert connection.session.paths.candidates_sent == Candidates()
+    assert b.connection(a).session.paths.remote_candidates == ()
 
 
 def test_ipv6_candidates_are_probed_only_from_ipv6_ports() -> None:
     world = World(candidates=False)
-    world.b.endpoint.set_candidates([Candidate(CANDIDATE_HOST, ("2001:db8::2", 4000))])
+    world.b.endpoint.set_candidates([Candidate(CandidateKind.HOST, ("2001:db8::2", 4000))])
     world.wire.run(3)
     assert world.session.paths.remote_candidates
     assert world.session.paths.proving.pairs() == []
@@ -403,7 +403,7 @@ def test_best_of_several_paths_is_used_and_the_next_best_after_it() -> None:
     second = ("10.0.1.2", 4000)
     world.wire.sides[second] = world.b
     world.wire.delays[frozenset((A, second))] = 0.1
-    world.b.endpoint.set_candidates([Candidate(CANDIDATE_HOST, B), Candidate(CANDIDATE_HOST, second)])
+    world.b.endpoint.set_candidates([Candidate(CandidateKind.HOST, B), Candidate(CandidateKind.HOST, second)])
     flow = world.flow(5)
     assert world.route == Route(0, B)
     assert {path.route for path in world.session.paths} == {Route(0, R, world.circuit), Route(0, B), Route(0, second)}

@@ -107,7 +107,10 @@ def seeds() -> dict[str, list[bytes]]:
 
 def _candidates() -> bytes:
     places = (("192.0.2.1", 4040), ("2001:db8::1", 4040))
-    return control.encode_candidates([control.Candidate(control.CANDIDATE_HOST, place) for place in places])
+    kinds = (control.CandidateKind.REFLEXIVE, control.CandidateKind.INTERCONNECT)
+    items = tuple(control.Candidate(kind, place, 7, "azure-1") for kind, place in zip(kinds, places, strict=True))
+    hard = control.Mapping.ADDRESS_AND_PORT_DEPENDENT, control.Filtering.ADDRESS_DEPENDENT
+    return control.Candidates(items, control.NatTraits(*hard, control.Ports.SEQUENTIAL, -2), True).encode()
 
 
 def _datagrams(identity: bytes, record: bytes) -> list[bytes]:

@@ -149,7 +149,7 @@ def control_messages(data: bytes) -> None:
         for piece in _chunks(data):
             for kind, body in reader.feed(piece):
                 if kind == control.CANDIDATES:
-                    assert control.encode_candidates(control.parse_candidates(body)) == body
+                    assert control.Candidates.parse(body).encode() == body
 
 
 # --- what services say ------------------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from covey.node.announcement import renew
 from covey.node.storage import load_or_create, prepare
 from covey.testing import SimHost, SimNetwork, run
 from covey.testing.world import World
-from covey.wire.control import CANDIDATE_HOST, CANDIDATE_REFLEXIVE
+from covey.wire.control import CandidateKind
 from tests.node.stage import Play, network
 
 HOUR_US = 3600 * 1_000_000
@@ -63,8 +63,8 @@ def test_candidates_are_where_the_rendezvous_is_reached_from_and_how_it_sees_us(
         (a,) = await network(world, "a")
         await world.until(lambda: a.view().rendezvous[0].connected)
         await asyncio.sleep(1.0)
-        found = {(each.kind, each.endpoint[0]) for each in a._running.transport.endpoint.candidates()}
-        assert found == {(CANDIDATE_HOST, "10.0.2.2"), (CANDIDATE_REFLEXIVE, "10.0.2.2")}
+        found = {(each.kind, each.endpoint[0]) for each in a._running.transport.endpoint.candidates().items}
+        assert found == {(CandidateKind.HOST, "10.0.2.2"), (CandidateKind.REFLEXIVE, "10.0.2.2")}
 
     play(scenario)
 

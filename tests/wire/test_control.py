@@ -6,14 +6,42 @@ from hypothesis import strategies as st
 
 from covey.base.errors import ParseError
 from covey.wire import control
-from covey.wire.control import Candidate, ControlReader, encode_candidates, encode_control, parse_candidates
+from covey.wire.control import (
+    Candidate,
+    CandidateKind,
+    Candidates,
+    ControlReader,
+    Filtering,
+    Mapping,
+    NatTraits,
+    Ports,
+    encode_control,
+)
 
 MESSAGES = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=300)), max_size=8)
 ADDRESSES = st.one_of(
     st.ip_addresses(v=4).filter(lambda ip: not ip.is_multicast and not ip.is_unspecified),
     st.ip_addresses(v=6).filter(lambda ip: not ip.is_multicast and not ip.is_unspecified),
 ).map(str)
-CANDIDATES = st.builds(Candidate, st.integers(0, 255), st.tuples(ADDRESSES, st.integers(1, 65_535)))
+LABELS = st.from_regex(control.LABEL, fullmatch=True) | st.just("")
+CANDIDATE = st.builds(
+    Candidate,
+    st.sampled_from(CandidateKind),
+    st.tuples(ADDRESSES, st.integers(1, 65_535)),
+    st.integers(0, 255),
+    LABELS,
+)
+STEPS = st.integers(-32_768, 32_767).filter(bool)
+TRAITS = st.builds(
+    lambda mapping, filtering, ports, step: NatTraits(
+        mapping, filtering, ports, step if ports is Ports.SEQUENTIAL else 0
+    ),
+    *(st.sampled_from(each) for each in (Mapping, Filtering, Ports)),
+    STEPS,
+)
+CANDIDATES = st.builds(
+    Candidates, st.lists(CANDIDATE, max_size=control.CANDIDATES_LIMIT).map(tuple), TRAITS, st.booleans()
+)
 
 
 @given(MESSAGES, st.lists(st.integers(1, 50), min_size=1))
@@ -47,45 +75,70 @@ def test_a_piece_of_log_fits_a_message() -> None:
     assert ControlReader().feed(encode_control(control.LOG, body)) == [(control.LOG, body)]
 
 
-@given(st.lists(CANDIDATES, max_size=control.CANDIDATES_LIMIT))
-def test_candidates_round_trip(candidates: list[Candidate]) -> None:
-    assert parse_candidates(encode_candidates(candidates)) == candidates
+@given(CANDIDATES)
+def test_candidates_round_trip(candidates: Candidates) -> None:
+    assert Candidates.parse(candidates.encode()) == candidates
 
 
 def test_candidates_have_their_documented_layout() -> None:
-    candidates = [Candidate(1, ("192.0.2.1", 4000)), Candidate(2, ("2001:db8::1", 1))]
-    expected = "020104c00002010fa0020620010db80000000000000000000000010001"
-    assert encode_candidates(candidates).hex() == expected
+    items = (
+        Candidate(CandidateKind.HOST, ("192.0.2.1", 4000)),
+        Candidate(CandidateKind.INTERCONNECT, ("2001:db8::1", 1), 9, "az-1"),
+    )
+    traits = NatTraits(Mapping.ADDRESS_AND_PORT_DEPENDENT, Filtering.ADDRESS_DEPENDENT, Ports.SEQUENTIAL, -2)
+    head = "04 03 02 fffe 01 02"
+    expected = f"{head} 01 00 00 04c00002010fa0 05 09 04 617a2d31 0620010db80000000000000000000000010001"
+    assert Candidates(items, traits, consents=True).encode() == bytes.fromhex(expected)
 
 
+def test_the_largest_candidates_fit_a_message() -> None:
+    longest = Candidate(CandidateKind.INTERCONNECT, ("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff", 65_535), 255, "x" * 32)
+    body = Candidates((longest,) * control.CANDIDATES_LIMIT).encode()
+    assert ControlReader().feed(encode_control(control.CANDIDATES, body)) == [(control.CANDIDATES, body)]
+
+
+PLAIN = "00 00 00 0000 00"
+ONE = "01 00 00 04c00002010fa0"
 MALFORMED = {
     "nothing": "",
-    "too many": "21" + "0104c00002010fa0" * 33,
-    "fewer than said": "02 0104c00002010fa0",
-    "more than said": "01 0104c00002010fa0 00",
-    "unknown family": "01 0105c00002010fa0",
-    "port zero": "01 0104c00002010000",
-    "unspecified": "01 0104000000000fa0",
-    "multicast": "01 0104e00000010fa0",
-    "unspecified, IPv6": "01 0106" + "00" * 16 + "0fa0",
-    "multicast, IPv6": "01 0106ff02" + "00" * 14 + "0fa0",
-    "cut": "01 0104c00002010f",
+    "no count": PLAIN,
+    "too many": f"{PLAIN} 21" + ONE * 33,
+    "fewer than said": f"{PLAIN} 02 {ONE}",
+    "more than said": f"{PLAIN} 01 {ONE} 00",
+    "cut": f"{PLAIN} 01 {ONE[:-2]}",
+    "unknown mapping": "05 00 00 0000 00 00",
+    "unknown filtering": "00 05 00 0000 00 00",
+    "unknown ports": "00 00 04 0000 00 00",
+    "a sequence without a step": "00 00 02 0000 00 00",
+    "a step without a sequence": "00 00 03 0001 00 00",
+    "unknown flag": "00 00 00 0000 02 00",
+    "kind zero": f"{PLAIN} 01 00 00 00 04c00002010fa0",
+    "unknown kind": f"{PLAIN} 01 06 00 00 04c00002010fa0",
+    "label too long": f"{PLAIN} 01 01 00 21" + "61" * 33 + "04c00002010fa0",
+    "label that is no text": f"{PLAIN} 01 01 00 01ff 04c00002010fa0",
+    "label that moves a cursor": f"{PLAIN} 01 01 00 021b63 04c00002010fa0",
+    "unknown family": f"{PLAIN} 01 01 00 00 05c00002010fa0",
+    "port zero": f"{PLAIN} 01 01 00 00 04c00002010000",
+    "unspecified": f"{PLAIN} 01 01 00 00 04000000000fa0",
+    "multicast": f"{PLAIN} 01 01 00 00 04e00000010fa0",
+    "unspecified, IPv6": f"{PLAIN} 01 01 00 00 06" + "00" * 16 + "0fa0",
+    "multicast, IPv6": f"{PLAIN} 01 01 00 00 06ff02" + "00" * 14 + "0fa0",
 }
 
 
 @pytest.mark.parametrize("body", MALFORMED.values(), ids=MALFORMED.keys())
 def test_malformed_candidates_are_refused(body: str) -> None:
     with pytest.raises(ParseError):
-        parse_candidates(bytes.fromhex(body))
+        Candidates.parse(bytes.fromhex(body))
 
 
 @given(st.binary(max_size=200))
 def test_candidates_raise_parse_error_and_nothing_else(body: bytes) -> None:
     try:
-        found = parse_candidates(body)
+        found = Candidates.parse(body)
     except ParseError:
         return
-    assert parse_candidates(encode_candidates(found)) == found
+    assert found.encode() == body
 
 
 @given(st.lists(st.binary(max_size=100), max_size=10))

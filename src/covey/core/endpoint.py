@@ -50,7 +50,7 @@ from covey.core.windows import Budget
 from covey.crypto.credentials import Credentials
 from covey.crypto.events import KeyLog
 from covey.crypto.ratchet import Encapsulate, encapsulate
-from covey.wire.control import Candidate
+from covey.wire.control import CANDIDATES_LIMIT, Candidate, Candidates, NatTraits
 from covey.wire.datagram import HEADER, PACKET, PACKET_OVERHEAD, RELAY_HEADER, RELAY_HEADER_SIZE, RELAYED
 from covey.wire.introduction import INTRODUCTION_KINDS
 
@@ -61,6 +61,7 @@ _unpack_header = HEADER.unpack_from
 _QUEUE_LIMIT = 1024
 """Single datagrams (handshakes, records) waiting to leave."""
 _HOUSEKEEPING_SECONDS = 60.0
+_NOT_MEASURED = NatTraits()
 _CROSSING_SECONDS = limits.HANDSHAKE_GIVE_UP
 """Two handshakes from both sides within this time are a simultaneous open, not a renewal: as long as attempts last."""
 
@@ -122,7 +123,7 @@ class Endpoint:
         """Handshakes and records that found no room in the queue. Only grows."""
         self._events: list[Event] = []
         self._schedule = Schedule()
-        self._candidates: tuple[Candidate, ...] = ()
+        self._candidates = Candidates()
         self._ports: tuple[tuple[int, int], ...] = ()
         self._housekeeping_at: float | None = None
         self._now = 0.0
@@ -225,11 +226,16 @@ class Endpoint:
         """The local ports as (index, address family 4 or 6)."""
         self._ports = tuple(ports)
 
-    def set_candidates(self, candidates: Sequence[Candidate]) -> None:
-        """Where we may be reached directly. Peers with whom candidates are exchanged are told."""
-        if tuple(candidates) == self._candidates:
+    def set_candidates(
+        self, candidates: Sequence[Candidate], traits: NatTraits = _NOT_MEASURED, *, consents: bool = False
+    ) -> None:
+        """Where we may be reached directly, the best first: the first 32 count. What our NAT does, and whether peers
+        may look for our port by birthday probing. Peers with whom candidates are exchanged are told.
+        """
+        own = Candidates(tuple(candidates[:CANDIDATES_LIMIT]), traits, consents)
+        if own == self._candidates:
             return
-        self._candidates = tuple(candidates)
+        self._candidates = own
         for connection in self.connections.values():
             if connection.session is not None:
                 connection.session.exchange_candidates()
@@ -376,7 +382,7 @@ class Endpoint:
     def new_congestion(self) -> Congestion:
         return controller(self._congestion, limits.INITIAL_MTU, self._random)
 
-    def candidates(self) -> Sequence[Candidate]:
+    def candidates(self) -> Candidates:
         return self._candidates
 
     def port_families(self) -> Sequence[tuple[int, int]]:

@@ -45,6 +45,8 @@ class Paths:
         "candidates_sent",
         "proving",
         "remote_candidates",
+        "remote_consents",
+        "remote_traits",
         "stalled",
     )
 
@@ -52,8 +54,11 @@ class Paths:
         self.active = Path(0, route, now, owner.new_congestion())
         self.stalled = False
         """Nothing answers on any path."""
-        self.remote_candidates: list[control.Candidate] = []
-        self.candidates_sent: tuple[control.Candidate, ...] = ()
+        self.remote_candidates: tuple[control.Candidate, ...] = ()
+        self.remote_traits = control.NatTraits()
+        self.remote_consents = False
+        """The peer lets us look for its port by trying many (birthday probing)."""
+        self.candidates_sent = control.Candidates()
         self._session = session
         self._owner = owner
         self._paths: list[Path] = [self.active]
@@ -159,8 +164,10 @@ class Paths:
         if expected is not None:
             self._proven(now, expected.route, now - expected.asked, expected.size)
 
-    def on_candidates(self, candidates: list[control.Candidate]) -> None:
-        self.remote_candidates = candidates
+    def on_candidates(self, candidates: control.Candidates) -> None:
+        self.remote_candidates = candidates.items
+        self.remote_traits = candidates.traits
+        self.remote_consents = candidates.consents
         self.proving.punch()
 
     # --- other relays ----------------------------------------------------------------------------------------------
@@ -196,10 +203,10 @@ class Paths:
             return
         if not self._session.verified or self._session.epochs.epoch == 0:
             return
-        own = tuple(self._owner.candidates())[: control.CANDIDATES_LIMIT]
-        if own and own != self.candidates_sent:
+        own = self._owner.candidates()
+        if own != self.candidates_sent:
             self.candidates_sent = own
-            self._session.send_control(control.CANDIDATES, control.encode_candidates(list(own)))
+            self._session.send_control(control.CANDIDATES, own.encode())
         self.proving.punch()
         self._session.wake()
 

@@ -104,7 +104,7 @@ class SessionOwner(Protocol):
         """Data through a relay gets no answer: perhaps it no longer knows where we are."""
 
     def own_log(self) -> bytes: ...
-    def candidates(self) -> Sequence[control.Candidate]: ...
+    def candidates(self) -> control.Candidates: ...
     def port_families(self) -> Sequence[tuple[int, int]]:
         """(port index, 4 or 6) of every local port."""
 
@@ -706,7 +706,7 @@ class Session:
             if raw is not None:
                 self._owner.session_log(self, raw, now)
         elif kind == control.CANDIDATES:
-            self.paths.on_candidates(control.parse_candidates(body))
+            self.paths.on_candidates(control.Candidates.parse(body))
         else:
             raise ParseError("unknown control message")
 

@@ -15,7 +15,7 @@ from covey.net.host import Host
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import save
 from covey.node.transport import Transport
-from covey.wire.control import CANDIDATE_HOST, CANDIDATE_REFLEXIVE, Candidate
+from covey.wire.control import Candidate, CandidateKind
 from covey.wire.rendezvous import Signed
 from covey.wire.ticket import Ticket
 
@@ -96,9 +96,9 @@ class Announcement:
                     continue
                 source = transport.host.source_address(client.endpoint) if host in _ANY else host
                 if source is not None:
-                    found[Candidate(CANDIDATE_HOST, (source, number))] = None
+                    found[Candidate(CandidateKind.HOST, (source, number))] = None
                 if client.observed is not None:
-                    found[Candidate(CANDIDATE_REFLEXIVE, client.observed)] = None
+                    found[Candidate(CandidateKind.REFLEXIVE, client.observed)] = None
         transport.endpoint.set_candidates(list(found))
         transport.wake()
 
