@@ -15,6 +15,7 @@ from covey.core.path import Route
 from covey.core.relay import RelayTable
 from covey.core.session import Session
 from covey.core.stream import Stream
+from covey.core.why import path_reason
 from covey.wire.control import Candidate, CandidateKind, Candidates
 from tests.core.pair import Address, Chatter, Side, Wire
 
@@ -52,6 +53,10 @@ class World:
     def _on_event(event: object) -> None:
         if isinstance(event, ConnectionLive):
             event.connection.admit()
+
+    @property
+    def why(self) -> str:
+        return path_reason(self.wire.now, self.connection, self.session.active)
 
     @property
     def session(self) -> Session:
@@ -152,7 +157,7 @@ def test_paths_upgrade_late_when_the_direct_way_opens_later(world: World) -> Non
     world.direct = False
     flow = world.flow(20)
     assert world.route.relayed
-    assert world.session.paths.proving.relay_reason() == "peer-silent"
+    assert world.why == "peer-silent"
     world.direct = True
     world.wire.run(limits.PROBE_ROUND_SECONDS)
     assert not world.route.relayed
@@ -183,7 +188,7 @@ def test_without_candidates_nothing_is_probed() -> None:
     world = World(candidates=False)
     flow = world.flow(3)
     assert world.route.relayed
-    assert world.session.paths.proving.relay_reason() == "no-candidate"
+    assert world.why == "no-candidate"
     flow.stop()
 
 

@@ -105,16 +105,28 @@ class PathView(msgspec.Struct, frozen=True):
 
     kind: Literal["direct", "relay"]
     remote: str
+    """HOST:PORT that packets are sent to; of a relay its own."""
     active: bool
+    """The data goes this way."""
     rtt_ms: float | None = None
     mtu: int = 0
     """UDP payload of a full datagram that we send, bytes: what the path was found to carry."""
     loss: float = 0.0
+    """Share of the bytes sent on it that were lost, 0 to 1."""
     sent_bytes: int = 0
     received_bytes: int = 0
     reason: str = ""
-    """Why it is on this path: `direct`; for a relay `standby` (a direct path carries the data), `not-trusted`
-    (addresses are not exchanged with strangers), `no-candidate` (the peer named none), `probing`, `peer-silent`."""
+    """Why it is used as it is, a code of `base.reasons`: of the active one why the data goes there (for a relay: why
+    there is no direct path), of others `standby`, `suspect` or `policy`."""
+    transport: Literal["udp", "websocket"] = "udp"
+    since: float | None = None
+    """When it was proven for this session."""
+    relay: str = ""
+    """Of a relay: the name of the member that relays, or `rendezvous`."""
+    label: str = ""
+    """Of a declared interconnect: what its owner calls it."""
+    cost: int = 0
+    """Of a declared interconnect: what its owner says it costs; 0 for all others."""
 
 
 class PeerView(msgspec.Struct, frozen=True):
@@ -144,6 +156,12 @@ class PeerView(msgspec.Struct, frozen=True):
     """... and until when; it is sealed again before that, as long as the peer takes letters."""
     told_problem: str = ""
     """If `queued`: what stood in the way."""
+    why: str = ""
+    """Why it is reached the way it is, or not at all: a code of `base.reasons`. "" as long as nobody tried."""
+    why_text: str = ""
+    """The same in words."""
+    change: str = ""
+    """What to change so that it is reached better, in one line; "" if there is nothing to do."""
 
 
 class IntroductionView(msgspec.Struct, frozen=True):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from functools import partial
 from typing import Annotated
 
 import msgspec
 import typer
 
-from covey.base.schema import Items, PeerView, PingView
+from covey.base.schema import Items, PathView, PeerView, PingView
 from covey.cli import render
 from covey.cli.client import path_with
 from covey.cli.command import Call, Outcome, command
 from covey.cli.node import milliseconds
 
-__all__ = ["PeerArgument", "find", "peers", "ping", "register", "show_peer", "told_text"]
+__all__ = ["PeerArgument", "find", "peers", "ping", "register", "show_paths", "show_peer", "told_text"]
 
 PeerArgument = Annotated[str, typer.Argument(help="A name, address or identity.", show_default=False)]
 
@@ -78,26 +79,32 @@ def ping(
 def show_peers(items: list[PeerView]) -> None:
     """A table of peers."""
     render.table(
-        ("NAME", "ADDRESS", "TRUST", "CONNECTED", "PATH", "RTT ms", "MTU", "QUEUED"),
+        ("NAME", "ADDRESS", "TRUST", "PATH", "WHY", "RTT ms", "LOSS", "MTU", "QUEUED"),
         [
             (
                 render.safe(peer.name),
                 peer.address,
                 f"{peer.trust}, {peer.told}" if peer.told in ("queued", "sealed") else peer.trust,
-                "yes" if peer.connected else "no",
-                *_active_path(peer),
+                *_row(peer),
                 str(peer.queued),
             )
             for peer in items
         ],
         empty="no peers yet; next: covey handshake PEER",
     )
+    for peer in items:
+        if peer.change:
+            render.line(advice(peer))
+
+
+def advice(peer: PeerView) -> str:
+    """Why the peer is reached as it is and what to change, in one line."""
+    return f"{render.safe(peer.name or peer.address)}: {peer.why_text} ({peer.why}). Change: {render.safe(peer.change)}"
 
 
 def show_peer(peer: PeerView) -> None:
     """One peer, all of it."""
     render.line(f"{render.safe(peer.name)}  {peer.address}")
-    kind, rtt, mtu = _active_path(peer)
     known = peer.since is not None and peer.trust != "unknown"
     render.fields(
         [
@@ -106,12 +113,69 @@ def show_peer(peer: PeerView) -> None:
             ("told", told_text(peer)),
             ("reason", render.safe(peer.reason)),
             ("safety number", peer.safety_number),
-            ("connected", f"yes, {kind}, {rtt} ms, datagrams of {mtu} bytes" if peer.connected else "no"),
+            ("connected", "yes" if peer.connected else "no"),
+            ("why", f"{peer.why_text} ({peer.why})" if peer.why else ""),
+            ("change", render.safe(peer.change)),
             ("queued", str(peer.queued) if peer.queued else ""),
             ("witnesses", _witness_text(peer)),
             ("warning", render.safe(peer.warning)),
         ]
     )
+    if peer.connected:
+        show_paths(peer.paths)
+
+
+def show_paths(paths: list[PathView]) -> None:
+    """A table of the ways to one peer."""
+    now = time.time()
+    render.table(
+        ("USED", "PATH", "REMOTE", "RTT ms", "LOSS", "MTU", "AGE", "SENT", "RECEIVED", "WHY"),
+        [
+            (
+                "yes" if path.active else "no",
+                kind(path),
+                path.remote,
+                milliseconds(path.rtt_ms),
+                percent(path.loss),
+                str(path.mtu),
+                render.ago(path.since, now) if path.since is not None else "-",
+                amount(path.sent_bytes),
+                amount(path.received_bytes),
+                path.reason,
+            )
+            for path in sorted(paths, key=lambda path: not path.active)
+        ],
+        empty="no path",
+    )
+
+
+def kind(path: PathView) -> str:
+    """`direct`, `relay`, `relay websocket`, `direct fibre (cost 5)`."""
+    words: list[str] = [path.kind]
+    if path.transport != "udp":
+        words.append(path.transport)
+    if path.relay not in ("", "rendezvous"):
+        words.append(f"by {render.safe(path.relay)}")
+    if path.label:
+        words.append(render.safe(path.label))
+    if path.cost:
+        words.append(f"(cost {path.cost})")
+    return " ".join(words)
+
+
+def percent(share: float) -> str:
+    """`0 %`, `0.2 %`, `12 %`."""
+    return f"{100 * share:.0f} %" if share == 0 or share >= 0.1 else f"{100 * share:.1f} %"
+
+
+def amount(size: int) -> str:
+    """`512 B`, `1.5 MB`."""
+    number, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if number < 1000:
+            break
+        number, unit = number / 1000, larger
+    return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
 
 
 def told_text(peer: PeerView) -> str:
@@ -128,12 +192,12 @@ def told_text(peer: PeerView) -> str:
     return ""
 
 
-def _active_path(peer: PeerView) -> tuple[str, str, str]:
-    """Kind, round trip in milliseconds, and bytes of a full datagram, of the path that carries the data."""
+def _row(peer: PeerView) -> tuple[str, str, str, str, str]:
+    """Of the path that carries the data: kind, reason, round trip in milliseconds, loss, bytes of a full datagram."""
     for path in peer.paths:
         if path.active and peer.connected:
-            return path.kind, milliseconds(path.rtt_ms), str(path.mtu)
-    return "-", "-", "-"
+            return kind(path), peer.why, milliseconds(path.rtt_ms), percent(path.loss), str(path.mtu)
+    return "none", peer.why or "-", "-", "-", "-"
 
 
 def _witness_text(peer: PeerView) -> str:

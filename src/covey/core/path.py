@@ -52,6 +52,7 @@ class Path:
         "lane",
         "large_losses",
         "last_sent",
+        "made_at",
         "mtu",
         "mtu_search",
         "received_bytes",
@@ -70,6 +71,8 @@ class Path:
         """UDP payload of a full datagram, relay header included, bytes."""
         self.recovery = Recovery(congestion)
         self.lane: Path | None = None
+        self.made_at = now
+        """When it was proven, monotonic seconds."""
         self.last_sent = now
         self.sent_bytes = 0
         self.bulk_bytes = 0

@@ -83,11 +83,10 @@ class Proving:
                     routes.append(route)
         return routes[: limits.PROBE_PAIRS]
 
-    def relay_reason(self) -> str:
-        """Why there is no direct path, as one word of `base.schema.PathView.reason`."""
-        if not self._paths.remote_candidates:
-            return "no-candidate"
-        return "probing" if self._round.running else "peer-silent"
+    @property
+    def probing(self) -> bool:
+        """The peer's candidates are being probed now."""
+        return self._round.running
 
     @property
     def _may_punch(self) -> bool:

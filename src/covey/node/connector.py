@@ -53,6 +53,7 @@ class Connector:
         self._hopes: dict[Identity, asyncio.Event] = {}
         self._watched: set[Identity] = set()
         """Peers that were away when we last sought them, and whose return we shall be told."""
+        self._problems: dict[Identity, str] = {}
         self._context = copy_context()
         self._closed = False
 
@@ -67,7 +68,7 @@ class Connector:
         if task is None:
             task = asyncio.get_running_loop().create_task(self._bring(identity), name="connect", context=self._context)
             self._bringing[identity] = task
-            task.add_done_callback(lambda _: self._bringing.pop(identity, None))
+            task.add_done_callback(lambda task: self._brought(identity, task))
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -75,6 +76,10 @@ class Connector:
             if caller is not None and caller.cancelling():
                 raise
             raise StateError("the node is closed", code="closed") from None
+
+    def problem(self, identity: Identity) -> str:
+        """Why the last search for this peer found nothing, a code of `base.reasons`; "" if it did not fail."""
+        return self._problems.get(identity, "")
 
     def revive(self, connection: Connection) -> None:
         """A connection with open streams has no working path: keeps trying to give it one, in the background."""
@@ -167,6 +172,14 @@ class Connector:
             for task in (live, seeking):
                 task.cancel()
             await asyncio.gather(live, seeking, return_exceptions=True)
+
+    def _brought(self, identity: Identity, task: asyncio.Task[Connection]) -> None:
+        del self._bringing[identity]
+        error = None if task.cancelled() else task.exception()
+        if isinstance(error, CoveyError):
+            self._problems[identity] = error.code
+        else:
+            self._problems.pop(identity, None)
 
     async def _keep_seeking(self, identity: Identity) -> NoReturn:
         """Seeks again while nothing answers: a rendezvous may have introduced us to where the peer was until now."""

@@ -18,6 +18,7 @@ from covey.base.schema import (
     MessageView,
     NameView,
     NodeView,
+    PathView,
     PeerView,
     PingView,
     SendView,
@@ -31,6 +32,7 @@ from covey.base.types import (
     identity_text,
     parse_endpoint,
 )
+from covey.core.connection import Connection
 from covey.core.limits import SERVICE_LIMIT
 from covey.core.traffic import Traffic
 from covey.crypto.address import address
@@ -376,7 +378,7 @@ class Node:
             identity=identity_text(found.identity),
             name=found.name,
             rtt_ms=round(rtt * 1000, 3),
-            path=next(path for path in views.paths(connection) if path.active),
+            path=next(path for path in self._paths(connection) if path.active),
         )
 
     async def _answer(
@@ -392,16 +394,23 @@ class Node:
 
     def _peer_view(self, peer: Peer) -> PeerView:
         agent = self._running
+        connection = agent.transport.endpoint.connections.get(peer.identity)
         return views.peer_view(
             peer,
             agent.credentials.identity,
-            agent.transport.endpoint.connections.get(peer.identity),
+            connection,
+            self._paths(connection) if connection is not None else [],
             queued=agent.mail.queued.get(peer.identity, 0),
             rendezvous=len(agent.clients),
             deposit=agent.deposits.of(peer),
             custodians={client.identity: client.view().endpoint for client in agent.clients},
             problem=agent.mail.problem(peer.identity),
+            unreachable=agent.connector.problem(peer.identity),
         )
+
+    def _paths(self, connection: Connection) -> list[PathView]:
+        host = self._running.host
+        return views.paths(connection, host.now(), host.wall_us() / 1e6)
 
     async def _known(self, text: str) -> Peer:
         """Known here: by name, address, identity or safety number. NotFoundError."""

@@ -10,6 +10,7 @@ from importlib import metadata
 from typing import Final, cast
 
 from covey.base.errors import CoveyError
+from covey.base.reasons import change_for, reason
 from covey.base.schema import (
     ErrorView,
     IntroductionState,
@@ -23,7 +24,7 @@ from covey.base.schema import (
 )
 from covey.base.types import Identity, address_text, endpoint_text, identity_text
 from covey.core.connection import Connection
-from covey.core.path import Path
+from covey.core.why import path_reason
 from covey.crypto.safety import safety_number
 from covey.node.introducer import Meeting
 from covey.node.storage import Deposit, InboxMessage, Peer
@@ -61,8 +62,8 @@ def safety_digits(peer: Identity, own: Identity) -> str:
     return safety_number(own, peer).replace(" ", "")
 
 
-def paths(connection: Connection) -> list[PathView]:
-    """Every path of the session that carries the connection."""
+def paths(connection: Connection, now: float, wall: float) -> list[PathView]:
+    """Every path of the session that carries the connection. `now` is monotonic, `wall` the same as epoch seconds."""
     session = connection.session
     if session is None:
         return []
@@ -81,23 +82,19 @@ def paths(connection: Connection) -> list[PathView]:
                 loss=round(path.recovery.lost_bytes / sent, 4),
                 sent_bytes=path.sent_bytes,
                 received_bytes=path.received_bytes,
-                reason=_reason(connection, path),
+                reason=path_reason(now, connection, path),
+                since=round(wall - (now - path.made_at), 3),
+                relay="rendezvous" if path.route.relayed else "",
             )
         )
     return found
 
 
-def _reason(connection: Connection, path: Path) -> str:
-    session = connection.session
-    if path.suspect:
-        return "peer-silent"
-    if not path.route.relayed:
-        return "direct"
-    if session is not None and not session.active.route.relayed:
-        return "standby"
-    if not connection.direct or session is None:
-        return "not-trusted"
-    return session.paths.proving.relay_reason()
+def _why(connected: bool, ways: list[PathView], unreachable: str) -> str:
+    """The reason that counts for the peer as a whole. `unreachable`: why the last search for it found nothing."""
+    if connected:
+        return next((path.reason for path in ways if path.active), "")
+    return unreachable
 
 
 def told(peer: Peer, deposit: Deposit | None) -> Told:
@@ -111,15 +108,18 @@ def peer_view(
     peer: Peer,
     own: Identity,
     connection: Connection | None,
+    ways: list[PathView],
     *,
     queued: int,
     rendezvous: int,
     deposit: Deposit | None = None,
     custodians: Mapping[Identity, str] | None = None,
     problem: str = "",
+    unreachable: str = "",
 ) -> PeerView:
-    """`rendezvous`: how many could have answered for its name at first contact. `custodians`: rendezvous' endpoints by
-    identity. `problem`: why what waits for the peer waits."""
+    """`ways`: its `paths`. `rendezvous`: how many could have answered for its name at first contact. `custodians`:
+    rendezvous' endpoints by identity. `problem`: why what waits for the peer waits. `unreachable`: why the last search
+    for it found nothing, a code."""
     where = told(peer, deposit)
     warning = ""
     if peer.trust in ("pending", "requested"):
@@ -131,14 +131,16 @@ def peer_view(
                 "side before you rely on it"
             )
     session = connection.session if connection is not None else None
+    connected = session is not None and session.verified and connection is not None and connection.stalled_at is None
+    why = _why(connected, ways, unreachable)
     return PeerView(
         identity=identity_text(peer.identity),
         address=address_text(peer.address) if peer.address else "",
         name=peer.name,
         trust=peer.trust,
         safety_number=safety_number(own, peer.identity),
-        connected=session is not None and session.verified and connection is not None and connection.stalled_at is None,
-        paths=paths(connection) if connection is not None else [],
+        connected=connected,
+        paths=ways,
         reason=peer.reason,
         since=peer.since_us / 1e6,
         queued=queued,
@@ -148,6 +150,9 @@ def peer_view(
         told_at=[(custodians or {}).get(each, identity_text(each)) for each in deposit.custodians] if deposit else [],
         told_until=deposit.until_us / 1e6 if deposit else None,
         told_problem=problem if where == "queued" else "",
+        why=why,
+        why_text=reason(why).says if why else "",
+        change=change_for(why, peer.name or identity_text(peer.identity)[:8]) if why else "",
     )
 
 
