@@ -13,6 +13,7 @@ import msgspec
 __all__ = [
     "SCHEMA_VERSION",
     "SEVERITIES",
+    "CandidateView",
     "CheckView",
     "CountView",
     "ErrorView",
@@ -25,7 +26,11 @@ __all__ = [
     "MessageType",
     "MessageView",
     "NameView",
+    "NatBehaviour",
+    "NatPorts",
+    "NetworkView",
     "NodeView",
+    "ObserverView",
     "PathView",
     "PeerView",
     "PingView",
@@ -227,6 +232,60 @@ class NodeView(msgspec.Struct, frozen=True):
     def degraded(self) -> list[FindingView]:
         """The findings that are more than a note."""
         return [finding for finding in self.findings if finding.severity != "note"]
+
+
+NatBehaviour = Literal["unknown", "none", "endpoint-independent", "address-dependent", "address-and-port-dependent"]
+"""How a NAT maps, and how it filters, in the words of RFC 4787. `none`: it does not."""
+
+NatPorts = Literal["unknown", "preserved", "sequential", "random"]
+"""Which external port a new mapping gets: that of the socket, the last one and a step, any."""
+
+
+class ObserverView(msgspec.Struct, frozen=True):
+    """Somebody who sees where our packets come from."""
+
+    kind: Literal["rendezvous", "second-port", "peer"]
+    """`second-port`: the same rendezvous, asked at another of its ports."""
+    endpoint: str
+    """Where it was asked."""
+    seen: str
+    """Our endpoint as it sees it: of the node's own socket, or of one that was opened for the question."""
+    rtt_ms: float | None = None
+
+
+class CandidateView(msgspec.Struct, frozen=True):
+    """Where trusted peers are told that they may reach us directly."""
+
+    kind: Literal["host", "reflexive", "mapped", "declared", "interconnect"]
+    endpoint: str
+    cost: int = 0
+    label: str = ""
+
+
+class NetworkView(msgspec.Struct, frozen=True):
+    """What this node knows of the network it is in: what stands between it and its peers."""
+
+    mapping: NatBehaviour = "unknown"
+    """Whether everybody sees us at one endpoint. `none`: there is no NAT, we are seen at our own address."""
+    filtering: NatBehaviour = "unknown"
+    """Whose packets get in. `none`: everybody's, also before we sent anything."""
+    ports: NatPorts = "unknown"
+    step: int = 0
+    """From one mapping to the next, if `ports` is `sequential`."""
+    udp: bool | None = None
+    """A rendezvous answered over UDP, or none did; None: nobody was asked yet."""
+    hairpin: bool | None = None
+    """Two behind our NAT reach each other at its external address; None: not measured, or there is no NAT."""
+    ipv6: bool = False
+    """This machine has an IPv6 address that others can reach."""
+    public: list[str] = []
+    """The IP addresses at which others see us."""
+    observers: list[ObserverView] = []
+    candidates: list[CandidateView] = []
+    birthday: bool = False
+    """Trusted peers are told that they may look for our port by trying many."""
+    measured: float | None = None
+    """When; None: not yet."""
 
 
 class NameView(msgspec.Struct, frozen=True):

@@ -26,6 +26,7 @@ from covey.base.schema import (
     Items,
     MessageView,
     NameView,
+    NetworkView,
     NodeView,
     PeerView,
     PingView,
@@ -84,6 +85,10 @@ class Route:
 
 async def status(service: Service, request: requests.Nothing) -> NodeView:
     return service.node.view()
+
+
+async def show_network(service: Service, request: requests.Nothing) -> NetworkView:
+    return service.node.network_view()
 
 
 async def show_name(service: Service, request: requests.Nothing) -> NameView:
@@ -242,6 +247,14 @@ ROUTES: tuple[Route, ...] = (
         requests.Nothing,
         NodeView,
         "This node: identity, network, counts, findings.",
+    ),
+    Route(
+        "GET",
+        "/v1/network",
+        show_network,
+        requests.Nothing,
+        NetworkView,
+        "The network it is in: NAT, observers, candidates.",
     ),
     Route("GET", "/v1/name", show_name, requests.Nothing, NameView, "This agent's name, and who holds it for us."),
     Route("PUT", "/v1/name", set_name, requests.NameRequest, NameView, "Take another name, give up the old one."),

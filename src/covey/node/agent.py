@@ -51,6 +51,7 @@ from covey.node.introducer import Introducer
 from covey.node.mail import Mail
 from covey.node.mailbox import Mailbox
 from covey.node.naming import Naming, made_up_name
+from covey.node.nat import OwnNetwork
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.services import MessageService, TrustService
 from covey.node.storage import Applied, Lock, Peer, Retention, Store, load_or_create, prepare, save
@@ -176,6 +177,7 @@ class Agent:
             )
             for entry in (ticket.entries if ticket else ())
         ]
+        self.network = OwnNetwork(self.transport, self.announcement, self.clients)
         self.contradictions = Contradictions(host.now, self._on_contradiction)
         self.directory = Directory(
             host,

@@ -15,7 +15,7 @@ from covey.net.host import Host
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import save
 from covey.node.transport import Transport
-from covey.wire.control import Candidate, CandidateKind
+from covey.wire.control import Candidate, CandidateKind, NatTraits
 from covey.wire.rendezvous import Signed
 from covey.wire.ticket import Ticket
 
@@ -38,8 +38,14 @@ class Announcement:
         """Rendezvous that the record names as those to ask for us, at most two."""
         self.mailbox_key_id = NO_MAILBOX
         """Of the key that letters may be sealed to."""
+        self.traits = NatTraits()
+        """What our NAT does, as far as it was measured."""
+        self.consents = False
+        """Trusted peers may look for our port by birthday probing."""
         self._now_us = now_us
         self._sequence = 0
+        self._clients: Sequence[RendezvousClient] = ()
+        self._found: dict[str, tuple[Candidate, ...]] = {}
 
     def signed(self) -> Signed:
         """Our record as of now, with a higher sequence than any before, and our log."""
@@ -85,8 +91,15 @@ class Announcement:
         self.homes = homes
         return True
 
+    def offer(self, source: str, candidates: Sequence[Candidate]) -> None:
+        """What `source` found (`port mapping`, `interfaces`), in place of what it found before. Peers are told."""
+        if self._found.get(source, ()) != tuple(candidates):
+            self._found[source] = tuple(candidates)
+            self.refresh_candidates(self._clients)
+
     def refresh_candidates(self, clients: Sequence[RendezvousClient]) -> None:
         """The address we use towards each rendezvous, and how it sees us."""
+        self._clients = clients
         transport = self._transport
         found: dict[Candidate, None] = {}
         for _, port in transport.ports:
@@ -99,7 +112,9 @@ class Announcement:
                     found[Candidate(CandidateKind.HOST, (source, number))] = None
                 if client.observed is not None:
                     found[Candidate(CandidateKind.REFLEXIVE, client.observed)] = None
-        transport.endpoint.set_candidates(list(found))
+        for source in sorted(self._found):
+            found.update(dict.fromkeys(self._found[source]))
+        transport.endpoint.set_candidates(list(found), self.traits, consents=self.consents)
         transport.wake()
 
 

@@ -17,6 +17,7 @@ from covey.base.schema import (
     MessageType,
     MessageView,
     NameView,
+    NetworkView,
     NodeView,
     PathView,
     PeerView,
@@ -230,6 +231,10 @@ class Node:
             outbox_queued=sum(agent.mail.queued.values()),
             findings=findings(agent),
         )
+
+    def network_view(self) -> NetworkView:
+        """What this node knows of the network it is in: who sees it where, what its NAT does, what peers are told."""
+        return self._running.network.view()
 
     def name_view(self) -> NameView:
         """This agent's name, and how many rendezvous hold it for us."""
