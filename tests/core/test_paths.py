@@ -16,7 +16,7 @@ from covey.core.relay import RelayTable
 from covey.core.session import Session
 from covey.core.stream import Stream
 from covey.core.why import path_reason
-from covey.wire.control import Candidate, CandidateKind, Candidates
+from covey.wire.control import Candidate, CandidateKind, Candidates, Mapping, NatTraits
 from tests.core.pair import Address, Chatter, Side, Wire
 
 A, B, R = ("10.0.0.1", 4000), ("10.0.0.2", 4000), ("10.0.0.9", 4000)
@@ -35,7 +35,7 @@ class World:
         for side, address in ((self.a, A), (self.b, B)):
             side.endpoint.relays[R] = self.r.identity
             if candidates:
-                side.endpoint.set_candidates([Candidate(CandidateKind.HOST, address)])
+                side.endpoint.set_candidates([Candidate(CandidateKind.HOST, address)], NatTraits(Mapping.NONE))
             side.on_event = self._on_event
             side.connect(self.r)
         assert wire.run(5, until=lambda: len(self.r.of(ConnectionLive)) == 2)
@@ -206,7 +206,7 @@ def test_candidates_are_not_exchanged_with_who_is_not_admitted() -> None:
     wire = Wire(1)
     a, b = wire.side("a", A), wire.side("b", B)
     for side, address in ((a, A), (b, B)):
-        side.endpoint.set_candidates([Candidate(CandidateKind.HOST, address)])
+        side.endpoint.set_candidates([Candidate(CandidateKind.HOST, address)], NatTraits(Mapping.NONE))
     connection = a.connect(b)
     wire.run(2)
     connection.admit(direct=False)

@@ -106,7 +106,7 @@ MALFORMED = {
     "fewer than said": f"{PLAIN} 02 {ONE}",
     "more than said": f"{PLAIN} 01 {ONE} 00",
     "cut": f"{PLAIN} 01 {ONE[:-2]}",
-    "unknown mapping": "05 00 00 0000 00 00",
+    "unknown mapping": "06 00 00 0000 00 00",
     "unknown filtering": "00 05 00 0000 00 00",
     "unknown ports": "00 00 04 0000 00 00",
     "a sequence without a step": "00 00 02 0000 00 00",

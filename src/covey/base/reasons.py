@@ -100,6 +100,18 @@ _TABLE: Final = (
         "nothing; it is tried again in an hour, or when a network changes",
     ),
     Reason(
+        "no-hairpin",
+        "limit",
+        "both are behind one NAT, which sends no packet back inside, and their private addresses do not meet",
+        "let the two machines reach each other's private addresses, or turn hairpin (NAT loopback) on in the router",
+    ),
+    Reason(
+        "nat-unknown",
+        "limit",
+        "the peer's addresses did not answer, and what one of the NATs does could not be measured",
+        "covey netcheck, on this machine and on that of PEER; it says what was not measured",
+    ),
+    Reason(
         "peer-silent",
         "limit",
         "both NATs would allow a direct path, but nothing answers: a firewall drops the probes",

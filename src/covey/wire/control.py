@@ -80,6 +80,8 @@ class Mapping(IntEnum):
     """All: whoever sees us sees the same."""
     ADDRESS_DEPENDENT = 3
     ADDRESS_AND_PORT_DEPENDENT = 4
+    BLOCKED = 5
+    """None: no UDP gets out, or no answer comes back."""
 
 
 class Filtering(IntEnum):
