@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from covey.base.errors import RefusedError, UnreachableError
-from covey.base.schema import FindingView, NodeView, RendezvousView
+from covey.base.schema import FindingView, NodeView, PathView, PingView, RendezvousView
 from tests.cli.conftest import Covey
 from tests.daemon.memory import OWN_IDENTITY, PEER_NAME, SAFETY_NUMBER, RunningDaemon
 
@@ -138,7 +138,7 @@ def test_trust_can_be_ended(covey: Covey, daemon: RunningDaemon, command: str) -
 def test_ping_measures_as_often_as_asked(covey: Covey, daemon: RunningDaemon) -> None:
     result = covey("ping", PEER_NAME, "-c", "3", "--interval", "0")
     assert result.out.count("12.50 ms  direct 192.0.2.1:4040") == 3
-    assert result.out.endswith("min 12.50  avg 12.50  max 12.50 ms\n")
+    assert result.out.endswith("3 of 3 answered, 0 % lost  min 12.50  avg 12.50  max 12.50 ms\n")
     data = covey("ping", PEER_NAME, "-c", "2", "--interval", "0", "--json").document["data"]
     assert (len(data["items"]), data["avg_ms"]) == (2, 12.5)
 
@@ -148,6 +148,74 @@ def test_ping_of_a_silent_peer_is_unreachable(covey: Covey, daemon: RunningDaemo
     result = covey("ping", PEER_NAME)
     assert result.code == 6
     assert result.err == "error: azure-processor does not answer (unreachable)\nnext: covey peers\n"
+
+
+def relayed(daemon: RunningDaemon) -> None:
+    direct = PathView(kind="direct", remote="198.51.100.7:4040", active=False, reason="suspect", loss=0.034)
+    daemon.node.why = "hard-hard"
+    daemon.node.paths = [PathView("relay", "192.0.2.9:443", True, 30.0, 1408, reason="hard-hard"), direct]
+    daemon.node.trust = "trusted"
+
+
+def test_ping_says_which_way_it_went_why_and_what_to_change(covey: Covey, daemon: RunningDaemon) -> None:
+    relayed(daemon)
+    lines = covey("ping", PEER_NAME, "-c", "1").out.splitlines()
+    assert lines[0] == "azure-processor: 12.50 ms  relay 192.0.2.9:443  (hard-hard)"
+    assert lines[1].split()[:2] == ["USED", "PATH"]
+    assert lines[2].split() == [
+        "yes",
+        "relay",
+        "192.0.2.9:443",
+        "30.0",
+        "0",
+        "%",
+        "1408",
+        "-",
+        "0",
+        "B",
+        "0",
+        "B",
+        "hard-hard",
+    ]
+    assert "3.4 %" in lines[3]
+    assert lines[4].startswith("azure-processor: the NATs of both sides")
+    assert "(hard-hard). Change: give one of the two IPv6" in lines[4]
+
+
+def test_ping_until_direct_stops_at_the_first_direct_path_and_fails_without(
+    covey: Covey, daemon: RunningDaemon
+) -> None:
+    assert len(covey("ping", PEER_NAME, "--until-direct", "--json").document["data"]["items"]) == 1
+    relayed(daemon)
+    result = covey("ping", PEER_NAME, "--until-direct", "-c", "3", "--interval", "0", "--json")
+    assert (result.code, result.document["error"]["code"]) == (6, "hard-hard")
+    assert len(result.document["data"]["items"]) == 3
+
+
+def test_lost_pings_are_counted_once_one_was_answered(covey: Covey, daemon: RunningDaemon) -> None:
+    answers = iter([True, False, True])
+    plain = daemon.node.ping
+
+    async def ping(peer: str) -> PingView:
+        if next(answers):
+            return await plain(peer)
+        raise UnreachableError("no answer", code="no-answer")
+
+    daemon.node.ping = ping  # type: ignore[method-assign]
+    result = covey("ping", PEER_NAME, "-c", "3", "--interval", "0")
+    assert result.code == 0
+    assert "azure-processor: no answer\n" in result.out
+    assert "2 of 3 answered, 33 % lost" in result.out
+
+
+def test_peers_says_in_a_line_why_one_is_relayed(covey: Covey, daemon: RunningDaemon) -> None:
+    relayed(daemon)
+    table = covey("peers").out.splitlines()
+    assert table[1].split()[3:6] == ["relay", "hard-hard", "30.0"]
+    assert table[2].startswith("azure-processor: ")
+    daemon.node.why = "direct"
+    assert len(covey("peers").out.splitlines()) == 2
+    assert "USED" in covey("peers", PEER_NAME).out
 
 
 def test_timeout_is_the_daemons_to_keep(covey: Covey, daemon: RunningDaemon) -> None:

@@ -20,6 +20,7 @@ from covey.base.config import ConfigFile
 from covey.base.errors import CoveyError, NotFoundError, RefusedError, StateError
 from covey.base.events import RecentEvents
 from covey.base.paths import Home
+from covey.base.reasons import change_for, reason
 from covey.base.schema import (
     ErrorView,
     IntroductionView,
@@ -119,6 +120,8 @@ class MemoryNode:
         self.introduction: Any = "introduced"
         self.entered_codes: list[tuple[str, float, bool]] = []
         self.result: SendResult = "delivered"
+        self.why = "direct"
+        self.paths = [PathView(kind="direct", remote="192.0.2.1:4040", active=True, rtt_ms=12.5, reason="direct")]
         self.sent: list[tuple[str, bytes, str, str | None, float | None, float]] = []
         self.batches: list[tuple[int, float]] = []
         self.inbox: list[MessageView] = []
@@ -224,7 +227,7 @@ class MemoryNode:
     async def ping(self, peer: str) -> PingView:
         await self._pass("ping")
         self._known(peer)
-        path = PathView(kind="direct", remote="192.0.2.1:4040", active=True, rtt_ms=12.5)
+        path = next(path for path in self.paths if path.active)
         return PingView(identity=PEER_IDENTITY, name=PEER_NAME, rtt_ms=12.5, path=path)
 
     async def send(
@@ -326,7 +329,19 @@ class MemoryNode:
         return message
 
     def _peer(self) -> PeerView:
-        return PeerView(PEER_IDENTITY, "1111.2222.3333", PEER_NAME, self.trust, SAFETY_NUMBER, reason=self.reason)
+        return PeerView(
+            PEER_IDENTITY,
+            "1111.2222.3333",
+            PEER_NAME,
+            self.trust,
+            SAFETY_NUMBER,
+            connected=self.trust == "trusted",
+            paths=self.paths,
+            reason=self.reason,
+            why=self.why if self.trust == "trusted" else "",
+            why_text=reason(self.why).says,
+            change=change_for(self.why, PEER_NAME) if self.trust == "trusted" else "",
+        )
 
     def _known(self, peer: str) -> None:
         if peer not in (PEER_NAME, PEER_IDENTITY, "1111.2222.3333", SAFETY_NUMBER):

@@ -27,6 +27,7 @@ from covey.cli import (
     name,
     node,
     peers,
+    ping,
     rendezvous,
     store,
     trust,
@@ -71,7 +72,7 @@ def covey(
 
 
 NOUNS = (
-    *(daemon, node, doctor, key, name, peers, trust, introduction),
+    *(daemon, node, doctor, key, name, peers, ping, trust, introduction),
     *(messages, inbox, events, bench, config, store, completion, rendezvous),
 )
 

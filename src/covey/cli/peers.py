@@ -1,39 +1,38 @@
-"""Other agents: `find`, `peers`, `ping`."""
+"""Other agents: `find` and `peers`, and how their paths are shown."""
 
 from __future__ import annotations
 
-import threading
 import time
 from functools import partial
 from typing import Annotated
 
-import msgspec
 import typer
 
-from covey.base.schema import Items, PathView, PeerView, PingView
+from covey.base.schema import Items, PathView, PeerView
 from covey.cli import render
 from covey.cli.client import path_with
 from covey.cli.command import Call, Outcome, command
 from covey.cli.node import milliseconds
 
-__all__ = ["PeerArgument", "find", "peers", "ping", "register", "show_paths", "show_peer", "told_text"]
+__all__ = [
+    "PeerArgument",
+    "advice",
+    "find",
+    "kind",
+    "peers",
+    "percent",
+    "register",
+    "show_paths",
+    "show_peer",
+    "told_text",
+]
 
 PeerArgument = Annotated[str, typer.Argument(help="A name, address or identity.", show_default=False)]
-
-
-class PingSummary(msgspec.Struct, frozen=True):
-    """What `ping` prints as data."""
-
-    items: list[PingView]
-    min_ms: float
-    avg_ms: float
-    max_ms: float
 
 
 def register(app: typer.Typer) -> None:
     command(app, "find")(find)
     command(app, "peers")(peers)
-    command(app, "ping")(ping)
 
 
 def find(call: Call, peer: PeerArgument) -> Outcome:
@@ -44,36 +43,17 @@ def find(call: Call, peer: PeerArgument) -> Outcome:
     return Outcome(view, partial(show_peer, view), next_step)
 
 
-def peers(call: Call) -> Outcome:
-    """List the known agents and how they are reached."""
+def peers(
+    call: Call,
+    peer: Annotated[str | None, typer.Argument(help="Only this one, with all its paths.", show_default=False)] = None,
+) -> Outcome:
+    """List the known agents, how they are reached, and why so."""
     with call.client() as client:
+        if peer is not None:
+            view = client.get(path_with("/v1/peers", peer), PeerView)
+            return Outcome(view, partial(show_peer, view))
         found = client.get("/v1/peers", Items[PeerView])
     return Outcome(found, partial(show_peers, found.items))
-
-
-def ping(
-    call: Call,
-    peer: PeerArgument,
-    count: Annotated[int, typer.Option("-c", "--count", min=1, max=10_000, help="How many round trips.")] = 4,
-    interval: Annotated[float, typer.Option("--interval", min=0.0, help="Seconds between them.")] = 0.5,
-) -> Outcome:
-    """Measure the round trip to a trusted peer."""
-    results: list[PingView] = []
-    pause = threading.Event()
-    with call.client() as client:
-        for number in range(count):
-            if number:
-                pause.wait(interval)
-            view = client.post("/v1/ping", PingView, peer=peer)
-            results.append(view)
-            if not call.json:
-                path = f"{view.path.kind} {view.path.remote}".strip()
-                render.line(f"{view.name}: {view.rtt_ms:.2f} ms  {path}")
-                render.flush()
-    times = [view.rtt_ms for view in results]
-    summary = PingSummary(results, min(times), sum(times) / len(times), max(times))
-    text = f"min {summary.min_ms:.2f}  avg {summary.avg_ms:.2f}  max {summary.max_ms:.2f} ms"
-    return Outcome(summary, partial(render.line, text))
 
 
 def show_peers(items: list[PeerView]) -> None:
