@@ -23,7 +23,7 @@ from covey.crypto.keys import SigningKey
 from covey.crypto.mailbox import MailboxKeys
 from covey.crypto.record import Home, Record
 from covey.daemon.api import ROUTES
-from covey.wire import control, frames, messages, rendezvous, trust
+from covey.wire import control, frames, messages, relay, rendezvous, trust
 from covey.wire.datagram import RecordRequest, RecordResponse
 from covey.wire.framing import encode_frame
 from covey.wire.ticket import Ticket, TicketEntry
@@ -77,7 +77,11 @@ def seeds() -> dict[str, list[bytes]]:
             + control.encode_control(control.CANDIDATES, _candidates())
             + control.encode_control(control.LOG_REQUEST),
             b"\5" + control.encode_control(control.OFFER, bytes.fromhex(ours["session"]["offer"])[:60]),
+            WHOLE + control.encode_control(control.RELAYING, relay.Relaying(True, 1_000_000, "eu").encode()),
+            WHOLE + control.encode_control(control.RELAYS, relay.encode_relays({b"a tag ..": 20, b"and more": 7})),
+            WHOLE + control.encode_control(control.GONE, relay.encode_gone(77)),
         ],
+        "relay": [WHOLE + relay.encode_open(own.identity), WHOLE + relay.encode_opened(77)],
         "trust": [WHOLE + each for each in _trust()],
         "messages": [WHOLE + each for each in _messages()],
         "rendezvous": [WHOLE + encode_frame(kind, noise(40)) for kind in sorted(rendezvous._KINDS)],

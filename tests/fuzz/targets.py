@@ -35,7 +35,7 @@ from covey.daemon.http import _read_request
 from covey.daemon.options import parse_options
 from covey.daemon.streams import REQUEST_LIMIT, StreamOffers, _Connection
 from covey.node.mail import parse_id
-from covey.wire import control, frames, introduction, messages, rendezvous, trust
+from covey.wire import control, frames, introduction, messages, relay, rendezvous, trust
 from covey.wire.datagram import CookieReply, Initiation, RecordRequest, RecordResponse, Response
 from covey.wire.framing import FrameReader, encode_frame
 from covey.wire.handshake import HandshakePayload
@@ -150,9 +150,25 @@ def control_messages(data: bytes) -> None:
             for kind, body in reader.feed(piece):
                 if kind == control.CANDIDATES:
                     assert control.Candidates.parse(body).encode() == body
+                elif kind == control.RELAYING:
+                    assert relay.Relaying.parse(body).encode() == body
+                elif kind == control.RELAYS:
+                    assert relay.encode_relays(relay.parse_relays(body)) == body
+                elif kind == control.GONE:
+                    assert relay.encode_gone(relay.parse_gone(body)) == body
 
 
 # --- what services say ------------------------------------------------------------------------------------------------
+
+
+def relay_frames(data: bytes) -> None:
+    reader = FrameReader(relay.FRAME_LIMIT)
+    with suppress(ParseError):
+        for piece in _chunks(data):
+            for kind, body in reader.feed(piece):
+                for parse, encode in ((relay.parse_open, relay.encode_open), (relay.parse_opened, relay.encode_opened)):
+                    with suppress(ParseError):
+                        assert encode(parse(kind, body)) == encode_frame(kind, body)  # type: ignore[operator]
 
 
 def trust_frames(data: bytes) -> None:
@@ -368,6 +384,7 @@ TARGETS: Final[dict[str, Target]] = {
     "packet": packet,
     "handshake-payload": handshake_payload,
     "control": control_messages,
+    "relay": relay_frames,
     "trust": trust_frames,
     "messages": message_frames,
     "rendezvous": rendezvous_frames,

@@ -90,6 +90,7 @@ class Connection:
         "stalled_at",
         "stream_window",
         "streams",
+        "words",
     )
 
     def __init__(
@@ -125,6 +126,8 @@ class Connection:
         self.heard_at = float("-inf")
         """When application data last came, seconds."""
         self.stalled_at: float | None = None
+        self.words: dict[int, bytes] = {}
+        """What every session with this peer says once its keys are post-quantum: control messages by their type."""
         self.streams: dict[int, Stream] = {}
         self.stream_window = limits.STRANGER_STREAM_WINDOW
         self._parity = 0 if local < peer else 1
@@ -186,6 +189,13 @@ class Connection:
         """Asks for a `Ponged` event with this 64-bit token. Unreliable: ask again after a while."""
         if self.session is not None:
             self.session.ping(token)
+
+    def say(self, kind: int, body: bytes) -> None:
+        """A control message that replaces the last one of its type, now and in every session to come."""
+        if self.words.get(kind) != body:
+            self.words[kind] = body
+            if self.session is not None:
+                self.session.say_words()
 
     def admit(self, *, direct: bool = True) -> None:
         """The node trusts this peer: full windows and, if `direct`, an exchange of candidates. Idempotent."""
@@ -487,6 +497,7 @@ class Connection:
                 self._dirty(frames.MAX_STREAM_DATA, stream.id)
             if stream.has_data:
                 self.queue(stream)
+        session.say_words()
         self.wake()
 
     def lose(self, code: int) -> None:

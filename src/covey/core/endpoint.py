@@ -302,7 +302,7 @@ class Endpoint:
 
     def forget_relay(self, relay: Address) -> None:
         """This relay has closed its circuits."""
-        for session in self._sessions.values():
+        for session in list(self._sessions.values()):
             session.paths.forget(relay)
 
     def relayed_by(self, relay: Address) -> list[Connection]:
@@ -443,6 +443,13 @@ class Endpoint:
             session = connection.session
             if session is not None and not session.active.route.relayed and session.active.route.remote == relay:
                 session.keep_alive()
+
+    def circuit_gone(self, relay: Identity, circuit: int) -> None:
+        for session in list(self._sessions.values()):
+            for path in list(session.paths):
+                route = path.route
+                if route.circuit == circuit and self.relays.get(route.remote) == relay:
+                    session.paths.give_up(self._now, path)
 
     def session_ended(self, session: Session, now: float, code: int, reason: str, *, by_peer: bool) -> None:
         if not by_peer:

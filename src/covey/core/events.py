@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from covey.core.path import Route
     from covey.core.stream import Stream
     from covey.crypto.events import KeyLog
+    from covey.wire.relay import Relaying
 
 __all__ = [
     "ConnectionClosed",
@@ -27,6 +28,8 @@ __all__ = [
     "PathsChanged",
     "Ponged",
     "RecordReceived",
+    "RelayingTold",
+    "RelaysTold",
     "StreamOffered",
     "StreamReadable",
     "StreamReset",
@@ -96,6 +99,22 @@ class RecordReceived(Event):
     identity: Identity
     record: bytes
     log: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RelayingTold(Event):
+    """The peer relays for us from now on, or no longer."""
+
+    connection: Connection
+    relaying: Relaying
+
+
+@dataclass(frozen=True, slots=True)
+class RelaysTold(Event):
+    """The relays that the peer may use towards us: its round trip to each in milliseconds, by tag."""
+
+    connection: Connection
+    round_trips: dict[bytes, int]
 
 
 @dataclass(frozen=True, slots=True)

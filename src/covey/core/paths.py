@@ -194,6 +194,16 @@ class Paths:
             if path is not self.active and _is_by(path, relay):
                 self._remove(path)
 
+    def give_up(self, now: float, path: Path) -> None:
+        """The relay of this path says that its circuit is closed: nobody has to find out by losing data."""
+        if path is self.active:
+            self._leave(now, path)
+        if path is not self.active:
+            self._remove(path)
+        elif not self.stalled:
+            self.stalled = True
+            self._owner.session_stalled(self._session, now)
+
     # --- looking for direct paths ----------------------------------------------------------------------------------
 
     def exchange(self) -> None:

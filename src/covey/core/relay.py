@@ -4,7 +4,8 @@ A relay reads nine bytes of a packet and forwards it unchanged: one circuit id s
 out of the buffer it came in (`Outlet`), and waits in a queue (`relay_queue.py`) only if the socket is full. What is no
 packet is looked at more closely (`relay_filter.py`), so that a flood of handshakes ends here and not at a client. It
 knows its clients by their sessions, so "the bound address" of a side is where that session's packets come from; a
-client that moves is followed as soon as its session has validated the new address.
+client that moves is followed as soon as its session has validated the new address. When a circuit closes, the sides
+that are still there are told (GONE).
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ from covey.core.path import Route
 from covey.core.rates import network
 from covey.core.relay_filter import RelayFilter
 from covey.core.relay_queue import Forward, RelayQueue
+from covey.wire import control
 from covey.wire.datagram import PACKET, RELAY_HEADER_SIZE
+from covey.wire.relay import encode_gone
 
 __all__ = ["Outlet", "RelayTable"]
 
@@ -69,7 +72,8 @@ class RelayTable:
     def open(self, now: float, first: Connection, second: Connection, number: int) -> int:
         """The circuit between two clients: the one they have, or `number` (32 random bits).
 
-        LimitError if the asker (`first`), or its network, has too many. StateError if either is not there.
+        LimitError if the asker (`first`), or its network, has too many. StateError if either is not there, or is
+        reached through a relay itself.
         """
         pair = (min(first.peer, second.peer), max(first.peer, second.peer))
         known = self._by_pair.get(pair)
@@ -79,9 +83,10 @@ class RelayTable:
                 circuit.used_at = now
                 return known
             self._close(known)
-        if first.session is None or second.session is None:
+        here, there = _way(first), _way(second)
+        if here is None or there is None:
             raise StateError("a circuit needs two ends", code="not-connected")
-        at = network(first.session.active.route.remote)
+        at = network(here.remote)
         if (
             self._asked[first.peer] >= CIRCUITS_PER_CLIENT
             or self._asked[at] >= CIRCUITS_PER_NETWORK
@@ -113,10 +118,11 @@ class RelayTable:
         source = Route(local, remote)
         for here, there in (circuit.sides, circuit.sides[::-1]):
             if here.session is not None and any(path.route == source for path in here.session.paths):
-                if there.session is not None:
-                    self._forward(now, number, circuit, here.peer, there, view, segment, start, stop)
+                route = _way(there)
+                if route is not None:
+                    self._forward(now, number, circuit, here.peer, there, route, view, segment, start, stop)
                 return True
-        return True
+        return False
 
     @property
     def pending(self) -> bool:
@@ -149,13 +155,13 @@ class RelayTable:
         circuit: _Circuit,
         client: Identity,
         there: Connection,
+        route: Route,
         view: memoryview,
         segment: int,
         start: int,
         stop: int,
     ) -> None:
         assert there.session is not None
-        route = there.session.active.route
         kinds = bytes(view[start + RELAY_HEADER_SIZE : stop : segment])
         if kinds.count(PACKET) == len(kinds):
             circuit.used_at = now
@@ -190,3 +196,17 @@ class RelayTable:
             del numbers[number]
             if not numbers:
                 del self._of[side]
+            session = side.session
+            if session is not None and session.verified and session.epochs.epoch:
+                session.send_control(control.GONE, encode_gone(number))
+
+
+def _way(client: Connection) -> Route | None:
+    """Where a client's datagrams go: where its session's do, unless it is relayed to us itself."""
+    session = client.session
+    if session is None:
+        return None
+    route = session.active.route
+    if not route.circuit:
+        return route
+    return next((path.route for path in session.paths if not path.route.circuit and not path.suspect), None)

@@ -26,7 +26,7 @@ from covey.core import limits
 from covey.core.acks import Acks
 from covey.core.congestion import Congestion
 from covey.core.crypto_stream import CryptoStream
-from covey.core.events import Event
+from covey.core.events import Event, RelayingTold, RelaysTold
 from covey.core.path import Path, Route
 from covey.core.paths import Paths
 from covey.core.received import ReceivedCounters
@@ -34,7 +34,7 @@ from covey.core.recovery import Item, Sent
 from covey.core.sender import Sender, Train
 from covey.core.trains import RUN_MINIMUM, TRAIN_LIMIT, TrainOpener, TrainSealer, numbers, run_length
 from covey.crypto.packet import NONCE, InvalidTag
-from covey.wire import control, frames
+from covey.wire import control, frames, relay
 from covey.wire.datagram import HEADER, HEADER_SIZE, PACKET_OVERHEAD
 from covey.wire.frames import ACK_HEAD, STREAM_HEAD
 
@@ -103,6 +103,9 @@ class SessionOwner(Protocol):
     def relay_suspected(self, relay: Address) -> None:
         """Data through a relay gets no answer: perhaps it no longer knows where we are."""
 
+    def circuit_gone(self, relay: Identity, circuit: int) -> None:
+        """This peer, if it relays for us, has closed a circuit."""
+
     def own_log(self) -> bytes: ...
     def candidates(self) -> control.Candidates: ...
     def port_families(self) -> Sequence[tuple[int, int]]:
@@ -114,11 +117,13 @@ class Session:
 
     __slots__ = (
         "_answered_at",
+        "_heard",
         "_kept_at",
         "_log_served",
         "_owner",
         "_rekey_asked",
         "_rekey_wanted",
+        "_said",
         "acks",
         "certified_key",
         "claims_verified",
@@ -189,6 +194,10 @@ class Session:
         self._log_served = False
         self._rekey_wanted = False
         self._rekey_asked = -1
+        self._said: dict[int, bytes] = {}
+        """Of the connection's words, those that were said in this session."""
+        self._heard: dict[int, relay.Relaying | dict[bytes, int]] = {}
+        """The peer's, until it is verified."""
         self._answered_at = now
         """When the peer last acknowledged anything, seconds."""
         self._kept_at = now
@@ -247,10 +256,23 @@ class Session:
         self.crypto.send(kind, body)
         self.wake()
 
+    def say_words(self) -> None:
+        """Says what the connection has to say and this session has not said yet, if it may be said by now."""
+        connection = self.connection
+        if connection is None or connection.session is not self or not self.verified or self.epochs.epoch == 0:
+            return
+        for kind, body in connection.words.items():
+            if self._said.get(kind) != body:
+                self._said[kind] = body
+                self.send_control(kind, body)
+
     def set_verified(self) -> None:
         """The peer's identity is proven: streams flow."""
         self.verified = True
         self.paths.exchange()
+        self.say_words()
+        for kind in list(self._heard):
+            self._tell(kind)
         self.wake()
 
     def exchange_candidates(self) -> None:
@@ -707,13 +729,32 @@ class Session:
                 self._owner.session_log(self, raw, now)
         elif kind == control.CANDIDATES:
             self.paths.on_candidates(control.Candidates.parse(body))
+        elif kind in (control.RELAYING, control.RELAYS, control.GONE):
+            self._on_relay_control(kind, body)
         else:
             raise ParseError("unknown control message")
+
+    def _on_relay_control(self, kind: int, body: bytes) -> None:
+        if kind == control.GONE:
+            circuit = relay.parse_gone(body)
+            if self.verified:
+                self._owner.circuit_gone(self.peer, circuit)
+            return
+        self._heard[kind] = relay.Relaying.parse(body) if kind == control.RELAYING else relay.parse_relays(body)
+        self._tell(kind)
+
+    def _tell(self, kind: int) -> None:
+        """What the peer said about relays, once it is known who it is."""
+        if self.verified and self.connection is not None:
+            heard = self._heard.pop(kind)
+            told = RelayingTold if isinstance(heard, relay.Relaying) else RelaysTold
+            self._owner.emit(told(self.connection, heard))  # type: ignore[arg-type]
 
     def _switched(self) -> None:
         """We send in the next epoch from now on. What waited for the first, post-quantum one may go."""
         if self.epochs.epoch == 1:
             self.paths.exchange()
+            self.say_words()
         if self.epochs.epoch >= self.epochs.lifetimes.epochs:
             self._owner.session_worn(self)
         self.wake()

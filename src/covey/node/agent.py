@@ -52,6 +52,7 @@ from covey.node.mail import Mail
 from covey.node.mailbox import Mailbox
 from covey.node.naming import Naming, made_up_name
 from covey.node.nat import OwnNetwork
+from covey.node.relays import RelayPolicy, Relays
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.services import MessageService, TrustService
 from covey.node.storage import Applied, Lock, Peer, Retention, Store, load_or_create, prepare, save
@@ -59,7 +60,7 @@ from covey.node.storage.settings import BORN, NAME, NETWORK, WALL_CLOCK
 from covey.node.storage.store import MAINTENANCE_SECONDS
 from covey.node.transport import Handler, Transport
 from covey.node.waits import Waits
-from covey.wire import messages, rendezvous, trust
+from covey.wire import messages, relay, rendezvous, trust
 from covey.wire.ticket import Ticket
 
 __all__ = ["Agent", "Files"]
@@ -77,7 +78,7 @@ _EXPIRY_PAUSE: Final = 0.05
 _UPKEEP_PAUSE: Final = 10.0
 """After upkeep that failed (a full disk), seconds."""
 _COMINGS_AND_GOINGS: Final = (PeerConnected, PeerDisconnected, PeerPath)
-RESERVED_SERVICES: Final = frozenset((trust.SERVICE, messages.SERVICE, rendezvous.SERVICE))
+RESERVED_SERVICES: Final = frozenset((trust.SERVICE, messages.SERVICE, rendezvous.SERVICE, relay.SERVICE))
 
 
 class Files:
@@ -131,6 +132,7 @@ class Agent:
         bus: Bus,
         trust_clock: bool = False,
         congestion: CongestionControl = "cubic",
+        relaying: RelayPolicy | None = None,
     ) -> None:
         store = files.store
         self.host = host
@@ -191,7 +193,8 @@ class Agent:
         born_us = store.settings.get_int(BORN)
         self.addressing = Addressing(self.directory, self.book, born_us, host.now)
         self.naming = Naming(self.announcement, self.directory, self.clients, self.committer, store.settings)
-        self.connector = Connector(self.transport, self.book, self.directory, self.clients)
+        self.relays = Relays(self.transport, self.book, relaying or RelayPolicy(), on_common=self._on_common_relay)
+        self.connector = Connector(self.transport, self.book, self.directory, self.clients, self.relays)
         self.introducer = Introducer(
             transport=self.transport,
             book=self.book,
@@ -246,6 +249,8 @@ class Agent:
             self.transport.serve(service, handler)
         self.transport.serve(trust.SERVICE, self._trust_service.serve)
         self.transport.serve(messages.SERVICE, MessageService(self.mail).serve)
+        if self.relays.table is not None:
+            self.transport.serve(relay.SERVICE, self.relays.serve)
         self.announcement.keep_fresh()
         for client in self.clients:
             self.transport.spawn(client.run(), "rendezvous client")
@@ -331,6 +336,7 @@ class Agent:
                 client = self._client(connection.peer)
                 if client is not None and client.endpoint is not None:
                     self.transport.endpoint.forget_relay(client.endpoint)
+                self.relays.on_closed(connection)
                 self.publish(PeerDisconnected(reason=reason), connection.peer)
             case events.HandshakeConfirmed(identity, key, timestamp):
                 settings = self.files.store.settings
@@ -347,10 +353,15 @@ class Agent:
                 self.introducer.on_event(event)
             case events.PathsChanged(connection):
                 self._on_paths(connection)
+            case events.RelayingTold(connection, relaying):
+                self.relays.on_relaying(connection, relaying)
+            case events.RelaysTold(connection, round_trips):
+                self.relays.on_relays(connection, round_trips)
 
     def _on_live(self, connection: Connection) -> None:
         if self.book.trusts(connection.peer):
             connection.admit()
+            self.relays.greet(connection)
             self.connector.keep_reserve(connection)
             self._background(lambda: self._compare_head(connection.peer))
         self.mail.hope(connection.peer)
@@ -433,6 +444,7 @@ class Agent:
         session = connection.session
         if session is None or not self.book.trusts(connection.peer):
             return
+        self.relays.on_paths(connection)
         direct = [path.route.remote for path in session.paths if not path.route.relayed]
         if direct:
             self._background(lambda: self.book.remember_candidates(connection.peer, direct[-_KNOWN_CANDIDATES:]))
@@ -446,6 +458,7 @@ class Agent:
         connection = self.transport.endpoint.connections.get(peer.identity)
         if trusted and connection is not None:
             connection.admit()
+            self.relays.greet(connection)
             self.connector.keep_reserve(connection)
             self.transport.wake()
         if applied.changed:
@@ -464,6 +477,7 @@ class Agent:
         """Trust is gone: streams end, and what is queued is refused."""
         connection = self.transport.endpoint.connections.get(peer.identity)
         if connection is not None:
+            self.relays.part(connection)
             self.transport.cut(connection, StreamCode.REFUSED, spare=trust.SERVICE)
         self._background(lambda: self.mail.refuse_all(peer.identity))
 
@@ -488,6 +502,9 @@ class Agent:
 
     def _on_mail(self, rendezvous: Identity) -> None:
         self.mailbox.on_mail(rendezvous)
+
+    def _on_common_relay(self, connection: Connection) -> None:
+        self.connector.keep_reserve(connection)
 
     async def _on_draining(self, client: RendezvousClient) -> bool:
         """A rendezvous is about to stop: what it relays for us goes another way first."""
@@ -549,6 +566,7 @@ class Agent:
         while True:
             try:
                 await self._await_upkeep()
+                self.relays.settle()
                 await self.mail.maintain(self.now_us(), self.clock.settle())
                 await self._renew_keys()
                 self.announcement.keep_fresh()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from contextvars import copy_context
 from typing import Final, NoReturn
@@ -16,6 +17,7 @@ from covey.crypto.record import Record
 from covey.node.asking import ask
 from covey.node.book import PeerBook
 from covey.node.directory import Directory
+from covey.node.relays import KEEPALIVE, Relays, RelaySource
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.retry import LONGEST, LONGEST_WATCHED, Retry
 from covey.node.transport import Transport
@@ -23,6 +25,9 @@ from covey.node.transport import Transport
 __all__ = ["Connector", "patience"]
 
 OFFLINE: Final = "peer-offline"
+
+_NEAREST: Final = 2
+"""Relays among both agents' peers that are kept ready."""
 
 _CONNECT_SECONDS: Final = 10.0
 _MOVE_SECONDS: Final = 3.0
@@ -43,11 +48,13 @@ class Connector:
         book: PeerBook,
         directory: Directory,
         clients: Sequence[RendezvousClient],
+        relays: Relays,
     ) -> None:
         self._transport = transport
         self._book = book
         self._directory = directory
         self._clients = clients
+        self._relays = relays
         self._bringing: dict[Identity, asyncio.Task[Connection]] = {}
         self._reviving: dict[Identity, Retry] = {}
         self._hopes: dict[Identity, asyncio.Event] = {}
@@ -98,14 +105,26 @@ class Connector:
             retry.hope()
 
     def keep_reserve(self, connection: Connection) -> None:
-        """While the data is relayed, another rendezvous' circuit is proven, too: it takes over when the first dies."""
+        """While the data is relayed, other circuits are proven, too: another rendezvous', and of relays that both have
+        among their peers those nearest. The best of them takes over, now or when the first dies."""
         session = connection.session
         if session is None or not session.active.route.relayed or not self._book.trusts(connection.peer):
             return
-        relays = {path.route.remote for path in session.paths if path.route.relayed}
-        others = [each for each in self._clients if each.endpoint not in relays and not each.silent]
+        used = {path.route.remote for path in session.paths if path.route.relayed}
+        others: list[RelaySource] = [each for each in self._clients if each.endpoint not in used and not each.silent]
+        for relay in self._relays.common(connection.peer)[:_NEAREST]:
+            if not relay.connected:
+                self._transport.spawn(self._reach(relay.identity), "reach a relay")
+            elif relay.endpoint not in used:
+                relay.connection.keepalive = KEEPALIVE
+                others.append(relay)
         if others:
             self._transport.spawn(self._offer_relays(connection, others), "reserve")
+
+    async def _reach(self, identity: Identity) -> None:
+        """Connects with a relay of ours. Once it is there it says so, and is used."""
+        with contextlib.suppress(CoveyError):
+            await self.connect(identity)
 
     async def move_away(self, leaving: RendezvousClient) -> bool:
         """What this rendezvous relays for us goes another way. False if something is left that knows no other."""
@@ -115,23 +134,24 @@ class Connector:
         until = now() + _MOVE_SECONDS
         while left := [each for each in endpoint.relayed_by(relay) if not endpoint.avoid_relay(each, relay)]:
             others = [client for client in self._clients if client is not leaving and not client.draining]
-            if now() >= until or not any(client.connected for client in others):
+            ways: list[list[RelaySource]] = [[*others, *self._relays.common(each.peer)] for each in left]
+            if now() >= until or not any(source.connected for sources in ways for source in sources):
                 return False
-            await asyncio.gather(*(self._offer_relays(each, others) for each in left))
+            await asyncio.gather(*map(self._offer_relays, left, ways))
             await asyncio.sleep(_MOVE_PAUSE)
         await asyncio.sleep(_OVERLAP_SECONDS)
         return True
 
-    async def _offer_relays(self, connection: Connection, clients: Sequence[RendezvousClient]) -> None:
-        """Circuits of these rendezvous become further paths of a live connection."""
+    async def _offer_relays(self, connection: Connection, sources: Sequence[RelaySource]) -> None:
+        """Circuits of these relays become further paths of a live connection."""
 
-        def offer(_: RendezvousClient, route: Route | None) -> None:
+        def offer(_: RelaySource, route: Route | None) -> None:
             if route is not None:
                 self._transport.endpoint.offer_routes(self._transport.host.now(), connection, [route])
                 self._transport.wake()
 
         identity = connection.peer
-        await ask(clients, lambda client: client.introduce(identity), now=self._transport.host.now, on_answer=offer)
+        await ask(sources, lambda source: source.introduce(identity), now=self._transport.host.now, on_answer=offer)
 
     async def close(self) -> None:
         """Gives up what is under way; nothing new is begun."""
@@ -214,6 +234,8 @@ class Connector:
         # Every rendezvous that answers says that it is away, and promised to tell when it is back.
         absent = bool(introductions) and all(route is None for _, route in introductions)
         (self._watched.add if absent else self._watched.discard)(identity)
+        if not ways.tried:
+            await self._ask_members(identity, ways)
         if ways.tried:
             return
         if not introductions:
@@ -233,6 +255,15 @@ class Connector:
 
         return await ask(
             self._clients, introduce, now=self._transport.host.now, on_answer=lambda _, route: ways.learn_route(route)
+        )
+
+    async def _ask_members(self, identity: Identity, ways: _Ways) -> None:
+        """Peers that relay for us may have a way where no rendezvous has. They learn whom we look for: asked last."""
+        await ask(
+            self._relays.members(),
+            lambda relay: relay.introduce(identity),
+            now=self._transport.host.now,
+            on_answer=lambda _, route: ways.learn_route(route),
         )
 
     async def _fresh_record(self, identity: Identity, ways: _Ways) -> None:

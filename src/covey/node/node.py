@@ -46,6 +46,7 @@ from covey.node.findings import findings
 from covey.node.introducer import Meeting
 from covey.node.mail import encode_body
 from covey.node.naming import made_up_name
+from covey.node.relays import RelayPolicy
 from covey.node.services import ECHO, SINK, serve_echo, serve_sink
 from covey.node.storage import DEFAULT_RETENTION, Peer, Retention, locate
 from covey.node.transport import Handler, Stream
@@ -78,7 +79,7 @@ class Node:
     it may be a name, an address, an identity, or eight or more characters of one. `trust_clock` takes this machine's
     clock as right although an earlier run was certain of a later time (`node.clock`). `retention` says how
     long messages that were read are kept. `congestion` is how fast we send: "cubic" by the losses, "bbr" by a model of
-    the path (docs/howto.md says when).
+    the path (docs/howto.md says when). `relaying` says whether it relays for its peers, and which relays it uses.
 
     Every method raises CoveyError (`base.errors`) with a code and the next step; before `start` and after `close`
     that is StateError (`not-running`).
@@ -97,6 +98,7 @@ class Node:
         trust_clock: bool = False,
         retention: Retention = DEFAULT_RETENTION,
         congestion: CongestionControl = "cubic",
+        relaying: RelayPolicy | None = None,
     ) -> None:
         self._wanted_name = check_name(name) if name else None
         self._wanted_ticket = Ticket.parse(network) if network else None
@@ -107,6 +109,7 @@ class Node:
         self._trust_clock = trust_clock
         self._retention = retention
         self._congestion = congestion
+        self._relaying = relaying
         self._handlers: dict[str, Handler] = {SINK: serve_sink, ECHO: serve_echo}
         self._agent: Agent | None = None
         self._own_host: RealHost | None = None
@@ -147,6 +150,7 @@ class Node:
                 bus=self._bus,
                 trust_clock=self._trust_clock,
                 congestion=self._congestion,
+                relaying=self._relaying,
             )
         except BaseException:
             if files is not None:

@@ -31,6 +31,7 @@ from typing import Any, TypeVar
 from covey.base.errors import CoveyError
 from covey.base.paths import Home
 from covey.node import Node
+from covey.node.relays import RelayPolicy
 from covey.node.storage import load_or_create, prepare
 from covey.rendezvous.mailboxes import MailboxStore
 from covey.rendezvous.server import Rendezvous
@@ -81,6 +82,8 @@ class SimNode(_Machine):
     """One agent. `node` is the running `Node`, another object after every restart."""
 
     node: Node
+    relaying: RelayPolicy | None = None
+    """Whether it relays for its peers, and which relays it uses."""
 
     @property
     def listen(self) -> str:
@@ -99,6 +102,7 @@ class SimNode(_Machine):
             host=self.host,
             listen=self.listen,
             durable=False,
+            relaying=self.relaying,
         )
         await self.run_as(self.node.start())
         self.running = True
@@ -239,8 +243,9 @@ class World:
         self.machines[name] = machine
         return machine
 
-    async def start_node(self, name: str, *, behind: str | None = None) -> SimNode:
+    async def start_node(self, name: str, *, behind: str | None = None, relaying: RelayPolicy | None = None) -> SimNode:
         machine = self.place(name, behind=behind)
+        machine.relaying = relaying
         await machine.start()
         return machine
 

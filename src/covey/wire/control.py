@@ -12,6 +12,9 @@ type   name           body
 0x05   LOG            a piece of the sender's key-event log, as it was signed; the last piece has flag 1 in front
 0x06   CANDIDATES     mapping 1, filtering 1, ports 1, step 2 (signed), flags 1 (bit 0: consents to birthday
                       probing), count 1, then {kind 1, cost 1, label text8, family 1 (4 or 6), IP 4 or 16, port 2}
+0x07   RELAYING       wire.relay
+0x08   RELAYS         wire.relay
+0x09   GONE           wire.relay
 ====== ============== ===============================================================================
 
 How a NAT maps and filters is said in the words of RFC 4787; `Mapping`, `Filtering`, `Ports` and `CandidateKind` are the
@@ -34,11 +37,14 @@ __all__ = [
     "ANSWER",
     "CANDIDATES",
     "CANDIDATES_LIMIT",
+    "GONE",
     "LABEL",
     "LOG",
     "LOG_PIECE",
     "LOG_REQUEST",
     "OFFER",
+    "RELAYING",
+    "RELAYS",
     "WANT_REKEY",
     "Candidate",
     "CandidateKind",
@@ -57,6 +63,9 @@ WANT_REKEY: Final = 0x03
 LOG_REQUEST: Final = 0x04
 LOG: Final = 0x05
 CANDIDATES: Final = 0x06
+RELAYING: Final = 0x07
+RELAYS: Final = 0x08
+GONE: Final = 0x09
 
 CANDIDATES_LIMIT: Final = 32
 """Candidates in one message (DESIGN 6)."""
