@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-# Seeds for simulated tests: `sim_seed`, `--sim-seed`, `--sim-seeds`.
-pytest_plugins = ["covey.testing.plugin"]
+# Seeds for simulated tests: `sim_seed`, `--sim-seed`, `--sim-seeds`; `lab`, a lab of namespaces.
+pytest_plugins = ["covey.testing.plugin", "covey.lab.plugin"]
 
 # No deadline and no slowness check: both measure the machine, and this one may be busy. pytest's timeout
 # catches a hang. A failure prints the line that replays it.
