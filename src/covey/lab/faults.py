@@ -70,7 +70,7 @@ def _table(name: str, device: str, rules: list[str]) -> str:
     lines = "\n".join(rules)
     return (
         f"table netdev {name} {{}}\ndelete table netdev {name}\ntable netdev {name} {{\n"
-        f"chain ingress {{ type filter hook ingress device {device} priority 0;\n{lines}\n}} }}\n"
+        f"chain ingress {{ type filter hook ingress device {device} priority 0;\n{lines}\n}}\n}}\n"
     )
 
 
