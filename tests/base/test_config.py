@@ -78,11 +78,14 @@ def test_empty_config_is_fine() -> None:
 def test_every_setting_resolves_from_each_of_its_places() -> None:
     good = {"hostname": "aws", "network": "covey1x", "listen": "127.0.0.1:1", "log_level": "error"}
     good |= {"congestion": "bbr", "keep_read_days": "0", "keep_read_messages": "7"}
+    good |= {"relay": "trusted", "relay_rate": "125000", "jurisdiction": "eu", "relay_jurisdictions": "eu,us-ca"}
     lines = (f"{key} = {text}" if key in NUMBERS else f"{key} = '{text}'" for key, text in good.items())
     config = parse_config("\n".join(lines).encode(), "c.toml")
     for number, (key, variable, option, default) in enumerate(SETTINGS, 1):
         text = good[key]
-        assert resolve({}, {}, ConfigFile(), "c.toml")[key] == Value(default, "default" if default else "remembered")
+        assert resolve({}, {}, ConfigFile(), "c.toml")[key] == Value(
+            default, "remembered" if default is None else "default"
+        )
         assert resolve({}, {variable: ""}, config, "c.toml")[key] == Value(text, "file", f"c.toml:{number}")
         assert resolve({}, {variable: text}, config, "c.toml")[key] == Value(text, "environment", variable)
         if option:
@@ -97,6 +100,10 @@ def test_every_setting_resolves_from_each_of_its_places() -> None:
         ("COVEY_LOG_LEVEL", "bad-log-level"),
         ("COVEY_CONGESTION", "bad-congestion"),
         ("COVEY_KEEP_READ_DAYS", "bad-number"),
+        ("COVEY_RELAY", "bad-relay"),
+        ("COVEY_RELAY_RATE", "bad-number"),
+        ("COVEY_JURISDICTION", "bad-jurisdiction"),
+        ("COVEY_RELAY_JURISDICTIONS", "bad-jurisdiction"),
     ],
 )
 def test_variable_that_cannot_be_is_refused(variable: str, code: str) -> None:

@@ -32,6 +32,10 @@ def test_config_without_a_daemon_is_what_it_would_start_with(
         ("congestion", "cubic", "default", ""),
         ("keep_read_days", "30", "default", ""),
         ("keep_read_messages", "10000", "default", ""),
+        ("relay", "off", "default", ""),
+        ("relay_rate", "0", "default", ""),
+        ("jurisdiction", "", "default", ""),
+        ("relay_jurisdictions", "", "default", ""),
     ]
     assert [(each["key"], each["origin"], each["where"]) for each in data["places"]] == [
         ("profile", "default", ""),

@@ -8,6 +8,7 @@ import pytest
 from covey.base.config import ConfigFile
 from covey.base.errors import UsageError
 from covey.daemon.options import Options, parse_options, read_config, settings
+from covey.node.relays import RelayPolicy
 
 
 def test_options_of_no_argument_are_the_defaults() -> None:
@@ -107,7 +108,19 @@ def test_settings_know_where_each_value_comes_from() -> None:
         "congestion": ("default", ""),
         "keep_read_days": ("default", ""),
         "keep_read_messages": ("default", ""),
+        "relay": ("default", ""),
+        "relay_rate": ("default", ""),
+        "jurisdiction": ("default", ""),
+        "relay_jurisdictions": ("default", ""),
     }
+
+
+def test_settings_say_what_to_do_about_relays() -> None:
+    assert settings(Options(), ConfigFile(), {}).relaying == RelayPolicy()
+    environment = {"COVEY_RELAY": "trusted", "COVEY_RELAY_RATE": "125000", "COVEY_JURISDICTION": "de"}
+    environment["COVEY_RELAY_JURISDICTIONS"] = "de, ch"
+    expected = RelayPolicy("trusted", 125_000, "de", frozenset({"de", "ch"}))
+    assert settings(Options(), ConfigFile(), environment).relaying == expected
 
 
 def test_settings_name_the_congestion_control() -> None:

@@ -13,13 +13,14 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from covey.base.errors import CoveyError, UsageError
 from covey.base.schema import FindingView
-from covey.base.types import CongestionControl, check_name, endpoint_text, parse_endpoint
+from covey.base.types import CongestionControl, check_name, endpoint_text, is_jurisdiction, parse_endpoint
 
 __all__ = [
     "CONFIG_LIMIT",
     "CONGESTION",
     "LOG_LEVELS",
     "NUMBERS",
+    "RELAY",
     "SETTINGS",
     "VARIABLES",
     "ConfigFile",
@@ -28,6 +29,7 @@ __all__ = [
     "Value",
     "bad_config",
     "check_value",
+    "jurisdictions",
     "parse_config",
     "resolve",
     "unknown_variables",
@@ -40,6 +42,9 @@ LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 
 CONGESTION: Final[tuple[CongestionControl, ...]] = get_args(CongestionControl)
 """How fast to send: by losses, or by a model of the path."""
+
+RELAY: Final = ("off", "trusted")
+"""Whom to relay for."""
 
 Origin = Literal["flag", "environment", "file", "remembered", "default"]
 
@@ -63,6 +68,10 @@ SETTINGS: Final = (
     Setting("congestion", "COVEY_CONGESTION", "", "cubic"),
     Setting("keep_read_days", "COVEY_KEEP_READ_DAYS", "", "30"),
     Setting("keep_read_messages", "COVEY_KEEP_READ_MESSAGES", "", "10000"),
+    Setting("relay", "COVEY_RELAY", "", "off"),
+    Setting("relay_rate", "COVEY_RELAY_RATE", "", "0"),
+    Setting("jurisdiction", "COVEY_JURISDICTION", "", ""),
+    Setting("relay_jurisdictions", "COVEY_RELAY_JURISDICTIONS", "", ""),
 )
 
 VARIABLES: Final = frozenset(
@@ -70,7 +79,7 @@ VARIABLES: Final = frozenset(
 )
 """The variables of the environment that mean something to Covey."""
 
-NUMBERS: Final = {"keep_read_days": 36_500, "keep_read_messages": 100_000}
+NUMBERS: Final = {"keep_read_days": 36_500, "keep_read_messages": 100_000, "relay_rate": 99_999_999_999}
 """The settings that are whole numbers from 0, with the highest."""
 
 _KEYS: Final = {setting.key: setting for setting in SETTINGS}
@@ -134,7 +143,7 @@ def bad_config(config: ConfigFile) -> UsageError | None:
 
 def check_value(key: str, text: str) -> str:
     """The value in its usual form. UsageError (`bad-name`, `bad-listen`, `bad-log-level`, `bad-congestion`,
-    `bad-number`)."""
+    `bad-number`, `bad-relay`, `bad-jurisdiction`)."""
     if key == "hostname":
         return check_name(text)
     if key == "listen":
@@ -152,11 +161,27 @@ def check_value(key: str, text: str) -> str:
         raise UsageError(
             f"congestion is one of {', '.join(CONGESTION)}", code="bad-congestion", next_step="covey config show"
         )
+    if key == "relay" and text not in RELAY:
+        raise UsageError(f"relay is one of {', '.join(RELAY)}", code="bad-relay", next_step="covey config show")
+    if key in ("jurisdiction", "relay_jurisdictions"):
+        words = jurisdictions(text)
+        if not all(map(is_jurisdiction, words)) or (key == "jurisdiction" and len(words) > 1):
+            raise UsageError(
+                f"{key} is made of words as eu, de or us-ca: up to 32 of a-z 0-9 -",
+                code="bad-jurisdiction",
+                next_step="covey config show",
+            )
+        return ",".join(words)
     if key in NUMBERS and not (text.isascii() and text.isdigit() and int(text[:12]) <= NUMBERS[key]):
         raise UsageError(
             f"{key} is a whole number from 0 to {NUMBERS[key]}", code="bad-number", next_step="covey config show"
         )
     return text
+
+
+def jurisdictions(text: str) -> tuple[str, ...]:
+    """The words of `relay_jurisdictions`, as they are separated by commas."""
+    return tuple(word.strip() for word in text.split(",") if word.strip())
 
 
 def resolve(

@@ -19,6 +19,7 @@ __all__ = [
     "check_name",
     "endpoint_text",
     "identity_text",
+    "is_jurisdiction",
     "parse_address",
     "parse_endpoint",
     "parse_identity",
@@ -39,6 +40,7 @@ Endpoint = tuple[str, int]
 CongestionControl = Literal["cubic", "bbr"]
 """How fast to send: by the losses (RFC 9438), or by a model of the path (draft-ietf-ccwg-bbr)."""
 
+_JURISDICTION = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _ADDRESS = re.compile(r"([0-9a-f]{4})\.([0-9a-f]{4})\.([0-9a-f]{4})")
 
@@ -71,6 +73,11 @@ def parse_address(text: str) -> Address:
     if match is None:
         raise ParseError(f"{text!r} is not an address (expected something like 7f3a.91c0.d2e4)")
     return Address(bytes.fromhex("".join(match.groups())))
+
+
+def is_jurisdiction(text: str) -> bool:
+    """Whether it names one: `eu`, `de`, `us-ca`, or any word that a fleet has agreed upon."""
+    return _JURISDICTION.fullmatch(text) is not None
 
 
 def check_name(name: str) -> str:

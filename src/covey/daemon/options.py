@@ -13,9 +13,19 @@ from pathlib import Path
 
 import msgspec
 
-from covey.base.config import CONFIG_LIMIT, CONGESTION, ConfigFile, Value, bad_config, parse_config, resolve
+from covey.base.config import (
+    CONFIG_LIMIT,
+    CONGESTION,
+    ConfigFile,
+    Value,
+    bad_config,
+    jurisdictions,
+    parse_config,
+    resolve,
+)
 from covey.base.errors import UsageError
 from covey.base.types import CongestionControl
+from covey.node.relays import RelayPolicy
 from covey.node.storage import Retention
 
 __all__ = ["Options", "Settings", "parse_options", "read_config", "settings"]
@@ -49,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True):
     log_level: str
     retention: Retention
     congestion: CongestionControl = "cubic"
+    relaying: RelayPolicy = RelayPolicy()
     values: dict[str, Value] = {}
     """Each of them with its origin."""
     trust_clock: bool = False
@@ -98,6 +109,12 @@ def settings(options: Options, config: ConfigFile, environment: Mapping[str, str
             read_messages=int(values["keep_read_messages"].text or 0),
         ),
         congestion=next(each for each in CONGESTION if each == values["congestion"].text),
+        relaying=RelayPolicy(
+            serves="trusted" if values["relay"].text == "trusted" else "off",
+            rate=int(values["relay_rate"].text or 0),
+            jurisdiction=values["jurisdiction"].text or "",
+            jurisdictions=frozenset(jurisdictions(values["relay_jurisdictions"].text or "")),
+        ),
         values=values,
         trust_clock=options.trust_clock,
     )

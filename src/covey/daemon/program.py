@@ -86,6 +86,7 @@ def _real_node(home: Home, chosen: Settings) -> Node:
         trust_clock=chosen.trust_clock,
         retention=chosen.retention,
         congestion=chosen.congestion,
+        relaying=chosen.relaying,
     )
 
 

@@ -59,10 +59,12 @@ _TELL_AGAIN_SHARE: Final = 0.5
 
 @dataclass(frozen=True, slots=True)
 class RelayPolicy:
-    """What an agent does about relays: the settings `relay`, `relay_jurisdictions` and `jurisdiction`."""
+    """What an agent does about relays: the settings `relay`, `relay_rate`, `jurisdiction` and `relay_jurisdictions`."""
 
     serves: Literal["off", "trusted"] = "off"
     """Whom it relays for."""
+    rate: int = 0
+    """Bytes per second that it passes on for each of them; 0: no limit."""
     jurisdiction: str = ""
     """Where it is: told to those it relays for."""
     jurisdictions: frozenset[str] = frozenset()
@@ -197,7 +199,7 @@ class Relays:
     def greet(self, connection: Connection) -> None:
         """A peer that we trust is there: it hears what we have to say about relays."""
         if self.policy.serves != "off":
-            connection.say(control.RELAYING, Relaying(True, 0, self.policy.jurisdiction).encode())
+            connection.say(control.RELAYING, Relaying(True, self.policy.rate, self.policy.jurisdiction).encode())
         self._name_relays(connection)
         self._judge(connection)
 

@@ -26,14 +26,13 @@ The service `relay` takes one request per stream, as frames of `wire.framing`:
 from __future__ import annotations
 
 import hashlib
-import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
 from covey.base.codec import Reader, Writer
 from covey.base.errors import ParseError
-from covey.base.types import IDENTITY_SIZE, Identity
+from covey.base.types import IDENTITY_SIZE, Identity, is_jurisdiction
 from covey.wire.framing import encode_frame
 
 __all__ = [
@@ -47,7 +46,6 @@ __all__ = [
     "encode_open",
     "encode_opened",
     "encode_relays",
-    "is_jurisdiction",
     "parse_gone",
     "parse_open",
     "parse_opened",
@@ -66,12 +64,6 @@ _RELAYS: Final = 1
 """The one flag of RELAYING."""
 _OPEN: Final = 0x01
 _OPENED: Final = 0x11
-_JURISDICTION: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,31}")
-
-
-def is_jurisdiction(text: str) -> bool:
-    """Whether it names one: `eu`, `de`, `us-ca`, or any word that a fleet has agreed upon."""
-    return _JURISDICTION.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
