@@ -778,5 +778,5 @@ def test_nothing_is_repeated_while_the_answer_may_wait_to_be_read() -> None:
     wire.run(3)
     repeated = [at - began for at in sent if at > began + 0.1 and at < began + 0.9]
     later = [at - began for at in sent if at >= began + 0.9]
-    assert len(repeated) <= 2  # challenges of a path that is suspect
+    assert len(repeated) <= 4  # challenges of a path that is suspect
     assert len(later) > len(repeated)

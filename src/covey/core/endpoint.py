@@ -240,6 +240,18 @@ class Endpoint:
             if connection.session is not None:
                 connection.session.exchange_candidates()
 
+    def network_changed(self, now: float) -> None:
+        """Our addresses or routes are others, or the machine has slept: what is in use is asked whether it works.
+
+        Relays hear from us first: they forward only what comes from where they last heard of us.
+        """
+        connections = [each for each in self.connections.values() if each.session is not None]
+        connections.sort(key=lambda connection: connection.keepalive is None)
+        for connection in connections:
+            in_use = connection.keepalive is not None or now < connection.last_used + limits.ACTIVE_SECONDS
+            if connection.session is not None and (in_use or connection.streams):
+                connection.session.paths.network_changed(now)
+
     def add_log(self, log: KeyLog) -> None:
         """A verified log, merged with what is known. `LogLearnt` follows if that shows that the identity forked."""
         known = self.keyring.log_of(log.identity)

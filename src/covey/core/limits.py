@@ -161,6 +161,9 @@ PROBE_PAIRS: Final = 64
 PROBE_ROUND_SECONDS: Final = 60.0
 PROBE_ROUND_LIMIT_SECONDS: Final = 3600.0
 """Between two rounds of the same probes, while the path is relayed: at first, and at most."""
+WARM_SECONDS: Final = 15.0
+"""A path in reserve is challenged so often while data flows: there are NATs that forget after 20 s. Chosen, not
+measured."""
 ACTIVE_SECONDS: Final = 45.0
 """After this long without application data a path is no longer kept open."""
 PATH_KEEPALIVE_SECONDS: Final = 15.0

@@ -56,11 +56,13 @@ class Path:
         "mtu",
         "mtu_search",
         "received_bytes",
+        "recheck_at",
         "recovery",
         "route",
         "sent_bytes",
         "suspect",
         "suspect_since",
+        "unanswered",
     )
 
     def __init__(self, number: int, route: Route, now: float, congestion: Congestion) -> None:
@@ -82,6 +84,10 @@ class Path:
         self.suspect_since = now
         self.failures = 0
         """How often it became suspect since data was last acknowledged on it."""
+        self.recheck_at = now + limits.WARM_SECONDS
+        """When it is challenged again, if it is suspect or in reserve then."""
+        self.unanswered = 0
+        """Challenges on it since one was answered."""
         self.large_losses = 0
         self.mtu_search = MtuSearch(6 if ":" in route.remote[0] else 4)
 
@@ -90,6 +96,13 @@ class Path:
         lane = self.lane = Path(self.id | limits.LANE, self.route, now, congestion)
         lane.recovery.on_round_trip(self.recovery.rtt.smoothed)
         return lane
+
+    def answered(self, now: float, rtt: float) -> None:
+        """A challenge was answered on it, after `rtt` seconds."""
+        self.unanswered = 0
+        self.recheck_at = now + limits.WARM_SECONDS
+        if not self.recovery.outstanding:
+            self.recovery.rtt.sample(max(rtt, 1e-6), 0.0)
 
     def abandon(self) -> list[Sent]:
         """Everything in flight, given up, with that of the lane."""

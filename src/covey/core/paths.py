@@ -2,7 +2,8 @@
 
 A route becomes a path when it is proven (`proving.py`). One path is active, the best by `choice.py`. Death is judged on
 data (PROTOCOL 29): *suspect* when data waited too long for an acknowledgement, which moves it to the best other path;
-*dead* when it stays silent.
+*dead* when it stays silent. Paths in reserve are challenged now and then while data flows (`recheck.py`): one that does
+not answer is dead, too, and not found to be so when it is needed.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from covey.base.types import Endpoint
-from covey.core import choice, limits
+from covey.core import choice, limits, recheck
 from covey.core.events import PathsChanged, Ponged
 from covey.core.path import Path, Route
 from covey.core.proving import AMPLIFICATION, Proving
@@ -40,6 +41,7 @@ class Paths:
         "_paths",
         "_questioned_at",
         "_session",
+        "_was_offline",
         "active",
         "arrivals",
         "candidates_sent",
@@ -67,6 +69,7 @@ class Paths:
         self.arrivals: dict[int, Route] = {}
         """Where the newest packet of each of the peer's paths came from."""
         self._questioned_at = now
+        self._was_offline = False
         self._left: list[Route] = []
         """Where one of them came from before."""
 
@@ -174,8 +177,7 @@ class Paths:
 
     def offer(self, now: float, route: Route) -> None:
         """A route that may work: proven now, it is there when the active one fails."""
-        if self.by_route(route) is None and not self.proving.challenged_lately(now, route):
-            self.proving.challenge(now, route)
+        self.proving.offer(now, route)
 
     def avoid(self, relay: Endpoint) -> bool:
         """Data goes another way than over this relay from now on. False if no other is proven."""
@@ -204,6 +206,14 @@ class Paths:
             self.stalled = True
             self._owner.session_stalled(self._session, now)
 
+    def network_changed(self, now: float) -> None:
+        """Our own addresses did: every path is asked whether it still works, and how large its datagrams may be."""
+        for path in self._paths:
+            path.doubt_mtu()
+            self._ask(now, path)
+        self._session.keep_alive()
+        self.proving.punch()
+
     # --- looking for direct paths ----------------------------------------------------------------------------------
 
     def exchange(self) -> None:
@@ -226,22 +236,43 @@ class Paths:
         """A challenge of `size` bytes on `route` was answered."""
         path = self.by_route(route)
         if path is not None:
+            path.answered(now, rtt)
             if path.suspect and path.failures < limits.PATH_FAILURES:
-                path.suspect = False
-                path.recovery.revive(now)
-                if path is not self.active and choice.better(path, self.active):
-                    self._activate(path)
-                    self._changed()
+                self._revive(now, path)
+            else:
+                self._reconsider()
         elif size < limits.INITIAL_MTU:
             self.proving.challenge(now, route)  # the address is the peer's; now, does a full datagram pass?
         elif self._next_id < self._session.epochs.lifetimes.path_ids:
             self._add(now, route, rtt)
 
+    def _revive(self, now: float, path: Path) -> None:
+        """A suspect path answers again."""
+        path.suspect = False
+        path.recovery.revive(now)
+        if path is not self.active and choice.better(path, self.active):
+            self._activate(path)
+            self._changed()
+
+    def _reconsider(self) -> None:
+        """Perhaps another path than the active one is better by now."""
+        active = self.active
+        if active.recovery.congestion.in_flight > limits.STANDING_BYTES:
+            return  # its round trip measures the queue of our own making
+        best = choice.best([active, *(path for path in self._paths if path is not active and not path.suspect)])
+        if best is not active:
+            self._activate(best)
+            self._changed()
+
+    @property
+    def _offline(self) -> bool:
+        """No path answers."""
+        return all(path.suspect for path in self._paths)
+
     def inherit(self, now: float, routes: Iterable[Route]) -> None:
         """Another session of the same connection had paths on these routes: proves them for this one, too."""
         for route in routes:
-            if self.by_route(route) is None:
-                self.proving.challenge(now, route)
+            self.proving.offer(now, route)
 
     def _add(self, now: float, route: Route, rtt: float) -> None:
         if len(self._paths) >= limits.PATHS_LIMIT:
@@ -290,15 +321,24 @@ class Paths:
             path.suspect_since = now
             path.failures += 1
             path.doubt_mtu()
-            if path.route.relayed:
-                self._owner.relay_suspected(path.route.remote)
-        self.proving.challenge(now, path.route)
+            # Perhaps it is we who moved: then no relay forwards what we send until it knows where we are.
+            for each in self._paths:
+                if each.route.relayed:
+                    self._owner.relay_suspected(each.route.remote)
+        self._ask(now, path)
         others = [other for other in self._paths if other is not path and not other.suspect]
         if not others:
+            self._was_offline = True
             return
         self._session.lost(path, path.abandon())
         self._activate(choice.best(others))
         self._changed()
+
+    def _ask(self, now: float, path: Path) -> None:
+        """Challenges a path that is there."""
+        self.proving.challenge(now, path.route)
+        path.unanswered += 1
+        path.recheck_at = now + recheck.pause(path)
 
     def _remove(self, path: Path) -> None:
         self._session.lost(path, path.abandon())
@@ -315,33 +355,71 @@ class Paths:
     def deadline(self) -> float:
         """When `expire` is due, seconds; infinity for never."""
         due = float("inf")
+        active, kept_until = self.active, self._kept_until
         for path in self._paths:
             recovery = path.recovery
+            at = path.recheck_at
+            if at < due and (path.suspect or (path is not active and at <= kept_until)):
+                due = at
             if recovery.outstanding:
-                at = recovery.deadline()
-                if at is not None and at < due:
-                    due = at
+                probe_at = recovery.deadline()
+                if probe_at is not None and probe_at < due:
+                    due = probe_at
                 since = recovery.oldest_unacked_at
                 if since is not None:
                     due = min(due, since + self._patience(path))
-            elif path.suspect and path is not self.active:
+            elif path.suspect and path is not active and not self._offline:
                 due = min(due, path.suspect_since + self._patience(path))
             if path.lane is not None:
-                at = path.lane.recovery.deadline()
-                if at is not None and at < due:
-                    due = at
-        at = self.proving.deadline()
-        return at if at is not None and at < due else due
+                probe_at = path.lane.recovery.deadline()
+                if probe_at is not None and probe_at < due:
+                    due = probe_at
+        proving_at = self.proving.deadline()
+        return proving_at if proving_at is not None and proving_at < due else due
 
     def expire(self, now: float) -> None:
         """Judges every path, and probes what it is time to probe. May end or stall the session."""
+        if self._was_offline and not self._offline:
+            self._came_back(now)
         for path in list(self._paths):
             if path.lane is not None:
                 self._expire_lane(now, path.lane)
             self._expire_path(now, path)
             if self._session.ended:
                 return
+        self._recheck(now)
         self.proving.expire(now)
+
+    def _came_back(self, now: float) -> None:
+        """No path answered, and one does again: the others get their time to do so, too."""
+        self._was_offline = False
+        for path in self._paths:
+            if path.suspect:
+                path.suspect_since = now
+                path.unanswered = 0
+                self._ask(now, path)
+
+    @property
+    def _kept_until(self) -> float:
+        """How long paths in reserve are kept warm, as far as we know now."""
+        connection = self._session.connection
+        if connection is None or connection.session is not self._session or not self._session.verified:
+            return float("-inf")
+        return connection.last_used + limits.ACTIVE_SECONDS
+
+    def _recheck(self, now: float) -> None:
+        """Challenges the paths that are in doubt or in reserve, when it is time; removes reserves that are dead."""
+        kept_until = self._kept_until
+        for path in list(self._paths):
+            if path.recheck_at > now:
+                continue
+            if path.suspect:
+                self._ask(now, path)
+            elif path is not self.active and path.recheck_at <= kept_until:
+                if path.unanswered >= recheck.ANSWERS_MISSED:
+                    self._remove(path)
+                else:
+                    self._ask(now, path)
 
     def _expire_lane(self, now: float, lane: Path) -> None:
         """What gets no answer on a lane is sent again on the path itself, which is judged by it, not the lane."""
@@ -367,10 +445,11 @@ class Paths:
                 path.doubt_mtu()
             if recovery.probes and path is not self.active:
                 recovery.probes = 0
-                self.proving.challenge(now, path.route)
+                self._ask(now, path)
         since = recovery.oldest_unacked_at
         if since is None or not recovery.outstanding:
-            if path.suspect and path is not self.active and now >= path.suspect_since + self._patience(path):
+            patience_ends = path.suspect_since + self._patience(path)
+            if path.suspect and path is not self.active and now >= patience_ends and not self._offline:
                 self._remove(path)
             return
         if now < since + self._patience(path):

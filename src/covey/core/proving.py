@@ -23,6 +23,10 @@ __all__ = ["AMPLIFICATION", "Proving"]
 AMPLIFICATION: Final = 2
 """Bytes of our own challenge to an address that is not validated, per byte that came from it. With the answer to a
 challenge of the peer's, as long as that, they are three (RFC 9000, 8.1)."""
+_OFFER_TRIES: Final = 4
+_OFFER_PAUSE: Final = 0.5
+"""Challenges of a route that was offered, and seconds between them: a datagram may be lost."""
+_OFFERS_LIMIT: Final = 16
 _CHALLENGE_GAP: Final = 0.25
 """Seconds between two unprompted challenges of the same route."""
 
@@ -33,7 +37,7 @@ class Proving:
     Calls: `punch` when something changed; `challenge` and `challenge_unprompted`; `deadline` and `expire`.
     """
 
-    __slots__ = ("_challenged", "_owner", "_paths", "_round", "_session")
+    __slots__ = ("_challenged", "_offers", "_owner", "_paths", "_round", "_session")
 
     def __init__(self, paths: Paths, session: Session, owner: SessionOwner) -> None:
         self._paths = paths
@@ -41,6 +45,8 @@ class Proving:
         self._owner = owner
         self._round = PunchRound()
         self._challenged: dict[Route, float] = {}
+        self._offers: dict[Route, tuple[int, float]] = {}
+        """Routes that may work: challenges left, and when the next is due."""
 
     # --- challenges ------------------------------------------------------------------------------------------------
 
@@ -57,6 +63,12 @@ class Proving:
         """Challenges a route the peer was seen on, with at most `allowance` bytes."""
         if not self.challenged_lately(now, route):
             self.challenge(now, route, min(limits.INITIAL_MTU, allowance))
+
+    def offer(self, now: float, route: Route) -> None:
+        """A route that may work: challenged now, and a few times more if nothing answers."""
+        if self._paths.by_route(route) is None and len(self._offers) < _OFFERS_LIMIT:
+            self._offers.setdefault(route, (_OFFER_TRIES, now))
+            self._ask_offers(now)
 
     def challenged_lately(self, now: float, route: Route) -> bool:
         return now - self._challenged.get(route, float("-inf")) <= _CHALLENGE_GAP
@@ -112,12 +124,26 @@ class Proving:
     def deadline(self) -> float | None:
         """When `expire` is due, seconds."""
         at, upgrade_at = self._round.deadline(), self._upgrade_at()
-        return upgrade_at if at is None or (upgrade_at is not None and upgrade_at < at) else at
+        at = upgrade_at if at is None or (upgrade_at is not None and upgrade_at < at) else at
+        if self._offers:
+            offer_at = min(at for _, at in self._offers.values())
+            return offer_at if at is None else min(at, offer_at)
+        return at
 
     def expire(self, now: float) -> None:
         """Probes what it is time to probe."""
+        if self._offers:
+            self._ask_offers(now)
         upgrade_at = self._upgrade_at()
         if upgrade_at is not None and now >= upgrade_at:
             self._round.start_again(now, self.pairs())
         for route in self._round.due(now, self.pairs):
             self.challenge(now, route)
+
+    def _ask_offers(self, now: float) -> None:
+        for route, (left, at) in list(self._offers.items()):
+            if not left or self._paths.by_route(route) is not None:
+                del self._offers[route]
+            elif at <= now:
+                self._offers[route] = (left - 1, now + _OFFER_PAUSE)
+                self.challenge(now, route)
