@@ -94,6 +94,18 @@ class Host(Protocol):
         """
         ...
 
+    def shared_udp(self, address: tuple[str, int]) -> UdpPort | None:
+        """Bind a port that other programs of this machine listen at too, for what is told to everybody on the local
+        network. None where that cannot be."""
+        ...
+
+    def gateways(self) -> list[str]:
+        """IP literals of the routers of the default routes, IPv4's best and IPv6's best, as far as the system tells.
+
+        A link-local one carries its interface, as a sender's address does (`fe80::1%2`).
+        """
+        ...
+
     async def blocking(self, function: Callable[[], T]) -> T:
         """Run storage work that would stall the event loop; its result or its exception.
 

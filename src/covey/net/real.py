@@ -11,7 +11,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
-from covey.base.errors import UnreachableError
+from covey.base.errors import CoveyError, UnreachableError
+from covey.net.gateways import default_gateways
 from covey.net.host import UdpPort
 from covey.net.udp import UdpSocketPort, socket_family
 
@@ -68,6 +69,15 @@ class RealHost:
 
     def udp(self, address: tuple[str, int]) -> UdpPort:
         return UdpSocketPort(address)
+
+    def shared_udp(self, address: tuple[str, int]) -> UdpPort | None:
+        try:
+            return UdpSocketPort(address, shared=True)
+        except CoveyError:
+            return None
+
+    def gateways(self) -> list[str]:
+        return default_gateways()
 
     async def blocking(self, function: Callable[[], T]) -> T:
         if self._writer is None:

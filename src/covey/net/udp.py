@@ -141,15 +141,16 @@ class UdpSocketPort:
     """`UdpPort` on a real socket. See `net.host.UdpPort` for the contract.
 
     Needs no event loop until `on_readable`, or a full socket with `on_writable` set. `offload` is for tests
-    and comparisons; by default the probe decides. A train that had to go out one by one and met a full
+    and comparisons; by default the probe decides. `shared`: others may bind the same port, and all of them get what is
+    sent to a group. A train that had to go out one by one and met a full
     socket half-way counts as sent: the port keeps its rest and sends it before anything else.
     """
 
-    def __init__(self, address: tuple[str, int], *, offload: Offload | None = None) -> None:
+    def __init__(self, address: tuple[str, int], *, offload: Offload | None = None, shared: bool = False) -> None:
         self._family = socket_family(address[0])
         self._offload = probe_offload() if offload is None else offload
         try:
-            self._socket = _open_socket(self._family, address, self._offload.gro)
+            self._socket = _open_socket(self._family, address, self._offload.gro, shared)
         except OSError as error:
             raise bind_failure(error, address) from error
         self._gso = self._offload.gso
@@ -336,11 +337,13 @@ class UdpSocketPort:
             self._writable()
 
 
-def _open_socket(family: socket.AddressFamily, address: tuple[str, int], gro: bool) -> socket.socket:
+def _open_socket(family: socket.AddressFamily, address: tuple[str, int], gro: bool, shared: bool) -> socket.socket:
     """A bound, non-blocking UDP socket with every option set. Raises `OSError`."""
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         _grow(sock, SO_RCVBUFFORCE, socket.SO_RCVBUF, RECEIVE_BUFFER)
         _grow(sock, SO_SNDBUFFORCE, socket.SO_SNDBUF, SEND_BUFFER)
         if family == socket.AF_INET6:

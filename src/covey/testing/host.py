@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final, TypeVar
 
-from covey.base.errors import StateError, UnreachableError, UsageError
+from covey.base.errors import CoveyError, StateError, UnreachableError, UsageError
 from covey.net.host import train_limit
 from covey.testing.loop import SimError
 from covey.testing.network import Endpoint, SimNetwork
@@ -93,6 +93,8 @@ class SimHost:
         """Trains that its ports were given and took."""
         self.refused: Container[int] = ()
         """Which of these, counted from 1, the system refuses (ENOBUFS, EPERM, ENETUNREACH, EMSGSIZE): they are lost."""
+        self.routers: tuple[str, ...] = ()
+        """What `gateways` says: nothing, so that no port is mapped, unless a test puts a router there."""
         self.crashed = False
         self.traffic = Traffic()
         self.asleep = False
@@ -132,6 +134,15 @@ class SimHost:
         bound = SimPort(self, (host, port), Random(self._luck.getrandbits(64)))
         self._ports[host, port] = bound
         return bound
+
+    def shared_udp(self, address: tuple[str, int]) -> SimPort | None:
+        try:
+            return self.udp(address)
+        except CoveyError:
+            return None
+
+    def gateways(self) -> list[str]:
+        return list(self.routers)
 
     async def blocking(self, function: Callable[[], T]) -> T:
         self._check_alive()
