@@ -47,6 +47,7 @@ def test_config_values_and_their_lines() -> None:
         (b"keep_read_days = -1", "bad-value", "keep_read_days is a whole number from 0 to 36500"),
         (b"keep_read_days = true", "bad-value", "keep_read_days is a text in quotes, not bool"),
         (b"keep_read_messages = '9999999999999999999999'", "bad-value", "a whole number from 0 to 100000"),
+        (b"port_mapping = 'perhaps'", "bad-value", "port_mapping is on or off"),
         (b"log_level = 'loud'", "bad-value", "c.toml:1: log_level: log_level is one of debug"),
     ],
 )
@@ -70,6 +71,12 @@ def test_config_tells_everything_at_once_and_keeps_what_is_good() -> None:
     assert problem.message.endswith("(and 1 more: covey config show)")
 
 
+def test_switches_are_words_or_booleans() -> None:
+    assert parse_config(b"port_mapping = false", "c.toml").values == {"port_mapping": "off"}
+    assert parse_config(b"port_mapping = true", "c.toml").values == {"port_mapping": "on"}
+    assert parse_config(b"port_mapping = 'off'", "c.toml").values == {"port_mapping": "off"}
+
+
 def test_empty_config_is_fine() -> None:
     assert parse_config(b"", "c.toml") == ConfigFile()
     assert bad_config(ConfigFile()) is None
@@ -77,7 +84,7 @@ def test_empty_config_is_fine() -> None:
 
 def test_every_setting_resolves_from_each_of_its_places() -> None:
     good = {"hostname": "aws", "network": "covey1x", "listen": "127.0.0.1:1", "log_level": "error"}
-    good |= {"congestion": "bbr", "keep_read_days": "0", "keep_read_messages": "7"}
+    good |= {"congestion": "bbr", "port_mapping": "off", "keep_read_days": "0", "keep_read_messages": "7"}
     good |= {"relay": "trusted", "relay_rate": "125000", "jurisdiction": "eu", "relay_jurisdictions": "eu,us-ca"}
     lines = (f"{key} = {text}" if key in NUMBERS else f"{key} = '{text}'" for key, text in good.items())
     config = parse_config("\n".join(lines).encode(), "c.toml")
@@ -99,6 +106,7 @@ def test_every_setting_resolves_from_each_of_its_places() -> None:
         ("COVEY_LISTEN", "bad-listen"),
         ("COVEY_LOG_LEVEL", "bad-log-level"),
         ("COVEY_CONGESTION", "bad-congestion"),
+        ("COVEY_PORT_MAPPING", "bad-switch"),
         ("COVEY_KEEP_READ_DAYS", "bad-number"),
         ("COVEY_RELAY", "bad-relay"),
         ("COVEY_RELAY_RATE", "bad-number"),

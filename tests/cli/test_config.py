@@ -30,6 +30,7 @@ def test_config_without_a_daemon_is_what_it_would_start_with(
         ("listen", "0.0.0.0:0", "default", ""),
         ("log_level", "debug", "file", f"{file}:1"),
         ("congestion", "cubic", "default", ""),
+        ("port_mapping", "on", "default", ""),
         ("keep_read_days", "30", "default", ""),
         ("keep_read_messages", "10000", "default", ""),
         ("relay", "off", "default", ""),
@@ -89,7 +90,7 @@ def test_config_tells_of_misspelt_variables(covey: Covey, file: Path, monkeypatc
 def test_config_without_a_file_says_what_it_may_hold(covey: Covey, environment: Path) -> None:
     result = covey("config", "show")
     assert (result.code, result.out.splitlines()[0].split()) == (0, ["SETTING", "VALUE"])
-    assert "it may set hostname, network, listen, log_level, congestion, keep_read_days" in result.err
+    assert "it may set hostname, network, listen, log_level, congestion, port_mapping" in result.err
 
 
 def test_config_file_that_is_a_directory_is_an_error(covey: Covey, file: Path) -> None:

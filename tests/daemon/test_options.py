@@ -106,6 +106,7 @@ def test_settings_know_where_each_value_comes_from() -> None:
         "listen": ("flag", "--listen"),
         "log_level": ("default", ""),
         "congestion": ("default", ""),
+        "port_mapping": ("default", ""),
         "keep_read_days": ("default", ""),
         "keep_read_messages": ("default", ""),
         "relay": ("default", ""),
@@ -121,6 +122,11 @@ def test_settings_say_what_to_do_about_relays() -> None:
     environment["COVEY_RELAY_JURISDICTIONS"] = "de, ch"
     expected = RelayPolicy("trusted", 125_000, "de", frozenset({"de", "ch"}))
     assert settings(Options(), ConfigFile(), environment).relaying == expected
+
+
+def test_settings_may_forbid_port_mapping() -> None:
+    assert settings(Options(), ConfigFile(), {}).port_mapping
+    assert not settings(Options(), ConfigFile(), {"COVEY_PORT_MAPPING": "off"}).port_mapping
 
 
 def test_settings_name_the_congestion_control() -> None:

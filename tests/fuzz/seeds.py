@@ -82,6 +82,7 @@ def seeds() -> dict[str, list[bytes]]:
             WHOLE + control.encode_control(control.GONE, relay.encode_gone(77)),
         ],
         "relay": [WHOLE + relay.encode_open(own.identity), WHOLE + relay.encode_opened(77)],
+        "router": _routers(),
         "trust": [WHOLE + each for each in _trust()],
         "messages": [WHOLE + each for each in _messages()],
         "rendezvous": [WHOLE + encode_frame(kind, noise(40)) for kind in sorted(rendezvous._KINDS)],
@@ -115,6 +116,21 @@ def _candidates() -> bytes:
     items = tuple(control.Candidate(kind, place, 7, "azure-1") for kind, place in zip(kinds, places, strict=True))
     hard = control.Mapping.ADDRESS_AND_PORT_DEPENDENT, control.Filtering.ADDRESS_DEPENDENT
     return control.Candidates(items, control.NatTraits(*hard, control.Ports.SEQUENTIAL, -2), True).encode()
+
+
+def _routers() -> list[bytes]:
+    """Answers of PCP, NAT-PMP and SSDP, and two tables of routes."""
+    ours = bytes(10) + b"\xff\xff" + bytes((203, 0, 113, 5))
+    device = b"urn:schemas-upnp-org:device:InternetGatewayDevice:1"
+    return [
+        bytes((2, 128)) + bytes(22),
+        bytes((2, 129, 0, 0)) + bytes(32) + bytes((17, 0, 0, 0, 16, 146, 35, 40)) + ours,
+        bytes((0, 128, 0, 0, 0, 0, 0, 9, 203, 0, 113, 5)),
+        bytes((0, 129, 0, 0, 0, 0, 0, 9, 16, 146, 35, 40, 0, 0, 2, 88)),
+        b"HTTP/1.1 200 OK\r\nST: " + device + b"\r\nLOCATION: http://192.168.1.1:5000/root.xml\r\n\r\n",
+        b"Iface\tDestination\nlo\t00000000\t0109A8C0\t0003\t0\t0\t0\t00000000\t0\t0\t0\n",
+        b" ".join((b"0" * 32, b"00", b"0" * 32, b"00", b"fe80" + b"0" * 27 + b"1", b"400", b"1", b"0", b"3", b"lo")),
+    ]
 
 
 def _datagrams(identity: bytes, record: bytes) -> list[bytes]:

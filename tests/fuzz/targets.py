@@ -15,6 +15,7 @@ from collections.abc import Callable, Coroutine, Iterable
 from contextlib import suppress
 from functools import cache
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import msgspec
 from starlette.requests import Request
@@ -34,8 +35,10 @@ from covey.daemon.api import ROUTES
 from covey.daemon.http import _read_request
 from covey.daemon.options import parse_options
 from covey.daemon.streams import REQUEST_LIMIT, StreamOffers, _Connection
+from covey.net.gateways import parse_ipv4_routes, parse_ipv6_routes
+from covey.net.mapping import is_reachable
 from covey.node.mail import parse_id
-from covey.wire import control, frames, introduction, messages, relay, rendezvous, trust
+from covey.wire import control, frames, introduction, messages, nat_pmp, pcp, relay, rendezvous, ssdp, trust
 from covey.wire.datagram import CookieReply, Initiation, RecordRequest, RecordResponse, Response
 from covey.wire.framing import FrameReader, encode_frame
 from covey.wire.handshake import HandshakePayload
@@ -156,6 +159,22 @@ def control_messages(data: bytes) -> None:
                     assert relay.encode_relays(relay.parse_relays(body)) == body
                 elif kind == control.GONE:
                     assert relay.encode_gone(relay.parse_gone(body)) == body
+
+
+def router(data: bytes) -> None:
+    """What a router, or somebody in its place, says to whoever asks it for a port; and the routes that name it."""
+    with suppress(ParseError):
+        answer = pcp.PcpAnswer.parse(data)
+        if answer.external is not None:
+            is_reachable(answer.external[0])
+    with suppress(ParseError):
+        is_reachable(nat_pmp.PmpAnswer.parse(data).address or "0.0.0.0")
+    with suppress(ParseError):
+        assert urlsplit(ssdp.parse_answer(data, "192.168.1.1")).hostname == "192.168.1.1"
+    lines = data.decode("ascii", "replace").splitlines()
+    for parse in (parse_ipv4_routes, parse_ipv6_routes):
+        with suppress(ParseError):
+            parse(lines)
 
 
 # --- what services say ------------------------------------------------------------------------------------------------
@@ -385,6 +404,7 @@ TARGETS: Final[dict[str, Target]] = {
     "handshake-payload": handshake_payload,
     "control": control_messages,
     "relay": relay_frames,
+    "router": router,
     "trust": trust_frames,
     "messages": message_frames,
     "rendezvous": rendezvous_frames,

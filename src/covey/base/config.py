@@ -22,6 +22,7 @@ __all__ = [
     "NUMBERS",
     "RELAY",
     "SETTINGS",
+    "SWITCHES",
     "VARIABLES",
     "ConfigFile",
     "Origin",
@@ -66,6 +67,7 @@ SETTINGS: Final = (
     Setting("listen", "COVEY_LISTEN", "--listen", "0.0.0.0:0"),
     Setting("log_level", "COVEY_LOG_LEVEL", "", "info"),
     Setting("congestion", "COVEY_CONGESTION", "", "cubic"),
+    Setting("port_mapping", "COVEY_PORT_MAPPING", "", "on"),
     Setting("keep_read_days", "COVEY_KEEP_READ_DAYS", "", "30"),
     Setting("keep_read_messages", "COVEY_KEEP_READ_MESSAGES", "", "10000"),
     Setting("relay", "COVEY_RELAY", "", "off"),
@@ -78,6 +80,9 @@ VARIABLES: Final = frozenset(
     {"COVEY_HOME", "COVEY_PROFILE", "COVEY_DEBUG", "COVEY_COMPLETE", *(setting.variable for setting in SETTINGS)}
 )
 """The variables of the environment that mean something to Covey."""
+
+SWITCHES: Final = frozenset({"port_mapping"})
+"""The settings that are `on` or `off`."""
 
 NUMBERS: Final = {"keep_read_days": 36_500, "keep_read_messages": 100_000, "relay_rate": 99_999_999_999}
 """The settings that are whole numbers from 0, with the highest."""
@@ -143,7 +148,7 @@ def bad_config(config: ConfigFile) -> UsageError | None:
 
 def check_value(key: str, text: str) -> str:
     """The value in its usual form. UsageError (`bad-name`, `bad-listen`, `bad-log-level`, `bad-congestion`,
-    `bad-number`, `bad-relay`, `bad-jurisdiction`)."""
+    `bad-number`, `bad-switch`, `bad-relay`, `bad-jurisdiction`)."""
     if key == "hostname":
         return check_name(text)
     if key == "listen":
@@ -172,6 +177,8 @@ def check_value(key: str, text: str) -> str:
                 next_step="covey config show",
             )
         return ",".join(words)
+    if key in SWITCHES and text not in ("on", "off"):
+        raise UsageError(f"{key} is on or off", code="bad-switch", next_step="covey config show")
     if key in NUMBERS and not (text.isascii() and text.isdigit() and int(text[:12]) <= NUMBERS[key]):
         raise UsageError(
             f"{key} is a whole number from 0 to {NUMBERS[key]}", code="bad-number", next_step="covey config show"
@@ -218,6 +225,8 @@ def _problem(key: str, value: Any) -> tuple[str, str] | None:
         near = get_close_matches(key, _KEYS, 1)
         meant = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(_KEYS)}"
         return "unknown-setting", f"there is no setting {key!r}{meant}"
+    if key in SWITCHES and type(value) is bool:
+        value = "on" if value else "off"
     if key in NUMBERS and type(value) is int:
         value = str(value)
     if not isinstance(value, str):

@@ -34,6 +34,7 @@ __all__ = [
     "PathView",
     "PeerView",
     "PingView",
+    "PortMappingView",
     "RendezvousView",
     "SendResult",
     "SendView",
@@ -262,6 +263,20 @@ class CandidateView(msgspec.Struct, frozen=True):
     label: str = ""
 
 
+class PortMappingView(msgspec.Struct, frozen=True):
+    """How it stands with one port that the router is asked to let peers in at."""
+
+    gateway: str
+    """The router; "" if there is none."""
+    internal: str
+    method: Literal["", "pcp", "nat-pmp", "upnp"] = ""
+    """How it was mapped; "" if it is not."""
+    external: str = ""
+    """Where peers reach it."""
+    problem: str = ""
+    """Why it is not mapped: `no-gateway`, `no-answer`, `not-authorized`, `double-nat`... `docs/operations.md`."""
+
+
 class NetworkView(msgspec.Struct, frozen=True):
     """What this node knows of the network it is in: what stands between it and its peers."""
 
@@ -282,6 +297,8 @@ class NetworkView(msgspec.Struct, frozen=True):
     """The IP addresses at which others see us."""
     observers: list[ObserverView] = []
     candidates: list[CandidateView] = []
+    port_mapping: list[PortMappingView] = []
+    """Empty: off, or no rendezvous outside this machine was reached yet."""
     birthday: bool = False
     """Trusted peers are told that they may look for our port by trying many."""
     measured: float | None = None

@@ -60,6 +60,7 @@ class Settings(msgspec.Struct, frozen=True):
     retention: Retention
     congestion: CongestionControl = "cubic"
     relaying: RelayPolicy = RelayPolicy()
+    port_mapping: bool = True
     values: dict[str, Value] = {}
     """Each of them with its origin."""
     trust_clock: bool = False
@@ -115,6 +116,7 @@ def settings(options: Options, config: ConfigFile, environment: Mapping[str, str
             jurisdiction=values["jurisdiction"].text or "",
             jurisdictions=frozenset(jurisdictions(values["relay_jurisdictions"].text or "")),
         ),
+        port_mapping=values["port_mapping"].text == "on",
         values=values,
         trust_clock=options.trust_clock,
     )

@@ -87,6 +87,7 @@ def _real_node(home: Home, chosen: Settings) -> Node:
         retention=chosen.retention,
         congestion=chosen.congestion,
         relaying=chosen.relaying,
+        port_mapping=chosen.port_mapping,
     )
 
 

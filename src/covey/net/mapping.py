@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Literal, NamedTuple, Protocol
 
 from covey.base.errors import RefusedError
 from covey.base.types import Endpoint
 
-__all__ = ["LEASE_SECONDS", "Lease", "MappingMethod", "check_external", "is_loopback", "is_reachable"]
+__all__ = ["LEASE_SECONDS", "Lease", "MappingMethod", "MethodName", "check_external", "is_loopback", "is_reachable"]
+
+MethodName = Literal["pcp", "nat-pmp", "upnp"]
 
 LEASE_SECONDS: Final = 1200
 """How long a mapping is asked for. Ours: short (RFC 6886 proposes 7200), because the hole that a killed process leaves
@@ -38,8 +40,7 @@ _UNREACHABLE: Final = tuple(
 class Lease(NamedTuple):
     """A router lets UDP packets to `external` through to `internal`, until it is over or was given back."""
 
-    method: str
-    """`pcp`, `nat-pmp` or `upnp`."""
+    method: MethodName
     internal: Endpoint
     external: Endpoint
     seconds: float
@@ -51,7 +52,7 @@ class MappingMethod(Protocol):
     RefusedError (it answered no)."""
 
     @property
-    def name(self) -> str: ...
+    def name(self) -> MethodName: ...
 
     async def probe(self) -> None:
         """Returns when the router speaks it. Changes nothing there."""

@@ -8,7 +8,7 @@ from typing import Final
 from covey.base.errors import RefusedError
 from covey.base.types import Endpoint
 from covey.net.asking import Asker
-from covey.net.mapping import LEASE_SECONDS, Lease, check_external
+from covey.net.mapping import LEASE_SECONDS, Lease, MethodName, check_external
 from covey.wire import nat_pmp, pcp
 
 __all__ = ["PROBE_WAITS", "EpochWatch", "NatPmp", "Pcp"]
@@ -50,7 +50,7 @@ class EpochWatch:
 class Pcp:
     """PCP: also opens a port of an IPv6 firewall."""
 
-    name: Final = "pcp"
+    name: Final[MethodName] = "pcp"
 
     def __init__(self, asker: Asker, gateway: str, client_ip: str, nonce: bytes, told: Callable[[int], None]) -> None:
         """`nonce`: 12 random bytes, the same as long as a mapping is to be renewed. `told` gets each answer's epoch."""
@@ -100,7 +100,7 @@ class Pcp:
 class NatPmp:
     """NAT-PMP: IPv4 only."""
 
-    name: Final = "nat-pmp"
+    name: Final[MethodName] = "nat-pmp"
 
     def __init__(self, asker: Asker, gateway: str, told: Callable[[int], None]) -> None:
         self._asker = asker

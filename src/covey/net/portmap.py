@@ -13,13 +13,13 @@ import contextlib
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Literal
 
 from covey.base.errors import CoveyError, ParseError, UnreachableError
 from covey.base.types import Endpoint
 from covey.net.asking import Asker
 from covey.net.host import Host, UdpPort
-from covey.net.mapping import Lease, MappingMethod, is_loopback
+from covey.net.mapping import Lease, MappingMethod, MethodName, is_loopback
 from covey.net.port_control import EpochWatch, NatPmp, Pcp
 from covey.net.upnp import Upnp
 from covey.wire import nat_pmp, pcp
@@ -33,6 +33,8 @@ RACE_SECONDS: Final = 0.25
 _RENEW_LEAST: Final = 30.0
 """Seconds between two renewals at least, whatever a router grants."""
 _RENEW_MOST: Final = 86_400.0
+_TURN_SECONDS: Final = 5.0
+"""The router is asked no sooner than this after the last time, however often something looks different."""
 _RETRY_SECONDS: Final = 60.0
 _RETRY_LIMIT_SECONDS: Final = 3600.0
 """Where no router helps, it is asked again after a minute, then ever less often, and when the network changes."""
@@ -53,8 +55,8 @@ class PortMapping:
     gateway: str
     """The router's address; "" if there is none."""
     internal: Endpoint
-    method: str = ""
-    """`pcp`, `nat-pmp` or `upnp`, once the port is mapped."""
+    method: MethodName | Literal[""] = ""
+    """Once the port is mapped."""
     external: Endpoint | None = None
     """Where peers reach the port from the internet."""
     problem: str = ""
@@ -78,14 +80,18 @@ class PortMapper:
     def mappings(self) -> list[PortMapping]:
         return [keeper.state for keeper in self._keepers]
 
-    def start(self) -> None:
-        """Starting twice is fine."""
-        if self._tasks:
-            return
+    @property
+    def started(self) -> bool:
+        return bool(self._tasks)
+
+    def start(self) -> bool:
+        """Whether it was started before, or there is nothing to map."""
+        if self._tasks or not self._keepers:
+            return True
         loop = asyncio.get_running_loop()
         self._tasks = [loop.create_task(keeper.run(), name="port mapping") for keeper in self._keepers]
-        if self._keepers:
-            self._listen()
+        self._listen()
+        return False
 
     def recheck(self) -> None:
         """The network may be another one, or the router has restarted: look again at once."""
@@ -138,8 +144,9 @@ class _Keeper:
         while True:
             self._look.clear()
             pause = await self.turn()
+            await asyncio.sleep(_TURN_SECONDS)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(pause):
+                async with asyncio.timeout(pause - _TURN_SECONDS):
                     await self._look.wait()
 
     def look(self) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 from covey.base.errors import CoveyError, ParseError, RefusedError, UnreachableError
 from covey.base.types import Endpoint
 from covey.net.asking import Asker
-from covey.net.mapping import LEASE_SECONDS, Lease, check_external
+from covey.net.mapping import LEASE_SECONDS, Lease, MethodName, check_external
 from covey.net.port_control import PROBE_WAITS
 from covey.wire import ssdp
 
@@ -49,7 +49,7 @@ def upnp_installed() -> bool:
 class Upnp:
     """UPnP's Internet Gateway Device, versions 1 and 2; IPv4 only."""
 
-    name: Final = "upnp"
+    name: Final[MethodName] = "upnp"
 
     def __init__(self, asker: Asker, gateway: str) -> None:
         self._asker = asker

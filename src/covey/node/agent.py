@@ -52,6 +52,7 @@ from covey.node.mail import Mail
 from covey.node.mailbox import Mailbox
 from covey.node.naming import Naming, made_up_name
 from covey.node.nat import OwnNetwork
+from covey.node.port_mapping import PortMapping
 from covey.node.relays import RelayPolicy, Relays
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.services import MessageService, TrustService
@@ -133,6 +134,7 @@ class Agent:
         trust_clock: bool = False,
         congestion: CongestionControl = "cubic",
         relaying: RelayPolicy | None = None,
+        port_mapping: bool = True,
     ) -> None:
         store = files.store
         self.host = host
@@ -233,6 +235,9 @@ class Agent:
             host, files.home, self.transport.endpoint, self.directory, self._trust_service, self.now_us
         )
         self.announcement.mailbox_key_id = self.mailbox.key_id
+        self.port_mapping = PortMapping(
+            self.transport, self.announcement, self.clients, store.settings, enabled=port_mapping
+        )
         self._bind(listen)  # last: from here on there is something to close
 
     @property
@@ -252,6 +257,7 @@ class Agent:
         if self.relays.table is not None:
             self.transport.serve(relay.SERVICE, self.relays.serve)
         self.announcement.keep_fresh()
+        self.port_mapping.begin()
         for client in self.clients:
             self.transport.spawn(client.run(), "rendezvous client")
             self.transport.spawn(self.mailbox.attend(client), "mailbox")
@@ -264,6 +270,7 @@ class Agent:
         self._closing = True
         try:
             self.introducer.stop()
+            await self.port_mapping.close()
             await self.connector.close()
             self.mail.close()
             await self.transport.close()
@@ -488,6 +495,7 @@ class Agent:
     def _on_rendezvous_change(self) -> None:
         if not self._closing:
             self.announcement.refresh_candidates(self.clients)
+            self.port_mapping.look()
             if self.announcement.settle_homes(self.clients):
                 for client in self.clients:
                     client.publish_soon()

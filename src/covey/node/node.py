@@ -80,6 +80,7 @@ class Node:
     clock as right although an earlier run was certain of a later time (`node.clock`). `retention` says how
     long messages that were read are kept. `congestion` is how fast we send: "cubic" by the losses, "bbr" by a model of
     the path (docs/howto.md says when). `relaying` says whether it relays for its peers, and which relays it uses.
+    `port_mapping`: the router is asked to let peers in (PCP, NAT-PMP, UPnP).
 
     Every method raises CoveyError (`base.errors`) with a code and the next step; before `start` and after `close`
     that is StateError (`not-running`).
@@ -99,6 +100,7 @@ class Node:
         retention: Retention = DEFAULT_RETENTION,
         congestion: CongestionControl = "cubic",
         relaying: RelayPolicy | None = None,
+        port_mapping: bool = True,
     ) -> None:
         self._wanted_name = check_name(name) if name else None
         self._wanted_ticket = Ticket.parse(network) if network else None
@@ -110,6 +112,7 @@ class Node:
         self._retention = retention
         self._congestion = congestion
         self._relaying = relaying
+        self._port_mapping = port_mapping
         self._handlers: dict[str, Handler] = {SINK: serve_sink, ECHO: serve_echo}
         self._agent: Agent | None = None
         self._own_host: RealHost | None = None
@@ -151,6 +154,7 @@ class Node:
                 trust_clock=self._trust_clock,
                 congestion=self._congestion,
                 relaying=self._relaying,
+                port_mapping=self._port_mapping,
             )
         except BaseException:
             if files is not None:
@@ -238,7 +242,8 @@ class Node:
 
     def network_view(self) -> NetworkView:
         """What this node knows of the network it is in: who sees it where, what its NAT does, what peers are told."""
-        return self._running.network.view()
+        agent = self._running
+        return msgspec.structs.replace(agent.network.view(), port_mapping=agent.port_mapping.view())
 
     def name_view(self) -> NameView:
         """This agent's name, and how many rendezvous hold it for us."""
