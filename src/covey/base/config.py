@@ -225,8 +225,6 @@ def _problem(key: str, value: Any) -> tuple[str, str] | None:
         near = get_close_matches(key, _KEYS, 1)
         meant = f"; did you mean {near[0]!r}?" if near else f"; there are {', '.join(_KEYS)}"
         return "unknown-setting", f"there is no setting {key!r}{meant}"
-    if key in SWITCHES and type(value) is bool:
-        value = "on" if value else "off"
     if key in NUMBERS and type(value) is int:
         value = str(value)
     if not isinstance(value, str):
