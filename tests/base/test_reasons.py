@@ -5,6 +5,7 @@ import re
 import pytest
 
 from covey.base.reasons import REASONS, Reason, change_for, reason
+from tests.base.reasons import BEGIN, END, PAGE, table
 
 
 @pytest.mark.parametrize("each", REASONS.values(), ids=REASONS)
@@ -26,3 +27,13 @@ def test_change_names_the_peer() -> None:
 def test_code_of_a_newer_daemon_is_explained_by_its_name() -> None:
     assert reason("moon-in-the-way").says == "moon in the way"
     assert change_for("moon-in-the-way", "b") == ""
+
+
+def test_page_has_the_table_of_the_program() -> None:
+    assert BEGIN + table() + END in PAGE.read_text(), "make it: .venv/bin/python -m tests.base.reasons"
+
+
+def test_page_explains_what_takes_more_than_a_line() -> None:
+    headings = set(re.findall(r"^## `([a-z-]+)`", PAGE.read_text(), re.MULTILINE))
+    assert headings <= set(REASONS)
+    assert {link for each in REASONS.values() for link in re.findall(r"reasons\.md#([a-z-]+)", each.change)} <= headings

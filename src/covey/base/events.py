@@ -74,12 +74,16 @@ class PeerDisconnected(PeerEvent, frozen=True, kw_only=True, tag="peer.disconnec
 
 
 class PeerPath(PeerEvent, frozen=True, kw_only=True, tag="peer.path"):
-    """Packets to a trusted peer take another way."""
+    """Packets to a trusted peer take another way, or the same for another reason, or a way in reserve came or went."""
 
     direct: bool
     """False: through a relay."""
     remote: str
     """HOST:PORT they are sent to."""
+    reason: str = ""
+    """Why: a code of `docs/reasons.md`."""
+    paths: int = 1
+    """How many ways work, this one included."""
 
 
 class PeerForked(PeerEvent, frozen=True, kw_only=True, tag="peer.forked"):

@@ -18,6 +18,7 @@ __all__ = [
     "CountView",
     "ErrorView",
     "FindingView",
+    "ForetoldView",
     "IntroductionState",
     "IntroductionView",
     "Items",
@@ -28,13 +29,16 @@ __all__ = [
     "NameView",
     "NatBehaviour",
     "NatPorts",
+    "NetcheckView",
     "NetworkView",
     "NodeView",
     "ObserverView",
     "PathView",
+    "PeerReachView",
     "PeerView",
     "PingView",
     "PortMappingView",
+    "ReachView",
     "RendezvousView",
     "SendResult",
     "SendView",
@@ -235,8 +239,10 @@ class NodeView(msgspec.Struct, frozen=True):
         return [finding for finding in self.findings if finding.severity != "note"]
 
 
-NatBehaviour = Literal["unknown", "none", "endpoint-independent", "address-dependent", "address-and-port-dependent"]
-"""How a NAT maps, and how it filters, in the words of RFC 4787. `none`: it does not."""
+NatBehaviour = Literal[
+    "unknown", "none", "endpoint-independent", "address-dependent", "address-and-port-dependent", "blocked"
+]
+"""How a NAT maps, and how it filters, in the words of RFC 4787. `none`: it does not. `blocked`: no UDP gets out."""
 
 NatPorts = Literal["unknown", "preserved", "sequential", "random"]
 """Which external port a new mapping gets: that of the socket, the last one and a step, any."""
@@ -303,6 +309,67 @@ class NetworkView(msgspec.Struct, frozen=True):
     """Trusted peers are told that they may look for our port by trying many."""
     measured: float | None = None
     """When; None: not yet."""
+
+
+class ReachView(msgspec.Struct, frozen=True):
+    """One rendezvous, as `covey netcheck` found it from sockets of its own."""
+
+    identity: str
+    endpoint: str
+    udp_ms: float | None = None
+    """Round trip over UDP; None: no answer."""
+    websocket_ms: float | None = None
+    """Until a WebSocket over TLS stood; None: there is none, or it was not tried."""
+    ahead_s: float = 0.0
+    """Our clock is at least so far ahead of its own; behind it, if negative. 0: they may agree."""
+    problem: str = ""
+    """Why UDP got no answer."""
+    websocket_problem: str = ""
+
+
+class ForetoldView(msgspec.Struct, frozen=True):
+    """What this machine's network means for peers behind one kind of NAT."""
+
+    nat: str
+    why: str
+    """`direct`, or the code of what stands in the way (`base.reasons`)."""
+    why_text: str
+
+
+class PeerReachView(msgspec.Struct, frozen=True):
+    """How a trusted peer is reached, and how the two networks would allow it to be."""
+
+    identity: str
+    name: str
+    path: Literal["", "direct", "relay"]
+    """What the data takes now; "" if there is no connection."""
+    nat: str
+    """What stands before the peer, as it says: `none`, `full-cone`, `port-restricted`, `symmetric`... or `unknown`."""
+    expected: str
+    """What the two networks allow: `direct`, or the code of what stands in the way. "" if the peer was not reached."""
+    why: str
+    why_text: str
+    change: str
+
+
+class NetcheckView(msgspec.Struct, frozen=True):
+    """`covey netcheck`: what the network around this machine allows."""
+
+    daemon: bool
+    """Told by the running daemon, with its peers; otherwise by a program that started from the ticket."""
+    nat: str
+    """`none`, `full-cone`, `address-restricted`, `port-restricted`, `cone` (filtering not known), `sequential` or
+    `symmetric`, `udp-blocked`, `unknown`."""
+    network: NetworkView
+    rendezvous: list[ReachView] = []
+    proxies: list[str] = []
+    """`HTTPS_PROXY=http://proxy:3128`, without credentials."""
+    foretold: list[ForetoldView] = []
+    peers: list[PeerReachView] = []
+    unmeasured: list[str] = []
+    """What could not be measured, and why."""
+    findings: list[FindingView] = []
+    elapsed_ms: float = 0.0
 
 
 class NameView(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ Nothing is decided here; it only looks. `foretell` is the theory (what two NATs 
 
 from __future__ import annotations
 
+from ipaddress import ip_address, ip_network
 from typing import Final
 
 from covey.core import limits
@@ -18,6 +19,8 @@ __all__ = ["foretell", "nat_kind", "path_reason"]
 
 _INTRODUCING_SECONDS: Final = 2.0
 """How long after the first path the candidates of a peer may still be on their way."""
+
+_UNIQUE_LOCAL: Final = ip_network("fc00::/7")
 
 _HARD: Final = (Mapping.ADDRESS_DEPENDENT, Mapping.ADDRESS_AND_PORT_DEPENDENT)
 _LETS_STRANGERS_IN: Final = (Filtering.NONE, Filtering.ENDPOINT_INDEPENDENT, Filtering.ADDRESS_DEPENDENT)
@@ -59,7 +62,7 @@ def foretell(own: Candidates, peer: Candidates) -> str:
         return "no-common-family"
     if _reachable(own) or _reachable(peer):
         return "direct"
-    if _families(own) & _families(peer) == {6}:
+    if _routable_6(own) and _routable_6(peer):
         return "direct"  # behind firewalls, perhaps; not behind NATs
     if _behind_one_nat(own, peer):
         return "direct"  # by their private addresses, or through the NAT's hairpin
@@ -123,6 +126,12 @@ def _reachable(side: Candidates) -> bool:
 
 def _families(side: Candidates) -> set[int]:
     return {6 if ":" in each.endpoint[0] else 4 for each in side.items}
+
+
+def _routable_6(side: Candidates) -> bool:
+    """It has an IPv6 address that is good beyond its own network."""
+    hosts = [ip_address(each.endpoint[0]) for each in side.items if ":" in each.endpoint[0]]
+    return any(host not in _UNIQUE_LOCAL and not host.is_link_local and not host.is_loopback for host in hosts)
 
 
 def _behind_one_nat(one: Candidates, two: Candidates) -> bool:

@@ -26,12 +26,12 @@ from covey.base.types import parse_endpoint
 from covey.net.host import Host
 from covey.net.udp import granted_buffers, probe_offload
 from covey.node.keys import load_keys
-from covey.node.reach import Reached, reach
+from covey.node.reach import clock_finding, reach
 from covey.node.storage.check import check_files, check_identity, check_store, in_use, remembered
 from covey.node.storage.settings import NETWORK
 from covey.wire.ticket import Ticket
 
-__all__ = ["CHECKS", "CODES", "Patient", "examine"]
+__all__ = ["CHECKS", "CODES", "Patient", "chosen_ticket", "examine"]
 
 CODES: Final = frozenset(
     {
@@ -190,7 +190,7 @@ def _port(patient: Patient) -> list[FindingView]:
 async def _rendezvous(patient: Patient) -> Result:
     """Is each there, and does its clock agree with ours?"""
     try:
-        ticket = _ticket(patient)
+        ticket = chosen_ticket(patient)
     except CoveyError as error:
         return "not asked", [FindingView("bad-ticket", "error", error.message, error.next_step)]
     if ticket is None:
@@ -211,7 +211,7 @@ async def _rendezvous(patient: Patient) -> Result:
         for each in asked
         if each.rtt_ms is None
     ]
-    found += [_disagreement(each) for each in answered if each.ahead_us]
+    found += [finding for each in answered if (finding := clock_finding(each)) is not None]
     if len(ticket.entries) == 1:
         what = "one rendezvous: a first contact has one witness, and while it is away only known peers are reached"
         found.append(FindingView("single-rendezvous", "note", what, "run a second one and give its ticket too"))
@@ -279,21 +279,11 @@ def _config(patient: Patient) -> ConfigFile:
         return ConfigFile(findings=(FindingView("bad-config", "error", what, f"ls -ld {path}"),))
 
 
-def _ticket(patient: Patient) -> Ticket | None:
+def chosen_ticket(patient: Patient) -> Ticket | None:
     """The network that a start would join."""
     chosen = resolve({}, patient.environment, _config(patient), "")["network"].text
     text = chosen or remembered(patient.home, NETWORK)
     return Ticket.parse(text) if text else None
-
-
-def _disagreement(reached: Reached) -> FindingView:
-    seconds = abs(reached.ahead_us) / 1e6
-    if reached.ahead_us > 0:
-        code, word = "clock-ahead-of-rendezvous", "ahead of"
-    else:
-        code, word = "clock-behind-rendezvous", "behind"
-    what = f"this machine's clock is at least {seconds:.0f} s {word} that of {reached.endpoint}: one of them is wrong"
-    return FindingView(code, "warning", what, "compare it: timedatectl status")
 
 
 def _with_jump(check: CheckView, drift: float) -> CheckView:

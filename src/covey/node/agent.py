@@ -29,7 +29,7 @@ from covey.base.events import (
     TrustChanged,
 )
 from covey.base.paths import Home
-from covey.base.types import CongestionControl, Endpoint, Identity, endpoint_text, identity_text
+from covey.base.types import CongestionControl, Endpoint, Identity, identity_text
 from covey.core import events
 from covey.core.connection import Connection
 from covey.core.session import CloseCode
@@ -52,6 +52,7 @@ from covey.node.mail import Mail
 from covey.node.mailbox import Mailbox
 from covey.node.naming import Naming, made_up_name
 from covey.node.nat import OwnNetwork
+from covey.node.path_news import PathNews
 from covey.node.port_mapping import PortMapping
 from covey.node.relays import RelayPolicy, Relays
 from covey.node.rendezvous_client import RendezvousClient
@@ -62,6 +63,7 @@ from covey.node.storage.store import MAINTENANCE_SECONDS
 from covey.node.transport import Handler, Transport
 from covey.node.waits import Waits
 from covey.wire import messages, relay, rendezvous, trust
+from covey.wire.control import Candidates
 from covey.wire.ticket import Ticket
 
 __all__ = ["Agent", "Files"]
@@ -168,6 +170,7 @@ class Agent:
         )
         self.book = PeerBook(store, self.committer, self.now_us, self._on_trust)
         self._restore(store)
+        self.path_news = PathNews(self.transport, self.publish)
         self.announcement = Announcement(self.transport, name=name, ticket=ticket, now_us=self.now_us)
         self.clients = [
             RendezvousClient(
@@ -304,6 +307,14 @@ class Agent:
         event = msgspec.structs.replace(event, peer=identity_text(peer), name=known.name if known else "")
         self.bus.publish(event, self.host.wall_us() / 1e6)
 
+    def candidates_of(self, identity: Identity) -> Candidates | None:
+        """What a peer told of its addresses and its NAT; None if there is no session with it."""
+        connection = self.transport.live(identity)
+        if connection is None or connection.session is None:
+            return None
+        paths = connection.session.paths
+        return Candidates(paths.remote_candidates, paths.remote_traits, paths.remote_consents)
+
     async def await_trust(self, identity: Identity, seconds: float) -> None:
         """Until the peer has answered our request, at most this long."""
 
@@ -337,6 +348,8 @@ class Agent:
             case events.ConnectionLive(connection, resumed):
                 self._on_live(connection)
                 self.publish(PeerConnected(resumed=resumed), connection.peer)
+                if self.book.trusts(connection.peer):
+                    self.path_news.look(connection)
             case events.ConnectionStalled(connection):
                 self._on_stalled(connection)
             case events.ConnectionClosed(connection, _, reason):
@@ -344,6 +357,7 @@ class Agent:
                 if client is not None and client.endpoint is not None:
                     self.transport.endpoint.forget_relay(client.endpoint)
                 self.relays.on_closed(connection)
+                self.path_news.forget(connection.peer)
                 self.publish(PeerDisconnected(reason=reason), connection.peer)
             case events.HandshakeConfirmed(identity, key, timestamp):
                 settings = self.files.store.settings
@@ -455,8 +469,7 @@ class Agent:
         direct = [path.route.remote for path in session.paths if not path.route.relayed]
         if direct:
             self._background(lambda: self.book.remember_candidates(connection.peer, direct[-_KNOWN_CANDIDATES:]))
-        active = session.active.route
-        self.publish(PeerPath(direct=not active.relayed, remote=endpoint_text(active.remote)), connection.peer)
+        self.path_news.look(connection)
 
     def _on_trust(self, applied: Applied) -> None:
         peer = applied.peer
@@ -470,6 +483,8 @@ class Agent:
             self.transport.wake()
         if applied.changed:
             self.publish(TrustChanged(state=peer.trust, reason=peer.reason), peer.identity)
+            if trusted and connection is not None:
+                self.path_news.look(connection)
             self._waits.look(peer.identity)
             if not trusted:
                 self._cut(peer)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextvars import copy_context
 from typing import Final, NoReturn
 
@@ -83,6 +83,15 @@ class Connector:
             if caller is not None and caller.cancelling():
                 raise
             raise StateError("the node is closed", code="closed") from None
+
+    async def try_all(self, identities: Iterable[Identity], seconds: float = 3.0) -> None:
+        """Calls all of them at once, and waits so long at most. Who cannot be reached has a `problem` afterwards."""
+        calls = [asyncio.ensure_future(self.connect(each)) for each in identities if self._transport.live(each) is None]
+        if calls:
+            done, pending = await asyncio.wait(calls, timeout=seconds)
+            for call in pending:
+                call.cancel()
+            await asyncio.gather(*done, *pending, return_exceptions=True)
 
     def problem(self, identity: Identity) -> str:
         """Why the last search for this peer found nothing, a code of `base.reasons`; "" if it did not fail."""

@@ -14,7 +14,7 @@ from covey.node.rendezvous_client import RendezvousClient
 from covey.node.transport import Transport
 from covey.wire.control import CandidateKind
 
-__all__ = ["OwnNetwork"]
+__all__ = ["OwnNetwork", "word"]
 
 
 class OwnNetwork:
@@ -31,16 +31,16 @@ class OwnNetwork:
         seen = [client.observed[0] for client in self._clients if client.observed is not None]
         hosts = [each.endpoint[0] for each in candidates if each.kind is CandidateKind.HOST]
         return NetworkView(
-            mapping=cast(NatBehaviour, _word(traits.mapping)),
-            filtering=cast(NatBehaviour, _word(traits.filtering)),
-            ports=cast(NatPorts, _word(traits.ports)),
+            mapping=cast(NatBehaviour, word(traits.mapping)),
+            filtering=cast(NatBehaviour, word(traits.filtering)),
+            ports=cast(NatPorts, word(traits.ports)),
             step=traits.step,
             udp=True if observers else None,
             ipv6=any(ip_address(host).version == 6 and ip_address(host).is_global for host in hosts),
             public=list(dict.fromkeys(seen)),
             observers=observers,
             candidates=[
-                CandidateView(_word(each.kind), endpoint_text(each.endpoint), each.cost, each.label)  # type: ignore[arg-type]
+                CandidateView(word(each.kind), endpoint_text(each.endpoint), each.cost, each.label)  # type: ignore[arg-type]
                 for each in candidates
             ],
             birthday=self._announcement.consents,
@@ -54,5 +54,5 @@ def _rendezvous(client: RendezvousClient) -> ObserverView | None:
     return ObserverView("rendezvous", endpoint_text(client.endpoint), endpoint_text(client.observed), rtt_ms)
 
 
-def _word(value: IntEnum) -> str:
+def word(value: IntEnum) -> str:
     return value.name.lower().replace("_", "-")

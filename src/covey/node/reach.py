@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from covey.base.errors import CoveyError
+from covey.base.schema import FindingView
 from covey.base.types import endpoint_text, identity_text, parse_endpoint
 from covey.crypto.cookie import cookie_key, mac2, open_cookie
 from covey.crypto.events import KeyLog
@@ -21,7 +22,7 @@ from covey.net.host import Host, UdpPort
 from covey.wire.datagram import COOKIE_REPLY, MAC_SIZE, CookieReply, RecordRequest, RecordResponse
 from covey.wire.ticket import TicketEntry
 
-__all__ = ["Reached", "reach"]
+__all__ = ["Reached", "clock_finding", "reach"]
 
 _TRIES: Final = 3
 _NONCE_SIZE: Final = 8
@@ -56,6 +57,19 @@ async def reach(host: Host, entry: TicketEntry, seconds: float) -> Reached:
     except CoveyError as error:
         return Reached(silent.identity, silent.endpoint, problem=error.message)
     return silent
+
+
+def clock_finding(reached: Reached) -> FindingView | None:
+    """What is to be said if the two clocks cannot both be right."""
+    if not reached.ahead_us:
+        return None
+    seconds = abs(reached.ahead_us) / 1e6
+    if reached.ahead_us > 0:
+        code, word = "clock-ahead-of-rendezvous", "ahead of"
+    else:
+        code, word = "clock-behind-rendezvous", "behind"
+    what = f"this machine's clock is at least {seconds:.0f} s {word} that of {reached.endpoint}: one of them is wrong"
+    return FindingView(code, "warning", what, "compare it: timedatectl status")
 
 
 async def _ask(host: Host, entry: TicketEntry, address: tuple[str, int], patience: float) -> Reached | None:

@@ -1,0 +1,58 @@
+"""Tells followers when the data of a trusted peer takes another way, or stays where it is for another reason."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Final
+
+from covey.base.events import PeerPath
+from covey.base.types import Identity, endpoint_text
+from covey.core.connection import Connection
+from covey.core.why import path_reason
+from covey.node.transport import Transport
+
+__all__ = ["PathNews"]
+
+_SETTLED_SECONDS: Final = 11.0
+"""A round of probes is over by then (`core/punch.py`), and with it what was only `probing`."""
+
+
+class PathNews:
+    """`look(connection)` whenever its paths changed; `forget` when there is no connection any more."""
+
+    def __init__(self, transport: Transport, publish: Callable[[PeerPath, Identity], None]) -> None:
+        self._transport = transport
+        self._publish = publish
+        self._told: dict[Identity, PeerPath] = {}
+        self._settling: dict[Identity, asyncio.Task[None]] = {}
+
+    def look(self, connection: Connection) -> None:
+        session, now = connection.session, self._transport.host.now()
+        if session is None:
+            return
+        path = session.active
+        why = path_reason(now, connection, path)
+        event = PeerPath(
+            direct=not path.route.relayed,
+            remote=endpoint_text(path.route.remote),
+            reason=why,
+            paths=sum(not each.suspect for each in session.paths),
+        )
+        peer = connection.peer
+        if self._told.get(peer) != event:
+            self._told[peer] = event
+            self._publish(event, peer)
+        if why == "probing" and peer not in self._settling:
+            self._settling[peer] = self._transport.spawn(self._look_later(connection), "path news")
+
+    def forget(self, peer: Identity) -> None:
+        self._told.pop(peer, None)
+
+    async def _look_later(self, connection: Connection) -> None:
+        try:
+            await asyncio.sleep(_SETTLED_SECONDS)
+        finally:
+            del self._settling[connection.peer]
+        if not connection.closed:
+            self.look(connection)

@@ -1,0 +1,52 @@
+"""Followers hear which way a peer's data goes, and why, whenever either changes."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+from covey.base.events import PeerPath
+from covey.base.reasons import reason
+from covey.testing import Link, run
+from covey.testing.nat import PORT_RESTRICTED, SYMMETRIC
+from covey.testing.world import World
+
+
+def paths(world: World, name: str) -> list[PeerPath]:
+    return [each for each in world.node(name).recent_events(["peer.path"]).items if isinstance(each, PeerPath)]
+
+
+def test_way_and_reason_are_told_once_for_each_change(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=Link(latency_s=0.02)) as world:
+            await world.start_rendezvous()
+            for name in ("a", "b"):
+                world.nat(f"{name}'s box", PORT_RESTRICTED)
+                await world.start_node(name, behind=f"{name}'s box")
+            await world.befriend("a", "b")
+            await world.until(lambda: any(each.direct for each in paths(world, "a")))
+            await world.wait(15.0)
+            told = paths(world, "a")
+            assert (told[-1].direct, told[-1].reason, told[-1].name) == (True, "direct", "b")
+            assert told[-1].paths >= 2
+            assert not told[0].direct
+            keys = [(each.direct, each.remote, each.reason, each.paths) for each in told]
+            assert all(one != two for one, two in itertools.pairwise(keys))
+
+    run(scenario(), limit_virtual_s=120)
+
+
+def test_end_of_the_search_is_told_with_what_stands_in_the_way(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=Link(latency_s=0.02)) as world:
+            await world.start_rendezvous()
+            for name in ("a", "b"):
+                world.nat(f"{name}'s box", SYMMETRIC)
+                await world.start_node(name, behind=f"{name}'s box")
+            await world.befriend("a", "b")
+            await world.wait(15.0)
+            last = paths(world, "a")[-1]
+            assert not last.direct
+            assert reason(last.reason).standing == "limit"
+
+    run(scenario(), limit_virtual_s=120)
