@@ -49,7 +49,7 @@ def relayed(circuit: int, *sizes: int) -> tuple[memoryview, int]:
 
 def forwarded(relays: RelayTable) -> list[tuple[Address, bytes, int]]:
     found = []
-    while (forward := relays.next()) is not None:
+    while (forward := relays.next(0.0)) is not None:
         found.append((forward.route.remote, forward.data, forward.segment))
     return found
 

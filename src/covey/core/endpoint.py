@@ -39,6 +39,7 @@ from covey.core.handshakes import NO_ANSWER, Handshakes
 from covey.core.introduction import Introduction
 from covey.core.keyring import Keyring
 from covey.core.path import Route
+from covey.core.quota import Quota
 from covey.core.relay import RelayTable
 from covey.core.renewals import Renewals
 from covey.core.schedule import Schedule
@@ -94,6 +95,8 @@ class Endpoint:
         """Set to relay for others."""
         self.relays: dict[Address, Identity] = {}
         """Endpoints of relays we use, and whose they are: relayed datagrams from anywhere else are dropped."""
+        self._quotas: dict[Identity, Quota] = {}
+        """What relays pass on for us, of those that said so."""
         self.connections: dict[Identity, Connection] = {}
         self.keyring = Keyring(self.connections)
         self.wall = wall
@@ -154,7 +157,7 @@ class Endpoint:
 
     def transmit(self, now: float, out: memoryview) -> Train | None:
         """The next train, written into `out`; None if nothing may leave now."""
-        train = self._transmit_queued(out)
+        train = self._transmit_queued(now, out)
         if train is not None:
             return train
         self._now = now
@@ -171,7 +174,7 @@ class Endpoint:
             if train is not None:
                 return train
         # A session that ended in the loop has left a last word.
-        return self._transmit_queued(out) if self._queue else None
+        return self._transmit_queued(now, out) if self._queue else None
 
     @property
     def pending(self) -> bool:
@@ -196,6 +199,7 @@ class Endpoint:
             self.introduction.deadline(),
             self._renewals.deadline(),
             self._schedule.next(),
+            None if self.relay is None else self.relay.deadline(),
         ):
             if at is not None and at < due:
                 due = at
@@ -209,6 +213,8 @@ class Endpoint:
             session.expire(now)
         self.handshakes.expire(now)
         self.introduction.expire(now)
+        if self.relay is not None:
+            self.relay.release(now)
         self._renew(now)
         if self._housekeeping_at is None or now >= self._housekeeping_at:
             self._housekeep(now)
@@ -316,6 +322,26 @@ class Endpoint:
         """This relay has closed its circuits."""
         for session in list(self._sessions.values()):
             session.paths.forget(relay)
+
+    def set_quota(self, relay: Identity, rate: int) -> None:
+        """This relay passes so many bytes a second on for us; 0: as many as it can."""
+        known = self._quotas.get(relay)
+        if rate and known is not None and known.rate == rate:
+            return
+        if rate:
+            self._quotas[relay] = Quota(rate)
+        else:
+            self._quotas.pop(relay, None)
+        for session in self._sessions.values():
+            for path in session.paths:
+                path.quota = self.quota(path.route)
+
+    def quota(self, route: Route) -> Quota | None:
+        """What the relay of a route passes on for us; None: no limit that we know of."""
+        if not route.circuit or not self._quotas:
+            return None
+        relay = self.relays.get(route.remote)
+        return None if relay is None else self._quotas.get(relay)
 
     def relayed_by(self, relay: Address) -> list[Connection]:
         """The live connections whose data goes over this relay."""
@@ -794,14 +820,14 @@ class Endpoint:
 
     # --- sending -------------------------------------------------------------------------------------------------
 
-    def _transmit_queued(self, out: memoryview) -> Train | None:
+    def _transmit_queued(self, now: float, out: memoryview) -> Train | None:
         if self._queue:
             route, datagram = self._queue.popleft()
             size = len(datagram)
             out[:size] = datagram
             return Train(route.local, route.remote, size, size)
         if self.relay is not None:
-            forward = self.relay.next()
+            forward = self.relay.next(now)
             if forward is not None:
                 size = len(forward.data)
                 out[:size] = forward.data

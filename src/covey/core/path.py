@@ -8,6 +8,7 @@ from covey.base.types import Endpoint
 from covey.core import limits
 from covey.core.congestion import Congestion
 from covey.core.mtu import MtuSearch
+from covey.core.quota import Quota
 from covey.core.recovery import Recovery, Sent
 from covey.wire.datagram import RELAY_HEADER_SIZE
 
@@ -46,6 +47,7 @@ class Path:
 
     __slots__ = (
         "bulk_bytes",
+        "charged_bytes",
         "counter",
         "failures",
         "id",
@@ -55,6 +57,7 @@ class Path:
         "made_at",
         "mtu",
         "mtu_search",
+        "quota",
         "received_bytes",
         "recheck_at",
         "recovery",
@@ -80,6 +83,10 @@ class Path:
         self.bulk_bytes = 0
         """Stream bytes that left in full datagrams: what larger ones would be good for."""
         self.received_bytes = 0
+        self.quota: Quota | None = None
+        """What the relay of this path passes on for us, all in all; None: it has not said, or the path is direct."""
+        self.charged_bytes = 0
+        """Of those sent, how many the quota knows of."""
         self.suspect = False
         self.suspect_since = now
         self.failures = 0

@@ -54,6 +54,7 @@ class Paths:
 
     def __init__(self, session: Session, owner: SessionOwner, route: Route, now: float) -> None:
         self.active = Path(0, route, now, owner.new_congestion())
+        self.active.quota = owner.quota(route)
         self.stalled = False
         """Nothing answers on any path."""
         self.remote_candidates: tuple[control.Candidate, ...] = ()
@@ -112,6 +113,7 @@ class Paths:
         Nothing was sent on it before (PROTOCOL 11: message 1 moves no endpoint).
         """
         self.active.route = route
+        self.active.quota = self._owner.quota(route)
 
     def arrived(self, now: float, route: Route, path_id: int, size: int, *, newest: bool) -> None:
         """`size` bytes of a train that begins with an authenticated packet came by `route`.
@@ -282,6 +284,7 @@ class Paths:
             self._session.lost(oldest, oldest.abandon())
             self._paths.remove(oldest)
         path = Path(self._next_id, route, now, self._owner.new_congestion())
+        path.quota = self._owner.quota(route)
         self._next_id += 1
         if self._next_id > self._session.epochs.lifetimes.path_ids - limits.PATH_IDS_LEFT:
             self._owner.session_worn(self._session)

@@ -18,9 +18,10 @@ from covey.base.errors import LimitError, StateError
 from covey.base.types import Endpoint, Identity
 from covey.core.connection import Connection
 from covey.core.path import Route
+from covey.core.quota import Quota
 from covey.core.rates import network
 from covey.core.relay_filter import RelayFilter
-from covey.core.relay_queue import Forward, RelayQueue
+from covey.core.relay_queue import QUANTUM, QUEUE_BYTES, Forward, RelayQueue
 from covey.wire import control
 from covey.wire.datagram import PACKET, RELAY_HEADER_SIZE
 from covey.wire.relay import encode_gone
@@ -35,6 +36,8 @@ CIRCUITS_PER_NETWORK: Final = 2048
 CIRCUITS_LIMIT: Final = 65_536
 """Circuits altogether, 1 kB each."""
 IDLE_SECONDS: Final = 600.0
+_SLACK: Final = 16
+"""A client may send this fraction more than its quota."""
 
 
 Outlet = Callable[[int, memoryview, int, Endpoint], bool]
@@ -54,7 +57,9 @@ class _Circuit:
 class RelayTable:
     """Opens circuits between clients, and says where a received run goes."""
 
-    def __init__(self, outlet: Outlet | None = None) -> None:
+    def __init__(self, outlet: Outlet | None = None, *, rate: int = 0) -> None:
+        """`rate`: bytes per second that are passed on for each client, as it was told; 0: no limit."""
+        self.rate = rate
         self._outlet = outlet
         self._circuits: dict[int, _Circuit] = {}
         self._by_pair: dict[tuple[Identity, Identity], int] = {}
@@ -63,6 +68,8 @@ class RelayTable:
         self._filter = RelayFilter()
         self._of: dict[Connection, dict[int, None]] = {}
         self._queue = RelayQueue()
+        self._quotas: dict[Identity, Quota] = {}
+        """What each client may still send, if there is a limit."""
         self.forwarded_bytes = 0
         self.dropped_bytes = 0
 
@@ -129,16 +136,33 @@ class RelayTable:
         """Whether `next` has something."""
         return bool(self._queue)
 
-    def next(self) -> Forward | None:
+    def next(self, now: float) -> Forward | None:
         """The next run to send."""
-        forward = self._queue.take()
-        if forward is not None:
-            self.forwarded_bytes += len(forward.data)
+        queue = self._queue
+        client = queue.turn()
+        while self.rate and client is not None and (quota := self._quota(client)).refill(now) <= 0:
+            queue.hold(client, quota.ready_at(now, 1))
+            client = queue.turn()
+        forward = queue.take()
+        if client is None or forward is None:
+            return None
+        if self.rate:
+            self._quota(client).spend(len(forward.data))
+        self.forwarded_bytes += len(forward.data)
         return forward
+
+    def deadline(self) -> float | None:
+        """When `release` is due: a client that is held back may send again."""
+        return self._queue.deadline()
+
+    def release(self, now: float) -> None:
+        """Those who may send again wait no longer."""
+        self._queue.release(now)
 
     def forget(self, connection: Connection) -> None:
         """A client is gone: its circuits close."""
         self._filter.forget(connection)
+        self._quotas.pop(connection.peer, None)
         for number in list(self._of.get(connection, ())):
             self._close(number)
 
@@ -165,7 +189,7 @@ class RelayTable:
         kinds = bytes(view[start + RELAY_HEADER_SIZE : stop : segment])
         if kinds.count(PACKET) == len(kinds):
             circuit.used_at = now
-            self._pass_on(client, route, view[start:stop], segment)
+            self._pass_on(now, client, route, view[start:stop], segment)
             return
         self._filter.learn(there, there.session.certified_key)
         for position in range(start, stop, segment):
@@ -173,15 +197,37 @@ class RelayTable:
             inner = datagram[RELAY_HEADER_SIZE:]
             if inner and self._filter.passes(now, number, there, inner):
                 circuit.used_at = now
-                self._pass_on(client, route, datagram, len(datagram))
+                self._pass_on(now, client, route, datagram, len(datagram))
             else:
                 self.dropped_bytes += len(datagram)
 
-    def _pass_on(self, client: Identity, route: Route, run: memoryview, segment: int) -> None:
-        if self._outlet is not None and not self._queue and self._outlet(route.local, run, segment, route.remote):
-            self.forwarded_bytes += len(run)
-        elif not self._queue.put(client, Forward(route, bytes(run), segment)):
-            self.dropped_bytes += len(run)
+    def _pass_on(self, now: float, client: Identity, route: Route, run: memoryview, segment: int) -> None:
+        queue, size = self._queue, len(run)
+        most: float = QUEUE_BYTES
+        quota: Quota | None = None
+        if self.rate:
+            quota = self._quota(client)
+            most = max(quota.burst, QUANTUM + 1024)
+            if queue.has(client) or quota.refill(now) <= 0:
+                self._wait(client, Forward(route, bytes(run), segment), most)
+                return
+        if self._outlet is not None and not queue and self._outlet(route.local, run, segment, route.remote):
+            self.forwarded_bytes += size
+            if quota is not None:
+                quota.spend(size)
+        else:
+            self._wait(client, Forward(route, bytes(run), segment), most)
+
+    def _wait(self, client: Identity, forward: Forward, most: float) -> None:
+        if not self._queue.put(client, forward, most):
+            self.dropped_bytes += len(forward.data)
+
+    def _quota(self, client: Identity) -> Quota:
+        quota = self._quotas.get(client)
+        if quota is None:
+            # A little more than it was told: clocks differ, and not all of what it sends is counted there.
+            quota = self._quotas[client] = Quota(self.rate + self.rate // _SLACK)
+        return quota
 
     def _close(self, number: int) -> None:
         circuit = self._circuits.pop(number)

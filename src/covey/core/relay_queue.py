@@ -4,11 +4,14 @@ Deficit round robin (Shreedhar and Varghese, 1995): each client may send `QUANTU
 next. So nobody waits behind a client that sends more than leaves, whatever the size of its datagrams or the number of
 its circuits. When there is no room, whoever has less than an equal share still finds some: what is dropped is the
 traffic that fills the queue, and its sender's congestion control hears of it.
+
+A client that used up its quota is held back until it may send again; others take its turns.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from heapq import heappop, heappush
 from typing import Final, NamedTuple
 
 from covey.base.types import Identity
@@ -42,24 +45,36 @@ class _Line:
 
 
 class RelayQueue:
-    """`put` what a client sent, `take` what is to leave next."""
+    """`put` what a client sent, `take` what is to leave next. `turn` says whose it is, and `hold` puts that one aside
+    until a time; `release` brings back those whose time has come."""
 
-    __slots__ = ("_lines", "_size")
+    __slots__ = ("_held", "_lines", "_size", "_waiting")
 
     def __init__(self) -> None:
         self._lines: OrderedDict[Identity, _Line] = OrderedDict()
+        self._waiting: dict[Identity, _Line] = {}
+        """Lines that are held back."""
+        self._held: list[tuple[float, Identity]] = []
+        """When each of them may go on; a heap."""
         self._size = 0
 
     def __bool__(self) -> bool:
+        """Whether something may leave now."""
         return bool(self._lines)
 
-    def put(self, client: Identity, forward: Forward) -> bool:
-        """False: there is no room for it."""
+    def has(self, client: Identity) -> bool:
+        """Whether something of this client waits."""
+        return client in self._lines or client in self._waiting
+
+    def put(self, client: Identity, forward: Forward, most: float = QUEUE_BYTES) -> bool:
+        """False: there is no room for it. Of one client at most `most` bytes may wait, or one run."""
         lines = self._lines
-        line = lines.get(client)
+        line = lines.get(client) or self._waiting.get(client)
         size = len(forward.data) + _OVERHEAD
+        if line is not None and line.size + size > most:
+            return False
         if self._size + size > QUEUE_BYTES:
-            share = QUEUE_BYTES // (len(lines) + (line is None))
+            share = QUEUE_BYTES // (len(lines) + len(self._waiting) + (line is None))
             if self._size + size > 2 * QUEUE_BYTES or size + (0 if line is None else line.size) > share:
                 return False
         if line is None:
@@ -68,6 +83,27 @@ class RelayQueue:
         line.size += size
         self._size += size
         return True
+
+    def turn(self) -> Identity | None:
+        """Whose run `take` gives."""
+        return next(iter(self._lines), None)
+
+    def hold(self, client: Identity, until: float) -> None:
+        """Nothing of this client leaves before `until`, seconds."""
+        self._waiting[client] = self._lines.pop(client)
+        heappush(self._held, (until, client))
+
+    def deadline(self) -> float | None:
+        """When `release` is due."""
+        return self._held[0][0] if self._held else None
+
+    def release(self, now: float) -> None:
+        """Those whose time has come wait no longer."""
+        while self._held and self._held[0][0] <= now:
+            _, client = heappop(self._held)
+            line = self._waiting.pop(client)
+            line.credit = QUANTUM
+            self._lines[client] = line
 
     def take(self) -> Forward | None:
         if not self._lines:

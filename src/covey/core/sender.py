@@ -139,7 +139,7 @@ class Sender:
             train = self._transmit_lane(now, out, path)
             if train is not None:
                 return train
-        if not recovery.probes and recovery.has_room(path.mtu):
+        if not recovery.probes and recovery.has_room(path.mtu) and (path.quota is None or self._quota(now, path) > 0):
             train = self._transmit_small(now, out, path)
             if train is not None:
                 return train
@@ -174,6 +174,15 @@ class Sender:
         window = congestion.window - congestion.in_flight
         credit = recovery.pacer.credit(now, congestion.rate, segment)
         self._awaited = 0
+        if path.quota is not None and (quota := self._quota(now, path)) < min(credit, window):
+            # No sign of what the path carries: the window stays as it is.
+            recovery.limited = False
+            if quota >= segment:
+                return quota
+            if window >= segment:
+                self.ready_at = path.quota.ready_at(now, min(limits.TRAIN_BYTES, path.quota.rate // 1000))
+                self._session.hurry()
+            return 0
         if credit < window and credit < limits.TRAIN_BYTES and window >= segment:
             enough = min(window, recovery.pacer.worthwhile(limits.TRAIN_BYTES))
             if credit < segment:
@@ -186,6 +195,14 @@ class Sender:
             return budget
         # One datagram may always be on its way: the window may be smaller than that since datagrams have grown.
         return segment if window < segment <= credit and congestion.in_flight <= 0 else 0
+
+    def _quota(self, now: float, path: Path) -> int:
+        """Bytes that the relay of this path still passes on for us."""
+        quota = path.quota
+        assert quota is not None
+        quota.spend(path.sent_bytes - path.charged_bytes)
+        path.charged_bytes = path.sent_bytes
+        return quota.refill(now)
 
     def _hold(self, now: float, path: Path, size: int) -> None:
         """Pacing keeps `size` bytes back for a moment."""

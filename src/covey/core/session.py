@@ -29,6 +29,7 @@ from covey.core.crypto_stream import CryptoStream
 from covey.core.events import Event, RelayingTold, RelaysTold
 from covey.core.path import Path, Route
 from covey.core.paths import Paths
+from covey.core.quota import Quota
 from covey.core.received import ReceivedCounters
 from covey.core.recovery import Item, Sent
 from covey.core.sender import Sender, Train
@@ -102,6 +103,9 @@ class SessionOwner(Protocol):
 
     def relay_suspected(self, relay: Address) -> None:
         """Data through a relay gets no answer: perhaps it no longer knows where we are."""
+
+    def quota(self, route: Route) -> Quota | None:
+        """What the relay of a route passes on for us, if it said so."""
 
     def circuit_gone(self, relay: Identity, circuit: int) -> None:
         """This peer, if it relays for us, has closed a circuit."""

@@ -172,6 +172,13 @@ class Agent:
         self._restore(store)
         self.path_news = PathNews(self.transport, self.publish)
         self.announcement = Announcement(self.transport, name=name, ticket=ticket, now_us=self.now_us)
+        self.relays = Relays(
+            self.transport,
+            self.book,
+            relaying or RelayPolicy(),
+            rendezvous=[entry.identity for entry in (ticket.entries if ticket else ())],
+            on_common=self._on_common_relay,
+        )
         self.clients = [
             RendezvousClient(
                 self.transport,
@@ -181,6 +188,7 @@ class Agent:
                 on_change=self._on_rendezvous_change,
                 on_mail=self._on_mail,
                 on_draining=self._on_draining,
+                on_routes=self.relays.use_server,
             )
             for entry in (ticket.entries if ticket else ())
         ]
@@ -198,7 +206,6 @@ class Agent:
         born_us = store.settings.get_int(BORN)
         self.addressing = Addressing(self.directory, self.book, born_us, host.now)
         self.naming = Naming(self.announcement, self.directory, self.clients, self.committer, store.settings)
-        self.relays = Relays(self.transport, self.book, relaying or RelayPolicy(), on_common=self._on_common_relay)
         self.connector = Connector(self.transport, self.book, self.directory, self.clients, self.relays)
         self.introducer = Introducer(
             transport=self.transport,
@@ -376,6 +383,8 @@ class Agent:
                 self._on_paths(connection)
             case events.RelayingTold(connection, relaying):
                 self.relays.on_relaying(connection, relaying)
+                if self._client(connection.peer) is not None:
+                    self._seek_again()
             case events.RelaysTold(connection, round_trips):
                 self.relays.on_relays(connection, round_trips)
 
@@ -517,11 +526,15 @@ class Agent:
             self.mailbox.on_change()
             before, self._reached = self._reached, sum(client.connected for client in self.clients)
             if self._reached > before:
-                self.mail.hope()
-                for connection in self.transport.endpoint.connections.values():
-                    self.connector.keep_reserve(connection)
+                self._seek_again()
             changed = RendezvousChanged(connected=self._reached, rendezvous=len(self.clients))
             self.bus.publish(changed, self.host.wall_us() / 1e6)
+
+    def _seek_again(self) -> None:
+        """There is a relay that was none: for those we could not reach, and as a reserve."""
+        self.mail.hope()
+        for connection in list(self.transport.endpoint.connections.values()):
+            self.connector.keep_reserve(connection)
 
     def _on_mail(self, rendezvous: Identity) -> None:
         self.mailbox.on_mail(rendezvous)

@@ -120,7 +120,7 @@ class Connector:
         if session is None or not session.active.route.relayed or not self._book.trusts(connection.peer):
             return
         used = {path.route.remote for path in session.paths if path.route.relayed}
-        others: list[RelaySource] = [each for each in self._clients if each.endpoint not in used and not each.silent]
+        others: list[RelaySource] = [each for each in self._relaying() if each.endpoint not in used and not each.silent]
         for relay in self._relays.common(connection.peer)[:_NEAREST]:
             if not relay.connected:
                 self._transport.spawn(self._reach(relay.identity), "reach a relay")
@@ -129,6 +129,10 @@ class Connector:
                 others.append(relay)
         if others:
             self._transport.spawn(self._offer_relays(connection, others), "reserve")
+
+    def _relaying(self) -> list[RendezvousClient]:
+        """The rendezvous that may relay for us."""
+        return [client for client in self._clients if self._relays.allows(client.identity)]
 
     async def _reach(self, identity: Identity) -> None:
         """Connects with a relay of ours. Once it is there it says so, and is used."""
@@ -142,7 +146,7 @@ class Connector:
             return True
         until = now() + _MOVE_SECONDS
         while left := [each for each in endpoint.relayed_by(relay) if not endpoint.avoid_relay(each, relay)]:
-            others = [client for client in self._clients if client is not leaving and not client.draining]
+            others = [client for client in self._relaying() if client is not leaving and not client.draining]
             ways: list[list[RelaySource]] = [[*others, *self._relays.common(each.peer)] for each in left]
             if now() >= until or not any(source.connected for sources in ways for source in sources):
                 return False
@@ -248,6 +252,12 @@ class Connector:
         if ways.tried:
             return
         if not introductions:
+            if any(client.connected for client in self._clients if client not in self._relaying()):
+                raise UnreachableError(
+                    "no relay is where `relay_jurisdictions` wants it, and no direct address of the peer answers",
+                    code="policy",
+                    next_step="covey config show",
+                )
             raise UnreachableError(
                 "no rendezvous answers, and no direct address of the peer is known",
                 code="no-rendezvous",
@@ -263,7 +273,10 @@ class Connector:
             return route
 
         return await ask(
-            self._clients, introduce, now=self._transport.host.now, on_answer=lambda _, route: ways.learn_route(route)
+            self._relaying(),
+            introduce,
+            now=self._transport.host.now,
+            on_answer=lambda _, route: ways.learn_route(route),
         )
 
     async def _ask_members(self, identity: Identity, ways: _Ways) -> None:

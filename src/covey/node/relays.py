@@ -12,7 +12,7 @@ when and how much, as a rendezvous does.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
@@ -154,9 +154,14 @@ class Relays:
         book: PeerBook,
         policy: RelayPolicy,
         *,
+        rendezvous: Iterable[Identity],
         on_common: Callable[[Connection], None],
     ) -> None:
         self.policy = policy
+        self._servers: dict[Identity, set[Address]] = {identity: set() for identity in rendezvous}
+        """The rendezvous of the network, and from where they relay."""
+        self._terms: dict[Identity, Relaying] = {}
+        """What they said about it."""
         self._transport = transport
         self._book = book
         self._on_common = on_common
@@ -169,7 +174,7 @@ class Relays:
         """The round trips that we told last, ms."""
         self._requests = Rates(_OPEN_RATE, _OPEN_BURST, _CLIENTS_LIMIT)
         if policy.serves != "off":
-            transport.endpoint.relay = RelayTable(transport.driver.pass_on)
+            transport.endpoint.relay = RelayTable(transport.driver.pass_on, rate=policy.rate)
 
     @property
     def table(self) -> RelayTable | None:
@@ -214,8 +219,27 @@ class Relays:
         self._judge(connection)
 
     def on_relaying(self, connection: Connection, relaying: Relaying) -> None:
+        if connection.peer in self._servers:
+            self._terms[connection.peer] = relaying
+            self._transport.endpoint.set_quota(connection.peer, relaying.rate)
+            self.use_server(connection.peer, self._servers[connection.peer])
+            return
         self._told[connection] = relaying
         self._judge(connection)
+
+    def allows(self, rendezvous: Identity) -> bool:
+        """Whether this rendezvous may carry our traffic."""
+        return self.policy.allows(self._terms.get(rendezvous))
+
+    def use_server(self, rendezvous: Identity, addresses: Iterable[Address]) -> None:
+        """Where it is now. What it relays is taken if it may."""
+        endpoint, known = self._transport.endpoint, self._servers[rendezvous]
+        known.update(addresses)
+        for address in known:
+            if self.allows(rendezvous):
+                endpoint.relays[address] = rendezvous
+            elif endpoint.relays.pop(address, None) is not None:
+                endpoint.forget_relay(address)
 
     def on_relays(self, connection: Connection, round_trips: dict[bytes, int]) -> None:
         self._named[connection] = round_trips
@@ -239,9 +263,10 @@ class Relays:
         if member is not None and member.connection is not connection:
             return
         usable = relaying is not None and relaying.relays and self.policy.allows(relaying)
-        if not usable or not self._book.trusts(identity):
+        if relaying is None or not usable or not self._book.trusts(identity):
             if member is not None:
                 del self._members[identity]
+                endpoint.set_quota(identity, 0)
                 self._settle_addresses(member, set())
                 self._name_relays_to_all()
             return
@@ -252,6 +277,7 @@ class Relays:
             {path.route.remote for path in session.paths if not path.route.relayed} if session is not None else set()
         )
         self._settle_addresses(member, direct or member.addresses)
+        endpoint.set_quota(identity, relaying.rate)
         self._name_relays_to_all()
         if member.connected:
             for each in endpoint.connections.values():

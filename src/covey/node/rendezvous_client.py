@@ -59,7 +59,7 @@ class RendezvousClient:
     `signed()` gives what to publish (None: nothing yet). `on_present(identity)` hears of a watched agent that
     appeared, `on_change()` that `view()` gives something else than before. `on_draining(client)` is awaited when the
     rendezvous says that it is about to stop; when it returns True we leave it at once, else when it goes. `on_mail` is
-    told the rendezvous' identity when it says that a letter waits.
+    told the rendezvous' identity when it says that a letter waits, `on_routes` the endpoints that it is reached at.
 
     What it pushes is advice, and a rendezvous may lie: an appearance counts if we asked for it, an address if packets
     could come from there, and neither oftener than an honest one would say it.
@@ -75,6 +75,7 @@ class RendezvousClient:
         on_change: Callable[[], None],
         on_mail: Callable[[Identity], None],
         on_draining: Callable[[RendezvousClient], Awaitable[bool]],
+        on_routes: Callable[[Identity, Sequence[Address]], None],
     ) -> None:
         self.identity = entry.identity
         self.observed: Address | None = None
@@ -95,6 +96,7 @@ class RendezvousClient:
         self._on_change = on_change
         self._on_mail = on_mail
         self._on_draining = on_draining
+        self._on_routes = on_routes
         self._stream: Stream | None = None
         self._target: Target | None = None
         self._calls: dict[int, asyncio.Future[wire.Message]] = {}
@@ -354,7 +356,7 @@ class RendezvousClient:
                 f"none of {', '.join(self._entry.endpoints)} is of an address family this machine has",
                 code="no-route",
             )
-        transport.endpoint.relays.update((route.remote, self.identity) for route in routes)
+        self._on_routes(self.identity, [route.remote for route in routes])
         self.endpoint = routes[0].remote
         return routes
 

@@ -35,7 +35,9 @@ from covey.rendezvous.limits import LOOK_SECONDS, Limits
 from covey.rendezvous.mailboxes import MailboxStore
 from covey.rendezvous.service import Service
 from covey.rendezvous.store import RendezvousStore
+from covey.wire import control
 from covey.wire import rendezvous as wire
+from covey.wire.relay import Relaying
 from covey.wire.ticket import Ticket, TicketEntry
 
 __all__ = ["Counts", "Rendezvous"]
@@ -84,7 +86,7 @@ class Rendezvous:
     `listen` is an IP literal and a port (0: any). `advertise` are the endpoints of the ticket, `HOST:PORT`;
     None: derived from `listen`. `save` makes changed credentials durable before they are used; it runs on the
     host's writer thread, as everything that touches `store` and `mailboxes` does. Both are the caller's, who closes
-    them.
+    them. `relaying` is what clients are told: the bytes per second that are passed on for each, and where we are.
     """
 
     def __init__(
@@ -98,6 +100,7 @@ class Rendezvous:
         advertise: Sequence[str] | None = None,
         save: Save | None = None,
         limits: Limits | None = None,
+        relaying: Relaying = Relaying(True),  # noqa: B008 - frozen
     ) -> None:
         self.credentials = credentials
         self.listening: Endpoint = listen
@@ -114,7 +117,8 @@ class Rendezvous:
         self._transport = Transport(
             host, credentials, allow=self._allow, on_event=self._on_event, wall=self._clock.now_us
         )
-        self.relay = RelayTable(self._transport.driver.pass_on)
+        self.relay = RelayTable(self._transport.driver.pass_on, rate=relaying.rate)
+        self._relaying = relaying.encode()
         self._clients = Clients(self._transport, limits)
         self._service = Service(self._transport, self._clients, self._cache, self._custodian, self.relay, limits)
         self._last_record = 0
@@ -220,6 +224,7 @@ class Rendezvous:
     def _on_event(self, event: events.Event) -> None:
         match event:
             case events.ConnectionLive(connection, _):
+                connection.say(control.RELAYING, self._relaying)
                 self._clients.admit(connection)
                 self._clients.present(connection.peer)
             case events.ConnectionClosed(connection, _, _):
