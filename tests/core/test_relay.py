@@ -311,3 +311,37 @@ def test_train_of_packets_and_handshakes_loses_only_the_handshakes_that_do_not_f
     assert kinds.count(PACKET) == 9
     assert kinds.count(INITIATION) == OTHER_KEYS_BURST
     assert relays.dropped_bytes == len(packet)
+
+
+def test_client_over_its_quota_is_held_back_and_loses_only_what_it_sends_in_vain() -> None:
+    wire, relaying, (a, b, c) = clients()
+    relays = relaying.endpoint.relay = RelayTable(rate=1_000_000)
+    ab = relays.open(wire.now, connection(relaying, a), connection(relaying, b), 5)
+    cb = relays.open(wire.now, connection(relaying, c), connection(relaying, b), 6)
+    now = wire.now
+    passed: list[tuple[float, int]] = []
+
+    def drain() -> None:
+        relays.release(now)
+        while (forward := relays.next(now)) is not None:
+            passed.append((now, len(forward.data)))
+
+    view, segment = relayed(ab, *[1000] * 10)
+    for _ in range(100):  # 10 MB/s for 0.1 s, ten times the quota
+        relays.receive(now, view, segment, 0, a.address, 0, len(view))
+        drain()
+        now += 0.001
+    sent = sum(size for _, size in passed)
+    assert 65_536 <= sent <= 65_536 + 1_100_000 * 0.1 + 20_000
+    assert relays.dropped_bytes > 0
+    at = relays.deadline()
+    assert at is not None
+    assert now < at < now + 0.1
+    other, segment = relayed(cb, 1000)
+    assert relays.receive(now, other, segment, 0, c.address, 0, len(other))
+    drain()
+    assert passed[-1] == (now, 1000), "nobody else waits"
+    while (at := relays.deadline()) is not None:
+        now = at
+        drain()
+    assert sum(size for _, size in passed) + relays.dropped_bytes == 100 * 10_000 + 1000

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
-from covey.base.types import Identity, endpoint_text
+from covey.base.types import Endpoint, Identity, endpoint_text
 from covey.core import events
 from covey.node.rendezvous_client import RendezvousClient
 from covey.rendezvous.limits import Limits
@@ -29,12 +30,16 @@ class Node:
             on_change=lambda: None,
             on_mail=lambda identity: None,
             on_draining=self._leave,
+            on_routes=self._use,
         )
         self.agent.transport._pass_on = self._on_event
         self.agent.transport.spawn(self.client.run(), "client")
 
     async def _leave(self, client: RendezvousClient) -> bool:
         return True
+
+    def _use(self, identity: Identity, addresses: Sequence[Endpoint]) -> None:
+        self.agent.transport.endpoint.relays.update(dict.fromkeys(addresses, identity))
 
     def _on_event(self, event: events.Event) -> None:
         if isinstance(event, events.RecordReceived):

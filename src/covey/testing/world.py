@@ -23,7 +23,7 @@ machine). A crash cancels its tasks without letting them say anything and drops 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,6 +41,7 @@ from covey.testing.link import Link
 from covey.testing.loop import OWNER, SimLoop
 from covey.testing.nat import Nat, NatKind
 from covey.testing.network import SimNetwork
+from covey.wire.relay import Relaying
 from covey.wire.ticket import Ticket
 
 __all__ = ["SimNode", "SimRendezvous", "World"]
@@ -123,6 +124,8 @@ class SimRendezvous(_Machine):
 
     server: Rendezvous
     ticket: str
+    relaying = Relaying(True)
+    """What it tells its clients about relaying for them."""
 
     async def start(self) -> None:
         home = Home.locate(self.name, {"COVEY_HOME": str(self.world.directory)}, uid=0)
@@ -139,6 +142,7 @@ class SimRendezvous(_Machine):
                 self.mailboxes,
                 listen=(self.host.ip, RENDEZVOUS_PORT),
                 advertise=None,
+                relaying=self.relaying,
             )
             return str(await self.server.start())
 
@@ -196,10 +200,11 @@ class World:
     def nodes(self) -> list[SimNode]:
         return [machine for machine in self.machines.values() if isinstance(machine, SimNode)]
 
-    async def start_several(self, *names: str) -> list[SimRendezvous]:
+    async def start_several(self, *names: str, relaying: Sequence[Relaying] = ()) -> list[SimRendezvous]:
         """Several rendezvous, all of which the world's ticket names."""
         before = self.ticket
-        machines = [await self.start_rendezvous(name) for name in names]
+        terms = [*relaying, *(Relaying(True) for _ in names)]
+        machines = [await self.start_rendezvous(name, relaying=each) for name, each in zip(names, terms, strict=False)]
         self.ticket = before
         for machine in machines:
             self.join(machine.ticket)
@@ -214,8 +219,14 @@ class World:
         """Nothing passes between these two machines directly, for good."""
         self.network.set_link(self.machines[first].host.ip, self.machines[second].host.ip, Link(loss=1.0))
 
-    async def start_rendezvous(self, name: str = "rendezvous") -> SimRendezvous:
+    async def start_rendezvous(
+        self,
+        name: str = "rendezvous",
+        *,
+        relaying: Relaying = Relaying(True),  # noqa: B008 - frozen
+    ) -> SimRendezvous:
         machine = SimRendezvous(self, name, f"10.0.1.{len(self.machines) + 1}")
+        machine.relaying = relaying
         self.machines[name] = machine
         await machine.start()
         self.ticket = machine.ticket
