@@ -25,6 +25,7 @@ from covey.node import Node
 from covey.rendezvous import ready
 from covey.rendezvous.program import Options, parse_options
 from covey.wire import rendezvous as wire
+from covey.wire.relay import Relaying
 from covey.wire.ticket import Ticket
 from tests.rendezvous.world import Agent
 
@@ -245,6 +246,9 @@ def test_a_command_line_that_cannot_be_is_one_clear_error(
 def test_options_are_read() -> None:
     environment = {"COVEY_LOG_LEVEL": "DEBUG"}
     assert parse_options(["--drain-timeout", "30"], {}).drain_timeout == 30.0
+    terms = parse_options(["--relay-rate", "125000", "--jurisdiction", "eu"], {}).relaying
+    assert terms == Relaying(True, 125_000, "eu")
+    assert parse_options([], {}).relaying == Relaying(True, 0, "")
     assert parse_options([], {}) == Options(None, (), None, False, "info")
     given = ["--listen", "[::1]:5", "--advertise", "a:1", "--advertise", "a:1", "--json", "--home", "x"]
     assert parse_options(given, environment) == Options(("::1", 5), ("a:1",), "x", True, "debug")

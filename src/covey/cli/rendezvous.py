@@ -34,6 +34,13 @@ def rendezvous(
         float | None,
         typer.Option("--drain-timeout", metavar="SECONDS", help="How long clients may take to leave at the end; 5."),
     ] = None,
+    relay_rate: Annotated[
+        int | None,
+        typer.Option("--relay-rate", metavar="BYTES", help="Bytes a second relayed for each client; 0, no limit."),
+    ] = None,
+    jurisdiction: Annotated[
+        str | None, typer.Option("--jurisdiction", metavar="WORD", help="Where it is: eu, de, us-ca.")
+    ] = None,
     log_level: Annotated[
         str | None, typer.Option("--log-level", metavar="LEVEL", help="debug, info, warning or error.")
     ] = None,
@@ -49,6 +56,8 @@ def rendezvous(
         *(("--join", each) for each in join or ()),
         ("--home", home),
         ("--drain-timeout", drain_timeout),
+        ("--relay-rate", relay_rate),
+        ("--jurisdiction", jurisdiction),
         ("--log-level", log_level),
     ]
     arguments = [word for option, value in options if value is not None for word in (option, str(value))]

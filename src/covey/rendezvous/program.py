@@ -2,6 +2,7 @@
 
     --listen HOST:PORT  --advertise HOST:PORT ...  --join TICKET ...
     --home DIR  --json  --log-level LEVEL  --drain-timeout SECONDS
+    --relay-rate BYTES  --jurisdiction WORD
 
 What is not said is what the last run of the same home was told: without `--listen` it listens where it did
 before (at first 0.0.0.0:4040) and advertises what it did, and port 0 takes the port it had before if that is
@@ -20,6 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from typing import Final, NamedTuple, NoReturn
 
+from covey.base.config import NUMBERS, check_value
 from covey.base.constants import DEFAULT_PORT
 from covey.base.errors import CoveyError, ParseError, StateError, StorageError, UsageError
 from covey.base.exit_codes import exit_code
@@ -30,6 +32,7 @@ from covey.node.storage.database import Database
 from covey.rendezvous import logs, ready
 from covey.rendezvous.home import Place, Remembered, place
 from covey.rendezvous.server import Rendezvous
+from covey.wire.relay import Relaying
 from covey.wire.ticket import Ticket
 
 __all__ = ["Options", "main", "parse_options", "run"]
@@ -61,6 +64,8 @@ class Options(NamedTuple):
     """Seconds."""
     join: tuple[Ticket, ...] = ()
     """Of the other rendezvous of the network; none: as the last time."""
+    relaying: Relaying = Relaying(True)
+    """What clients are told about relaying for them."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -116,7 +121,15 @@ async def _serve(
     ):
         before = where.remembered()
         listens, advertise = await _places(options, before, host)
-        make = partial(Rendezvous, host, store=store, mailboxes=mailboxes, advertise=advertise, save=where.save)
+        make = partial(
+            Rendezvous,
+            host,
+            store=store,
+            mailboxes=mailboxes,
+            advertise=advertise,
+            save=where.save,
+            relaying=options.relaying,
+        )
         server, ticket = await _start(make, credentials, listens)
         network = _network(ticket, options.join, before)
         where.remember(Remembered(server.listening[0], server.listening[1], advertise, str(network)))
@@ -273,7 +286,23 @@ def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> O
         default=DRAIN_SECONDS,
         help=f"how long clients may take to leave when it is stopped; {DRAIN_SECONDS:g}",
     )
+    parser.add_argument(
+        "--relay-rate",
+        metavar="BYTES",
+        type=int,
+        default=0,
+        help="bytes a second that are relayed for each client; 0, no limit",
+    )
+    parser.add_argument(
+        "--jurisdiction",
+        metavar="WORD",
+        default="",
+        help="where this rendezvous is, for agents that choose relays by it: eu, de, us-ca",
+    )
     given = parser.parse_args(arguments)
+    if not 0 <= given.relay_rate <= NUMBERS["relay_rate"]:
+        raise UsageError(f"--relay-rate: 0 to {NUMBERS['relay_rate']} bytes per second")
+    jurisdiction = check_value("jurisdiction", given.jurisdiction)
     if not 0 <= given.drain_timeout <= DRAIN_LIMIT:
         raise UsageError(f"--drain-timeout: 0 to {DRAIN_LIMIT:g} seconds")
     level = (given.log_level or environment.get("COVEY_LOG_LEVEL") or "info").lower()
@@ -291,7 +320,8 @@ def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> O
     if len(advertise) > ADVERTISE_LIMIT:
         raise UsageError(f"a ticket holds at most {ADVERTISE_LIMIT} addresses", code="bad-advertise")
     join = tuple(map(Ticket.parse, given.join))
-    return Options(listen, advertise, given.home, given.json, level, given.drain_timeout, join)
+    relaying = Relaying(True, given.relay_rate, jurisdiction)
+    return Options(listen, advertise, given.home, given.json, level, given.drain_timeout, join, relaying)
 
 
 def _endpoint(text: str, option: str, example: str) -> Endpoint:
