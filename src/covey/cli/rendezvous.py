@@ -27,6 +27,23 @@ def rendezvous(
         list[str] | None,
         typer.Option("--join", metavar="TICKET", help="Another rendezvous of the network; its ticket gets both."),
     ] = None,
+    certificate: Annotated[
+        str | None,
+        typer.Option("--certificate", metavar="FILE", help="Serve WebSockets over TLS too, with this chain (PEM)."),
+    ] = None,
+    key: Annotated[str | None, typer.Option("--key", metavar="FILE", help="The certificate's key (PEM).")] = None,
+    websocket: Annotated[
+        str | None,
+        typer.Option("--websocket", metavar="HOST:PORT", help="Where to serve them; the host of --listen, port 443."),
+    ] = None,
+    advertise_websocket: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--advertise-websocket",
+            metavar="HOST:PORT",
+            help="Where agents find them: a host that the certificate names; up to four times.",
+        ),
+    ] = None,
     home: Annotated[
         str | None, typer.Option("--home", metavar="DIR", help="Where it keeps its identity and cache.")
     ] = None,
@@ -54,6 +71,10 @@ def rendezvous(
         ("--listen", listen),
         *(("--advertise", each) for each in advertise or ()),
         *(("--join", each) for each in join or ()),
+        ("--certificate", certificate),
+        ("--key", key),
+        ("--websocket", websocket),
+        *(("--advertise-websocket", each) for each in advertise_websocket or ()),
         ("--home", home),
         ("--drain-timeout", drain_timeout),
         ("--relay-rate", relay_rate),

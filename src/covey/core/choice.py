@@ -15,11 +15,14 @@ _GAIN_SHARE: Final = 0.1
 
 
 def better(path: Path, other: Path) -> bool:
-    """Whether `path` is worth leaving `other` for: it answers, it is direct, or it is clearly faster."""
+    """Whether `path` is worth leaving `other` for: it answers, it is direct, it is UDP as far as we see,
+    or it is clearly faster."""
     if path.suspect != other.suspect:
         return other.suspect
     if path.route.relayed != other.route.relayed:
         return other.route.relayed
+    if path.route.websocket != other.route.websocket:
+        return other.route.websocket  # TCP makes one loss a pause for everything behind it
     mine, theirs = path.recovery.rtt.smoothed, other.recovery.rtt.smoothed
     return mine < theirs - max(_GAIN_SECONDS, _GAIN_SHARE * theirs)
 

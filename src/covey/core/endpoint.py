@@ -121,6 +121,8 @@ class Endpoint:
         """Live connections with peers that were neither admitted nor pinned when they began, the oldest first."""
         self._unverified: OrderedDict[int, Session] = OrderedDict()
         self._ready: deque[Session] = deque()
+        self._held: dict[int, dict[Session, None]] = {}
+        """Ports that take nothing now, and the sessions that wait for them."""
         self._queue: deque[tuple[Route, bytes]] = deque()
         self.dropped = 0
         """Handshakes and records that found no room in the queue. Only grows."""
@@ -161,9 +163,14 @@ class Endpoint:
         if train is not None:
             return train
         self._now = now
-        ready = self._ready
+        ready, held = self._ready, self._held
         while ready:
             session = ready[0]
+            if held and session.active.route.local in held and not session.ended:
+                ready.popleft()
+                session.in_ready = False
+                held[session.active.route.local][session] = None
+                continue
             train = None if session.ended else session.transmit(now, out)
             if train is not None and not session.sender.drained:
                 ready.rotate(-1)
@@ -231,6 +238,30 @@ class Endpoint:
     def set_ports(self, ports: Sequence[tuple[int, int]]) -> None:
         """The local ports as (index, address family 4 or 6)."""
         self._ports = tuple(ports)
+
+    def hold(self, port: int) -> None:
+        """This port is a connection that is full: sessions whose data goes over it wait, all others go on."""
+        self._held.setdefault(port, {})
+
+    def release(self, port: int) -> None:
+        """It takes something again."""
+        for session in self._held.pop(port, ()):
+            session.wake()
+
+    def lose_port(self, now: float, port: int) -> None:
+        """This port is gone, and with it every path over it."""
+        self.release(port)
+        for session in list(self._sessions.values()):
+            session.paths.lose_port(now, port)
+            self._schedule.touch(session)
+
+    def move_relay(self, now: float, relay: Identity, local: int, remote: Address) -> None:
+        """We reach a relay another way now: its circuits are proven that way, too."""
+        for session in list(self._sessions.values()):
+            for route in [path.route for path in session.paths if path.route.relayed]:
+                moved = Route(local, remote, route.circuit)
+                if self.relays.get(route.remote) == relay and route != moved and session.verified:
+                    session.paths.offer(now, moved)
 
     def set_candidates(
         self, candidates: Sequence[Candidate], traits: NatTraits = _NOT_MEASURED, *, consents: bool = False

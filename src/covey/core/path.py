@@ -12,7 +12,10 @@ from covey.core.quota import Quota
 from covey.core.recovery import Recovery, Sent
 from covey.wire.datagram import RELAY_HEADER_SIZE
 
-__all__ = ["Path", "Route"]
+__all__ = ["WEBSOCKET_PORTS", "Path", "Route"]
+
+WEBSOCKET_PORTS: Final = 1 << 32
+"""Ports with this index or a higher one are connections, and not UDP."""
 
 _LOSSES_OF_LARGE: Final = 3
 """Times that large datagrams were lost, and none acknowledged with them, until their size is in doubt."""
@@ -28,6 +31,11 @@ class Route(NamedTuple):
     @property
     def relayed(self) -> bool:
         return self.circuit != 0
+
+    @property
+    def websocket(self) -> bool:
+        """Over a WebSocket, as far as the relay."""
+        return self.local >= WEBSOCKET_PORTS
 
     @property
     def outer(self) -> int:

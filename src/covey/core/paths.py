@@ -208,6 +208,12 @@ class Paths:
             self.stalled = True
             self._owner.session_stalled(self._session, now)
 
+    def lose_port(self, now: float, port: int) -> None:
+        """A connection of ours ended, and every path over it."""
+        for path in sorted(self._paths, key=lambda path: path is self.active):
+            if path.route.local == port and not self._session.ended:
+                self.give_up(now, path)
+
     def network_changed(self, now: float) -> None:
         """Our own addresses did: every path is asked whether it still works, and how large its datagrams may be."""
         for path in self._paths:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
-__all__ = ["PAYLOAD_LIMIT", "TRAIN_LIMIT", "Host", "UdpPort", "train_limit"]
+__all__ = ["PAYLOAD_LIMIT", "TRAIN_LIMIT", "Host", "UdpPort", "WebSocket", "train_limit"]
 
 T = TypeVar("T")
 
@@ -71,6 +71,25 @@ class UdpPort(Protocol):
         ...
 
 
+class WebSocket(UdpPort, Protocol):
+    """A port that is one connection: it has one remote, loses nothing, and ends. See `net.websocket`."""
+
+    remote: tuple[str, int]
+    """Who is at the other end."""
+    congested: bool
+    """What is sent now waits; what is sent in spite of that may be lost."""
+    problem: str
+    """Why it ended."""
+
+    def on_congestion(self, callback: Callable[[bool], None]) -> None:
+        """Call `callback(full)` when `congested` changes."""
+        ...
+
+    def on_closed(self, callback: Callable[[], None]) -> None:
+        """Call `callback` from the event loop, once, when the connection ended and not by `close`."""
+        ...
+
+
 class Host(Protocol):
     """What a node gets of the world."""
 
@@ -103,6 +122,13 @@ class Host(Protocol):
         """IP literals of the routers of the default routes, IPv4's best and IPv6's best, as far as the system tells.
 
         A link-local one carries its interface, as a sender's address does (`fe80::1%2`).
+        """
+        ...
+
+    async def websocket(self, remote: tuple[str, int]) -> WebSocket:
+        """An open connection to a rendezvous' WebSocket at `remote`, a host name or IP literal and a port.
+
+        Through the proxy that the environment names, if any. Raises `UnreachableError` and `UsageError` (`bad-proxy`).
         """
         ...
 

@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from covey.base.errors import CoveyError, UnreachableError
 from covey.net.gateways import default_gateways
-from covey.net.host import UdpPort
+from covey.net.host import UdpPort, WebSocket
 from covey.net.udp import UdpSocketPort, socket_family
 
 __all__ = ["RealHost"]
@@ -78,6 +78,12 @@ class RealHost:
 
     def gateways(self) -> list[str]:
         return default_gateways()
+
+    async def websocket(self, remote: tuple[str, int]) -> WebSocket:
+        # Not before it is needed: most agents have UDP, and TLS and its certificates take 10 MB.
+        from covey.net.websocket_client import open_websocket
+
+        return await open_websocket(remote, os.environ)
 
     async def blocking(self, function: Callable[[], T]) -> T:
         if self._writer is None:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Final, Generic, Protocol, TypeVar
 
+from covey.core.path import WEBSOCKET_PORTS
 from covey.net.arrivals import Arrivals
 from covey.net.host import Host, UdpPort
 from covey.net.waiter import Waiter
@@ -133,6 +134,7 @@ class Driver(Generic[E]):
         self._loop = asyncio.get_running_loop()
         self._ports: dict[int, UdpPort] = {}
         self._next_index = 0
+        self._next_connection = WEBSOCKET_PORTS
         self._readable: dict[int, None] = {}
         self._out = memoryview(bytearray(OUT_SIZE))
         self._parked: tuple[int, memoryview, int, tuple[str, int]] | None = None
@@ -168,6 +170,15 @@ class Driver(Generic[E]):
         """Drive `port` too and own it; its index, never used again. What waits in it is read next turn."""
         index = self._next_index
         self._next_index += 1
+        return self._add(index, port)
+
+    def add_connection(self, port: UdpPort) -> int:
+        """The same for a port that is a connection: its index says so (`core.path.WEBSOCKET_PORTS`)."""
+        index = self._next_connection
+        self._next_connection += 1
+        return self._add(index, port)
+
+    def _add(self, index: int, port: UdpPort) -> int:
         self._ports[index] = port
         port.on_readable(partial(self._became_readable, index))
         port.on_writable(self._turn_of_loop)

@@ -471,6 +471,9 @@ class Agent:
             self.connector.revive(connection)
 
     def _on_paths(self, connection: Connection) -> None:
+        client = self._client(connection.peer)
+        if client is not None:
+            client.on_paths()
         session = connection.session
         if session is None or not self.book.trusts(connection.peer):
             return

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from ipaddress import ip_address
+from itertools import chain, repeat
 from typing import Final, TypeVar
 
 from covey.base.errors import CoveyError, ParseError, StateError, UnreachableError
 from covey.base.schema import RendezvousView
 from covey.base.types import Endpoint as Address
 from covey.base.types import Identity, endpoint_text, identity_text, parse_endpoint
+from covey.core.connection import Connection
 from covey.core.events import RecordReceived
 from covey.core.handshake import Target
 from covey.core.path import Route
 from covey.crypto.events import KeyLog
 from covey.crypto.record import Record
+from covey.node.fallback import HEAD_START, Fallback
 from covey.node.transport import Stream, Transport
 from covey.wire import rendezvous as wire
 from covey.wire.framing import FrameReader
@@ -44,6 +48,10 @@ _PATIENCE_LIMIT: Final = 2.0
 """One that is farther away than this is asked, but the others' answers must do."""
 _HANGS_SECONDS: Final = 10.0
 """One that has been silent for so long, and is again, may have lost the thread: a session from its beginning."""
+_UDP_PAUSES: Final = (1.0, 4.0, 15.0, 60.0, 300.0)
+"""Waits between attempts to get back from a WebSocket to UDP; the last repeats."""
+_OVERLAP_SECONDS: Final = 3.0
+"""How long a WebSocket stays open after UDP works again: for what is under way, and for circuits to follow."""
 _OBSERVED_SECONDS: Final = 5.0
 """Least time between two changes of what it says our address is: each is told to every peer."""
 _UNASKED_LIMIT: Final = 256
@@ -111,12 +119,17 @@ class RendezvousClient:
         self._tried = asyncio.Event()
         self._leaving = asyncio.Event()
         self._hangs = asyncio.Event()
+        self._ways_changed = asyncio.Event()
         self._silent_since = 0.0
         self._watched: set[Identity] = set()
         self._said_endpoint: Address | None = None
         self._observing: asyncio.TimerHandle | None = None
         self._unasked = 0
         self._unasked_since = 0.0
+        self._route: Route | None = None
+        """The way to it that its session takes."""
+        self._udp: list[Route] = []
+        self._fallback = Fallback(transport, entry.websockets, self._on_websocket, self._on_websocket_lost)
 
     @property
     def connected(self) -> bool:
@@ -306,15 +319,17 @@ class RendezvousClient:
     async def _attend(self) -> None:
         """One session from beginning to end; raises what ended it."""
         transport = self._transport
-        routes = await self._routes()
+        await self._find_routes()
+        self._fallback.need(HEAD_START if self._udp else 0.0)
         if self._target is None:
-            self._target = await self._ask_target(routes)
-        connection = transport.connect(self._target, routes)
+            self._target = await self._ask_target()
+        connection = transport.connect(self._target, self._routes)
         try:
             connection = await transport.wait_live(self.identity)
         except UnreachableError:
             self._target = None  # perhaps its key is another one by now
             raise
+        self._settle_way()
         connection.admit(direct=False)
         connection.keepalive = _KEEPALIVE
         self._stalled.clear()
@@ -323,7 +338,8 @@ class RendezvousClient:
         stream = self._stream = await transport.open(connection, wire.SERVICE)
         work = (
             self._read(stream),
-            self._revive(self._target, routes),
+            self._revive(self._target),
+            self._return_to_udp(connection),
             self._keep_publishing(),
             self._leave(),
             self._give_up(),
@@ -345,28 +361,38 @@ class RendezvousClient:
         await self._hangs.wait()
         raise UnreachableError("the rendezvous does not answer", code="no-rendezvous")
 
-    async def _routes(self) -> list[Route]:
+    @property
+    def _routes(self) -> list[Route]:
+        """All ways to it that there are now."""
+        return self._udp if self._fallback.route is None else [*self._udp, self._fallback.route]
+
+    async def _find_routes(self) -> None:
+        """Where it is by UDP. Who has a WebSocket to fall back to can do without, as behind a proxy without DNS."""
         transport = self._transport
         found: list[Address] = []
         for text in self._entry.endpoints:
-            found += await transport.host.resolve(*parse_endpoint(text))
-        routes = [route for route in (transport.route(address) for address in found) if route is not None]
-        if not routes:
+            try:
+                found += await transport.host.resolve(*parse_endpoint(text))
+            except UnreachableError:
+                if not self._fallback.possible:
+                    raise
+        self._udp = [route for route in (transport.route(address) for address in found) if route is not None]
+        if self._udp:
+            self._on_routes(self.identity, [route.remote for route in self._udp])
+            self.endpoint = self._udp[0].remote
+        elif not self._fallback.possible:
             raise UnreachableError(
                 f"none of {', '.join(self._entry.endpoints)} is of an address family this machine has",
                 code="no-route",
             )
-        self._on_routes(self.identity, [route.remote for route in routes])
-        self.endpoint = routes[0].remote
-        return routes
 
-    async def _ask_target(self, routes: list[Route]) -> Target:
+    async def _ask_target(self) -> Target:
         """Its present transport key, from its own signed record (PROTOCOL 5)."""
         transport = self._transport
         while not self._records.empty():
             self._records.get_nowait()
         for wait in _ASK_SECONDS:
-            for route in routes:
+            for route in self._routes:
                 transport.endpoint.request_record(self.identity, route)
             transport.wake()
             try:
@@ -377,8 +403,9 @@ class RendezvousClient:
                             return target
             except TimeoutError:
                 continue
+        also = f"; {self._fallback.problem}" if self._fallback.problem else ""
         raise UnreachableError(
-            f"the rendezvous at {', '.join(self._entry.endpoints)} does not answer",
+            f"the rendezvous at {', '.join(self._entry.endpoints)} does not answer{also}",
             code="no-rendezvous",
             next_step="check that it runs and that UDP to it is allowed",
         )
@@ -397,7 +424,7 @@ class RendezvousClient:
             return None
         return Target(self.identity, record.certificate.public)
 
-    async def _revive(self, target: Target, routes: list[Route]) -> None:
+    async def _revive(self, target: Target) -> None:
         """When nothing answers any more, new keys over the same connection: its stream and calls go on.
 
         If that fails too, it may have another address or key by now: UnreachableError, and we begin at the beginning.
@@ -406,13 +433,75 @@ class RendezvousClient:
             await self._stalled.wait()
             self._stalled.clear()
             self._on_change()
-            self._transport.connect(target, routes)
+            self._fallback.need()
+            self._transport.connect(target, self._routes)
             try:
                 await self._transport.wait_live(self.identity)
             except UnreachableError:
                 self._target = None
                 raise
+            self._settle_way()
             self._on_change()
+
+    # --- UDP, or a WebSocket -----------------------------------------------------------------------------------------
+
+    def on_paths(self) -> None:
+        """The paths of the session with it changed."""
+        connection = self._transport.live(self.identity)
+        if connection is None or connection.session is None:
+            return
+        route = connection.session.active.route
+        if route == self._route:
+            return
+        self._route = route
+        self.endpoint = route.remote
+        if route.websocket:
+            self.observed = self._said_endpoint = None  # where a connection comes from, nobody can send packets to
+        self._transport.endpoint.move_relay(self._transport.host.now(), self.identity, route.local, route.remote)
+        self._ways_changed.set()
+        self._on_change()
+
+    def _on_websocket(self, route: Route) -> None:
+        """It is open: whatever is being tried is tried that way, too."""
+        transport = self._transport
+        self._on_routes(self.identity, [route.remote])
+        if self._target is None:
+            transport.endpoint.request_record(self.identity, route)
+            transport.wake()
+        elif transport.live(self.identity) is None:
+            transport.connect(self._target, [route])
+
+    def _on_websocket_lost(self) -> None:
+        self._ways_changed.set()
+
+    def _settle_way(self) -> None:
+        """A session is live: by UDP, then the WebSocket is not needed."""
+        self.on_paths()
+        if self._route is not None and not self._route.websocket:
+            self._fallback.stop()
+
+    async def _return_to_udp(self, connection: Connection) -> None:
+        """While its session takes the WebSocket: tries UDP from time to time, and goes back to it."""
+        transport = self._transport
+        while True:
+            self._ways_changed.clear()
+            for pause in chain(_UDP_PAUSES, repeat(_UDP_PAUSES[-1])):
+                if self._route is None or not self._route.websocket:
+                    break
+                transport.endpoint.offer_routes(transport.host.now(), connection, self._udp)
+                transport.wake()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._ways_changed.wait()
+                self._ways_changed.clear()
+            if self._fallback.route is not None:
+                # What is relayed for us follows, and so does the rendezvous as soon as it hears of us there.
+                if connection.session is not None:
+                    connection.session.keep_alive()
+                transport.wake()
+                await asyncio.sleep(_OVERLAP_SECONDS)
+                self._settle_way()
+            await self._ways_changed.wait()
 
     async def _leave(self) -> None:
         """Ends the session when the rendezvous is about to stop and we need it no more."""
@@ -491,6 +580,8 @@ class RendezvousClient:
 
     def _on_observed(self, endpoint: Address) -> None:
         """It says where our packets come from. An address that cannot be is not believed (PROTOCOL 25)."""
+        if self._route is not None and self._route.websocket:
+            return
         if self.endpoint is None or not _may_see(self.endpoint, endpoint):
             return
         self._said_endpoint = endpoint
@@ -505,7 +596,7 @@ class RendezvousClient:
             self._on_change()
 
     def _disconnected(self) -> None:
-        self._stream = None
+        self._stream = self._route = None
         self.problem = self.problem or "the connection was lost"
         self.silent = self.draining = False
         self._tried.set()

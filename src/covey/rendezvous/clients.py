@@ -64,9 +64,11 @@ class Client:
 
     @property
     def endpoint(self) -> str:
-        """Where its packets come from now, "" if nowhere."""
+        """Where its packets come from now, "" if nowhere, or where nobody else could send any: from a WebSocket."""
         session = self.connection.session
-        return "" if session is None else endpoint_text(session.active.route.remote)
+        if session is None or session.active.route.websocket:
+            return ""
+        return endpoint_text(session.active.route.remote)
 
     @property
     def absent_since(self) -> float | None:

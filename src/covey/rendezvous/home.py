@@ -24,13 +24,24 @@ from covey.node.storage.paths import locate, prepare
 from covey.rendezvous.mailboxes import MailboxStore
 from covey.rendezvous.store import RendezvousStore
 
-__all__ = ["Place", "Remembered", "place"]
+__all__ = ["Place", "Remembered", "WebSocketPlace", "place"]
 
 T = TypeVar("T")
 
 _log = logging.getLogger(__name__)
 
 PROFILE: Final = "rendezvous"
+
+
+class WebSocketPlace(msgspec.Struct, frozen=True):
+    """Where WebSockets are served, and how the server proves itself there."""
+
+    host: str
+    port: int
+    certificate: str
+    """File, with the certificates in between."""
+    key: str
+    advertise: tuple[str, ...] = ()
 
 
 class Remembered(msgspec.Struct, frozen=True):
@@ -41,6 +52,7 @@ class Remembered(msgspec.Struct, frozen=True):
     advertise: tuple[str, ...] = ()
     network: str = ""
     """The ticket of all rendezvous of the network, this one among them."""
+    websocket: WebSocketPlace | None = None
 
 
 class Place:

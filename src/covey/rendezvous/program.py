@@ -1,12 +1,14 @@
 """The process: `python -m covey.rendezvous`, or `covey rendezvous`, which becomes it.
 
     --listen HOST:PORT  --advertise HOST:PORT ...  --join TICKET ...
+    --certificate FILE --key FILE  --websocket HOST:PORT  --advertise-websocket HOST:PORT ...
     --home DIR  --json  --log-level LEVEL  --drain-timeout SECONDS
     --relay-rate BYTES  --jurisdiction WORD
 
 What is not said is what the last run of the same home was told: without `--listen` it listens where it did
 before (at first 0.0.0.0:4040) and advertises what it did, and port 0 takes the port it had before if that is
-free. So a ticket outlives restarts. SIGTERM and SIGINT drain and exit with 0; a second one ends it at once.
+free. So a ticket outlives restarts. With a certificate it serves WebSockets too, on TCP port 443 where nothing
+else is said. SIGTERM and SIGINT drain and exit with 0; a second one ends it at once.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ import os
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
+from pathlib import Path
 from typing import Final, NamedTuple, NoReturn
 
 from covey.base.config import NUMBERS, check_value
@@ -28,9 +31,10 @@ from covey.base.exit_codes import exit_code
 from covey.base.types import Endpoint, parse_endpoint
 from covey.crypto.credentials import Credentials
 from covey.net.real import RealHost
+from covey.net.websocket_server import Certificate, WebSocketListener
 from covey.node.storage.database import Database
 from covey.rendezvous import logs, ready
-from covey.rendezvous.home import Place, Remembered, place
+from covey.rendezvous.home import Place, Remembered, WebSocketPlace, place
 from covey.rendezvous.server import Rendezvous
 from covey.wire.relay import Relaying
 from covey.wire.ticket import Ticket
@@ -45,6 +49,10 @@ ADVERTISE_LIMIT: Final = 4
 DRAIN_SECONDS: Final = 5.0
 """How long clients may take to move what is relayed for them to another rendezvous."""
 DRAIN_LIMIT: Final = 3600.0
+WEBSOCKET_PORT: Final = 443
+"""Of HTTPS: the one that is open where few are."""
+CERTIFICATE_SECONDS: Final = 60.0
+"""Between looks at the certificate's files."""
 WATCH_SECONDS: Final = 5.0
 """Between looks at the databases' files."""
 COUNTS_SECONDS: Final = 60.0
@@ -66,6 +74,11 @@ class Options(NamedTuple):
     """Of the other rendezvous of the network; none: as the last time."""
     relaying: Relaying = Relaying(True)
     """What clients are told about relaying for them."""
+    certificate: str | None = None
+    """A file: serve WebSockets over TLS. None: as the last time."""
+    key: str | None = None
+    websocket: Endpoint | None = None
+    advertise_websocket: tuple[str, ...] = ()
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -130,18 +143,25 @@ async def _serve(
             save=where.save,
             relaying=options.relaying,
         )
+        websocket = await _websocket(options, before, host, listens[0][0])
+        certificate = None
+        if websocket is not None:
+            certificate = Certificate(websocket.certificate, websocket.key)
+            listener = partial(WebSocketListener, (websocket.host, websocket.port), certificate.context)
+            make = partial(make, websockets=listener, advertise_websockets=websocket.advertise)
         server, ticket = await _start(make, credentials, listens)
         network = _network(ticket, options.join, before)
-        where.remember(Remembered(server.listening[0], server.listening[1], advertise, str(network)))
+        where.remember(Remembered(server.listening[0], server.listening[1], advertise, str(network), websocket))
         announce(ticket, network, server.listening, json=options.json)
         databases = (store.database, mailboxes.database)
         counting = loop.create_task(_log_counts(server))
+        renewing = loop.create_task(_keep_current(certificate))
         watching = loop.create_task(_until_lost(host, databases))
         stopped = loop.create_task(stopping.wait())
         await asyncio.wait((watching, stopped), return_when=asyncio.FIRST_COMPLETED)
         lost = watching.done() and not stopping.is_set()
         _log.info("draining")
-        for task in (counting, watching, stopped):
+        for task in (counting, watching, stopped, renewing):
             task.cancel()
         closing = loop.create_task(server.close(0.0 if lost else options.drain_timeout))
         impatient = loop.create_task(now.wait())
@@ -219,6 +239,35 @@ async def _places(
     return listens, options.advertise
 
 
+async def _websocket(options: Options, before: Remembered | None, host: RealHost, listen: str) -> WebSocketPlace | None:
+    """Where to serve WebSockets, None for not at all."""
+    known = before.websocket if before is not None else None
+    if options.certificate is None:
+        if known is not None and options.websocket is None and not options.advertise_websocket:
+            return known
+        if options.websocket is not None or options.advertise_websocket:
+            raise UsageError(
+                "a WebSocket needs a certificate",
+                code="bad-certificate",
+                next_step="covey rendezvous --certificate fullchain.pem --key privkey.pem",
+            )
+        return None
+    name, port = options.websocket or (listen, WEBSOCKET_PORT)
+    address = (await host.resolve(name, port))[0][0]
+    return WebSocketPlace(address, port, options.certificate, options.key or "", options.advertise_websocket)
+
+
+async def _keep_current(certificate: Certificate | None) -> None:
+    """A certificate that was renewed is served without a restart."""
+    while certificate is not None:
+        await asyncio.sleep(CERTIFICATE_SECONDS)
+        try:
+            if certificate.refresh():
+                _log.info("the certificate was renewed")
+        except CoveyError as error:
+            _log.error("the certificate", extra={"fields": {"code": error.code, "reason": error.message}})
+
+
 def _network(own: Ticket, joined: Sequence[Ticket], before: Remembered | None) -> Ticket:
     """The ticket of the whole network: of those given, else those of the last time, and of ours as it is now."""
     remembered = Ticket.parse(before.network) if not joined and before is not None and before.network else None
@@ -276,6 +325,18 @@ def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> O
         default=[],
         help="the ticket of another rendezvous of the network, or of all others; ours is printed with them",
     )
+    parser.add_argument(
+        "--certificate", metavar="FILE", help="serve WebSockets over TLS, too, with this chain (PEM); needs --key"
+    )
+    parser.add_argument("--key", metavar="FILE", help="the certificate's private key (PEM)")
+    parser.add_argument("--websocket", metavar="HOST:PORT", help="where to serve them; the host of --listen, port 443")
+    parser.add_argument(
+        "--advertise-websocket",
+        metavar="HOST:PORT",
+        action="append",
+        default=[],
+        help="where agents find them, for the ticket: a host that the certificate names; up to four times",
+    )
     parser.add_argument("--home", metavar="DIR", help="where it keeps its identity and cache")
     parser.add_argument("--json", action="store_true", help="print and log JSON, one object a line")
     parser.add_argument("--log-level", metavar="LEVEL", help=f"{', '.join(logs.LEVELS)} (COVEY_LOG_LEVEL)")
@@ -309,19 +370,42 @@ def parse_options(arguments: Sequence[str], environment: Mapping[str, str]) -> O
     if level not in logs.LEVELS:
         raise UsageError(f"{level!r} is not a log level", next_step=f"use one of {', '.join(logs.LEVELS)}")
     listen = None if given.listen is None else _endpoint(given.listen, "listen", "0.0.0.0:4040")
-    advertise = tuple(dict.fromkeys(given.advertise))
+    join = tuple(map(Ticket.parse, given.join))
+    if (given.certificate is None) != (given.key is None):
+        raise UsageError("--certificate and --key belong together", code="bad-certificate")
+    return Options(
+        listen,
+        _advertised(given.advertise, "advertise", "rendezvous.example.com:4040"),
+        given.home,
+        given.json,
+        level,
+        given.drain_timeout,
+        join,
+        Relaying(True, given.relay_rate, jurisdiction),
+        _file(given.certificate),
+        _file(given.key),
+        None if given.websocket is None else _endpoint(given.websocket, "websocket", "0.0.0.0:443"),
+        _advertised(given.advertise_websocket, "advertise-websocket", "rendezvous.example.com:443"),
+    )
+
+
+def _file(given: str | None) -> str | None:
+    """It is looked for again when it changes, wherever we are then."""
+    return None if given is None else str(Path(given).absolute())
+
+
+def _advertised(given: Sequence[str], option: str, example: str) -> tuple[str, ...]:
+    advertise = tuple(dict.fromkeys(given))
     for each in advertise:
-        if _endpoint(each, "advertise", "rendezvous.example.com:4040")[1] == 0:
+        if _endpoint(each, option, example)[1] == 0:
             raise UsageError(
-                f"--advertise {each}: port 0 is nowhere",
+                f"--{option} {each}: port 0 is nowhere",
                 code="bad-advertise",
                 next_step="give the port that agents can reach",
             )
     if len(advertise) > ADVERTISE_LIMIT:
         raise UsageError(f"a ticket holds at most {ADVERTISE_LIMIT} addresses", code="bad-advertise")
-    join = tuple(map(Ticket.parse, given.join))
-    relaying = Relaying(True, given.relay_rate, jurisdiction)
-    return Options(listen, advertise, given.home, given.json, level, given.drain_timeout, join, relaying)
+    return advertise
 
 
 def _endpoint(text: str, option: str, example: str) -> Endpoint:

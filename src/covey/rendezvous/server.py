@@ -16,7 +16,7 @@ from typing import Final, NamedTuple, NoReturn
 
 from covey.base.constants import RECORD_LIFE_SECONDS
 from covey.base.errors import CoveyError
-from covey.base.types import Endpoint, Identity, endpoint_text
+from covey.base.types import Endpoint, Identity, endpoint_text, parse_endpoint
 from covey.core import events
 from covey.core.connection import Connection
 from covey.core.relay import RelayTable
@@ -25,7 +25,9 @@ from covey.crypto.certificates import CLOCK_SKEW_US, SECOND_US
 from covey.crypto.credentials import Credentials
 from covey.crypto.record import Record
 from covey.crypto.renewal import renewed
-from covey.net.host import Host
+from covey.net.host import Host, UdpPort
+from covey.net.websocket import WebSocketPort
+from covey.net.websocket_server import WebSocketListener
 from covey.node.clock import Clock
 from covey.node.transport import Transport
 from covey.rendezvous.cache import Cache
@@ -101,6 +103,8 @@ class Rendezvous:
         save: Save | None = None,
         limits: Limits | None = None,
         relaying: Relaying = Relaying(True),  # noqa: B008 - frozen
+        websockets: Callable[..., WebSocketListener] | None = None,
+        advertise_websockets: Sequence[str] = (),
     ) -> None:
         self.credentials = credentials
         self.listening: Endpoint = listen
@@ -121,6 +125,14 @@ class Rendezvous:
         self._relaying = relaying.encode()
         self._clients = Clients(self._transport, limits)
         self._service = Service(self._transport, self._clients, self._cache, self._custodian, self.relay, limits)
+        self._listener = (
+            websockets(on_open=self._on_websocket, is_used=self._uses_websocket) if websockets is not None else None
+        )
+        self._advertise_websockets = advertise_websockets
+        self._websockets: dict[UdpPort, int] = {}
+        """The index of each."""
+        self._users: dict[int, Connection] = {}
+        """The client that was seen on each last, by index."""
         self._last_record = 0
         self._serving = False
 
@@ -133,6 +145,8 @@ class Rendezvous:
         await self._renew()
         transport = self._transport
         self.listening = transport.bind(self.listening).local
+        if self._listener is not None:
+            self._listener.start()
         transport.endpoint.relay = self.relay
         transport.serve(wire.SERVICE, self._service.serve)
         await self._sign_record()
@@ -143,7 +157,7 @@ class Rendezvous:
         ):
             transport.spawn(self._every(seconds, work), "rendezvous upkeep")
         self._serving = True
-        return Ticket((TicketEntry(self.identity, self.endpoints()),))
+        return Ticket((TicketEntry(self.identity, self.endpoints(), self.websockets()),))
 
     def endpoints(self) -> tuple[str, ...]:
         """Where agents are told to find it, best first."""
@@ -154,6 +168,14 @@ class Rendezvous:
             family = 6 if ":" in host else 4
             host = self._host.source_address(_ELSEWHERE[family]) or _LOOPBACK[family]
         return (endpoint_text((host, port)),)
+
+    def websockets(self) -> tuple[str, ...]:
+        """Where agents without UDP are told to find it: unless told, the hosts of `endpoints`."""
+        if self._listener is None or self._advertise_websockets:
+            return tuple(self._advertise_websockets)
+        number = self._listener.address[1]
+        hosts = dict.fromkeys(parse_endpoint(endpoint)[0] for endpoint in self.endpoints())
+        return tuple(endpoint_text((host, number)) for host in hosts)
 
     async def counts(self) -> Counts:
         """Figures for a log line."""
@@ -177,6 +199,7 @@ class Rendezvous:
         """
         if not self._serving:
             await self._transport.close()
+            await self._stop_listening()
             return
         self._serving = False
         self._service.draining = True
@@ -191,6 +214,7 @@ class Rendezvous:
                 await self._sent()
         await self._sent()
         await self._transport.close()
+        await self._stop_listening()
         await self._cache.drain()
         await self._custodian.drain()
 
@@ -218,6 +242,37 @@ class Rendezvous:
                 return
             await asyncio.sleep(FULL_SECONDS / 10)
 
+    # --- WebSockets --------------------------------------------------------------------------------------------------
+
+    async def _stop_listening(self) -> None:
+        if self._listener is not None:
+            await self._listener.close()
+
+    def _on_websocket(self, port: WebSocketPort) -> None:
+        index = self._transport.add_websocket(port, lambda: self._lost_websocket(port))
+        self._websockets[port] = index
+
+    def _lost_websocket(self, port: WebSocketPort) -> None:
+        self._users.pop(self._websockets.pop(port, -1), None)
+        if self._listener is not None:
+            self._listener.forget(port)
+
+    def _uses_websocket(self, port: WebSocketPort) -> bool:
+        """Whether a client is at the other end of this connection."""
+        index = self._websockets.get(port, -1)
+        connection = self._users.get(index)
+        session = connection.session if connection is not None else None
+        return session is not None and any(path.route.local == index for path in session.paths)
+
+    def _meet(self, connection: Connection) -> None:
+        """A client's paths changed: on which of the WebSockets is it?"""
+        if connection.session is not None:
+            for path in connection.session.paths:
+                if path.route.websocket:
+                    self._users[path.route.local] = connection
+
+    # --- what happens ------------------------------------------------------------------------------------------------
+
     def _allow(self, connection: Connection, service: str) -> bool:
         return self._serving and service == wire.SERVICE
 
@@ -225,11 +280,13 @@ class Rendezvous:
         match event:
             case events.ConnectionLive(connection, _):
                 connection.say(control.RELAYING, self._relaying)
+                self._meet(connection)
                 self._clients.admit(connection)
                 self._clients.present(connection.peer)
             case events.ConnectionClosed(connection, _, _):
                 self._clients.closed(connection)
             case events.PathsChanged(connection):
+                self._meet(connection)
                 self._clients.moved(connection)
             case _:
                 pass

@@ -12,7 +12,7 @@ from random import Random
 from typing import Final, TypeVar
 
 from covey.base.errors import CoveyError, StateError, UnreachableError, UsageError
-from covey.net.host import train_limit
+from covey.net.host import WebSocket, train_limit
 from covey.testing.loop import SimError
 from covey.testing.network import Endpoint, SimNetwork
 
@@ -143,6 +143,9 @@ class SimHost:
 
     def gateways(self) -> list[str]:
         return list(self.routers)
+
+    async def websocket(self, remote: tuple[str, int]) -> WebSocket:
+        raise UnreachableError("there is no TCP in this world", code="websocket-unreachable")
 
     async def blocking(self, function: Callable[[], T]) -> T:
         self._check_alive()

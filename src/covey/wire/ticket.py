@@ -1,8 +1,9 @@
 """The one string that says where a network is: `covey1...` (PROTOCOL 5).
 
 Below the prefix: base32 (RFC 4648, lower case, no padding) of {version 1, count 1, then per rendezvous {identity 32,
-endpoints 1, each text8 `HOST:PORT`}, checksum 4}. The checksum is the start of SHA-256 over everything before it: a
-ticket that lost a character is refused instead of searched for. It holds no key that rotates and no secret.
+endpoints 1, each text8 `HOST:PORT`, websockets 1, each text8 `HOST:PORT`}, checksum 4}. The checksum is the start of
+SHA-256 over everything before it: a ticket that lost a character is refused instead of searched for. It holds no key
+that rotates and no secret.
 """
 
 from __future__ import annotations
@@ -32,6 +33,9 @@ class TicketEntry:
 
     identity: Identity
     endpoints: tuple[str, ...]
+    """By UDP."""
+    websockets: tuple[str, ...] = ()
+    """By WebSocket over TLS, for agents without UDP."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +49,9 @@ class Ticket:
         for entry in self.entries:
             writer.raw(entry.identity).u8(len(entry.endpoints))
             for endpoint in entry.endpoints:
+                writer.text8(endpoint)
+            writer.u8(len(entry.websockets))
+            for endpoint in entry.websockets:
                 writer.text8(endpoint)
         body = writer.bytes()
         raw = body + hashlib.sha256(body).digest()[:_CHECKSUM]
@@ -91,10 +98,14 @@ class Ticket:
             if not 0 < number <= _ENDPOINTS_LIMIT:
                 raise ValueError("a rendezvous without endpoints, or with too many")
             endpoints = tuple(reader.text8() for _ in range(number))
-            for endpoint in endpoints:
+            number = reader.u8()
+            if number > _ENDPOINTS_LIMIT:
+                raise ValueError("a rendezvous with too many WebSockets")
+            websockets = tuple(reader.text8() for _ in range(number))
+            for endpoint in endpoints + websockets:
                 if parse_endpoint(endpoint)[1] == 0:
                     raise ValueError("an endpoint with port 0")
-            entries.append(TicketEntry(identity, endpoints))
+            entries.append(TicketEntry(identity, endpoints, websockets))
         reader.done()
         if len({entry.identity for entry in entries}) != count:
             raise ValueError("it names a rendezvous twice")

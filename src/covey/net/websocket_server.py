@@ -1,0 +1,271 @@
+"""Accepts WebSockets for a rendezvous, and keeps those out that want nothing of it.
+
+A connection costs memory from its first byte, and whoever makes it has proven nothing but that packets reach it. So
+connections without a session are few, altogether and for each network; the oldest goes when another comes; and who has
+none after ten seconds goes too. What passes through is judged by the endpoint, as what comes by UDP is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import ssl
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from covey.base.errors import StateError, StorageError, UsageError
+from covey.base.types import Endpoint, endpoint_text
+from covey.core.rates import network
+from covey.net.websocket import QUIET, WebSocketPort
+from covey.wire.websocket import MESSAGE_LIMIT, SUBPROTOCOL
+
+__all__ = ["Certificate", "ListenerLimits", "WebSocketListener"]
+
+_log = logging.getLogger(__name__)
+
+_BACKLOG: Final = 128
+_PAUSE: Final = 0.1
+"""Before accepting goes on after the system refused, as when there are too many open files, seconds."""
+_HANDSHAKE_SECONDS: Final = 5.0
+"""For TLS."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerLimits:
+    """Numbers of one listener; tests make them small."""
+
+    strangers: int = 512
+    """Connections without a session ..."""
+    strangers_per_network: int = 64
+    """... and of them those of one IPv4 address or IPv6 /64."""
+    stranger_seconds: float = 10.0
+    """How long one may stay without a session, and how often others are looked at."""
+    connections: int = 12_000
+    """Altogether: a little more than clients."""
+
+
+class WebSocketListener:
+    """Serves at `address`. `on_open(port)` gets every connection after its opening handshake; `is_used(port)` says
+    whether a session of ours is there. Call `start`, in the end `close`."""
+
+    def __init__(
+        self,
+        address: Endpoint,
+        context: ssl.SSLContext,
+        *,
+        on_open: Callable[[WebSocketPort], None],
+        is_used: Callable[[WebSocketPort], bool],
+        limits: ListenerLimits | None = None,
+    ) -> None:
+        self.address = address
+        """Where it listens; after `start` with the real port."""
+        self.turned_away = 0
+        """Connections that were closed because there was no room or they wanted nothing. Only grows."""
+        self._context = context
+        self._on_open = on_open
+        self._is_used = is_used
+        self._limits = limits if limits is not None else ListenerLimits()
+        self._loop = asyncio.get_running_loop()
+        self._socket: socket.socket | None = None
+        self._accepting: asyncio.Task[None] | None = None
+        self._shaking: set[asyncio.Task[None]] = set()
+        self._strangers: dict[WebSocketPort, bytes] = {}
+        """Without a session, the oldest first, and the network of each."""
+        self._networks: Counter[bytes] = Counter()
+        self._ports: set[WebSocketPort] = set()
+        self._looking: dict[WebSocketPort, asyncio.TimerHandle] = {}
+
+    def __len__(self) -> int:
+        return len(self._ports)
+
+    def start(self) -> None:
+        """Raises StateError (`address-in-use`) and UsageError (`address-not-local`, `address-refused`)."""
+        host, number = self.address
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        sock = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            sock.setblocking(False)
+            sock.bind((host, number))
+            sock.listen(_BACKLOG)
+        except OSError as error:
+            sock.close()
+            raise _not_bound(self.address, error) from error
+        self._socket = sock
+        self.address = sock.getsockname()[:2]
+        self._accepting = self._loop.create_task(self._accept(sock), name="accept WebSockets")
+
+    async def close(self) -> None:
+        """No further connections; those that are there end. Twice is fine."""
+        tasks = [task for task in (self._accepting, *self._shaking) if task is not None]
+        self._accepting = None
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if self._socket is not None:
+            self._socket.close()
+            self._socket = None
+        for port in list(self._ports):
+            port.close()
+            self.forget(port)
+
+    def forget(self, port: WebSocketPort) -> None:
+        """This connection is gone."""
+        self._ports.discard(port)
+        self._no_stranger(port)
+        timer = self._looking.pop(port, None)
+        if timer is not None:
+            timer.cancel()
+
+    async def _accept(self, listening: socket.socket) -> None:
+        while True:
+            try:
+                sock, remote = await self._loop.sock_accept(listening)
+            except OSError as error:
+                if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+                    _log.error("no WebSocket can be accepted: %s", error)
+                    await asyncio.sleep(_PAUSE)
+                continue
+            if len(self._ports) >= self._limits.connections:
+                self.turned_away += 1
+                sock.close()
+                continue
+            port = WebSocketPort(_protocol())
+            port.remote = remote[:2]
+            self._make_room(network(port.remote))
+            self._admit(port)
+            task = self._loop.create_task(self._shake_hands(sock, port), name="WebSocket handshake")
+            self._shaking.add(task)
+            task.add_done_callback(self._shaking.discard)
+
+    async def _shake_hands(self, sock: socket.socket, port: WebSocketPort) -> None:
+        try:
+            async with asyncio.timeout(self._limits.stranger_seconds):
+                await self._loop.connect_accepted_socket(
+                    lambda: port, sock, ssl=self._context, ssl_handshake_timeout=_HANDSHAKE_SECONDS
+                )
+                problem = await port.opened
+        except (OSError, TimeoutError):
+            problem = "no WebSocket"
+        except asyncio.CancelledError:
+            port.abort()
+            self.forget(port)
+            sock.close()
+            raise
+        if problem or port not in self._ports:
+            self.turned_away += 1
+            port.abort()
+            self.forget(port)
+            return
+        self._on_open(port)
+
+    def _admit(self, port: WebSocketPort) -> None:
+        source = network(port.remote)
+        self._ports.add(port)
+        self._strangers[port] = source
+        self._networks[source] += 1
+        self._looking[port] = self._loop.call_later(self._limits.stranger_seconds, self._look, port)
+
+    def _make_room(self, source: bytes) -> None:
+        """For one more stranger of this network: the oldest has to go."""
+        if self._networks[source] >= self._limits.strangers_per_network:
+            self._turn_away(next(port for port, theirs in self._strangers.items() if theirs == source))
+        elif len(self._strangers) >= self._limits.strangers:
+            self._turn_away(next(iter(self._strangers)))
+
+    def _turn_away(self, port: WebSocketPort) -> None:
+        if self._is_used(port):  # no stranger any more, and nobody looked since
+            self._no_stranger(port)
+            return
+        self.turned_away += 1
+        port.abort()
+        self.forget(port)
+
+    def _look(self, port: WebSocketPort) -> None:
+        """Whether anybody uses it: after ten seconds, and from time to time."""
+        if not self._is_used(port):
+            self._turn_away(port)
+            return
+        self._no_stranger(port)
+        self._looking[port] = self._loop.call_later(self._limits.stranger_seconds, self._look, port)
+
+    def _no_stranger(self, port: WebSocketPort) -> None:
+        source = self._strangers.pop(port, None)
+        if source is not None:
+            self._networks[source] -= 1
+            if not self._networks[source]:
+                del self._networks[source]
+
+
+class Certificate:
+    """A certificate chain and its key, PEM files, and the `context` that serves them.
+
+    Making one raises UsageError (`bad-certificate`) and StorageError (`certificate-file`); so does `refresh`, and then
+    what was served is served on.
+    """
+
+    def __init__(self, certificate: str, key: str) -> None:
+        self._files = certificate, key
+        self.context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        self.context.minimum_version = ssl.TLSVersion.TLSv1_2
+        self.context.set_alpn_protocols(["http/1.1"])
+        self._state = self._look()
+        self._load(self.context)
+
+    def refresh(self) -> bool:
+        """Serves the files as they are now, to connections from now on. Whether they changed."""
+        state = self._look()
+        if state == self._state:
+            return False
+        self._load(ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER))  # half of a new pair would break the old one
+        self._load(self.context)
+        self._state = state
+        return True
+
+    def _look(self) -> list[tuple[int, int]]:
+        found = []
+        for path in self._files:
+            try:
+                with Path(path).open("rb") as file:
+                    status = os.fstat(file.fileno())
+            except OSError as error:
+                why = error.strerror or error
+                raise StorageError(f"{path} cannot be read: {why}", code="certificate-file") from error
+            found.append((status.st_mtime_ns, status.st_ino))
+        return found
+
+    def _load(self, context: ssl.SSLContext) -> None:
+        certificate, key = self._files
+        try:
+            # A key with a passphrase is refused, not asked for: nobody is there.
+            context.load_cert_chain(certificate, key, password=lambda: b"")
+        except (ssl.SSLError, ValueError) as error:
+            raise UsageError(
+                f"{certificate} and {key} are no certificate with its key, in PEM and without a passphrase",
+                code="bad-certificate",
+                next_step="covey rendezvous --certificate fullchain.pem --key privkey.pem",
+            ) from error
+
+
+def _protocol() -> ServerProtocol:
+    return ServerProtocol(subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=MESSAGE_LIMIT, logger=QUIET)
+
+
+def _not_bound(address: Endpoint, error: OSError) -> Exception:
+    what = f"cannot listen on TCP {endpoint_text(address)}: {error.strerror or error}"
+    if error.errno == errno.EADDRINUSE:
+        return StateError(what, code="address-in-use", next_step="choose another: --websocket HOST:PORT")
+    if error.errno == errno.EACCES:
+        return UsageError(what, code="address-refused", next_step="a port above 1023: --websocket 0.0.0.0:8443")
+    return UsageError(what, code="address-not-local")
