@@ -20,8 +20,10 @@ ENTRIES = st.builds(
     TicketEntry,
     st.binary(min_size=32, max_size=32).map(Identity),
     st.lists(ENDPOINTS, min_size=1, max_size=4).map(tuple),
+    st.lists(ENDPOINTS, max_size=4).map(tuple),
 )
 EXAMPLE = Ticket((TicketEntry(Identity(bytes(32)), ("192.0.2.1:4040",)),))
+BOTH = Ticket((TicketEntry(Identity(bytes(32)), ("192.0.2.1:4040",), ("rv:443",)),))
 
 
 def sealed(body: bytes) -> str:
@@ -52,7 +54,8 @@ def test_tickets_are_joined_each_rendezvous_once_and_the_newer_endpoints_count()
 
 
 def test_ticket_has_its_documented_layout() -> None:
-    assert str(EXAMPLE) == sealed(b"\x01\x01" + bytes(32) + b"\x01\x0e192.0.2.1:4040")
+    assert str(EXAMPLE) == sealed(b"\x01\x01" + bytes(32) + b"\x01\x0e192.0.2.1:4040\x00")
+    assert str(BOTH) == sealed(b"\x01\x01" + bytes(32) + b"\x01\x0e192.0.2.1:4040\x01\x06rv:443")
 
 
 @given(st.data())
@@ -69,7 +72,7 @@ def test_ticket_with_a_wrong_missing_or_added_character_is_refused(data: st.Data
         assert info.value.next_step
 
 
-ENTRY = bytes(32) + b"\x01\x0e192.0.2.1:4040"
+ENTRY = bytes(32) + b"\x01\x0e192.0.2.1:4040\x00"
 
 MALFORMED = {
     "empty": "",
@@ -83,10 +86,12 @@ MALFORMED = {
     "no entry": sealed(b"\x01\x00"),
     "too many entries": sealed(b"\x01\x11" + ENTRY * 17),
     "no endpoint": sealed(b"\x01\x01" + bytes(32) + b"\x00"),
-    "too many endpoints": sealed(b"\x01\x01" + bytes(32) + b"\x05" + b"\x0e192.0.2.1:4040" * 5),
-    "port 0": sealed(b"\x01\x01" + bytes(32) + b"\x01\x0b192.0.2.1:0"),
-    "no port": sealed(b"\x01\x01" + bytes(32) + b"\x01\x09192.0.2.1"),
-    "endpoint not UTF-8": sealed(b"\x01\x01" + bytes(32) + b"\x01\x02\xff\xfe"),
+    "too many endpoints": sealed(b"\x01\x01" + bytes(32) + b"\x05" + b"\x0e192.0.2.1:4040" * 5 + b"\x00"),
+    "too many WebSockets": sealed(b"\x01\x01" + ENTRY[:-1] + b"\x05" + b"\x06rv:443" * 5),
+    "WebSocket at port 0": sealed(b"\x01\x01" + ENTRY[:-1] + b"\x01\x04rv:0"),
+    "port 0": sealed(b"\x01\x01" + bytes(32) + b"\x01\x0b192.0.2.1:0\x00"),
+    "no port": sealed(b"\x01\x01" + bytes(32) + b"\x01\x09192.0.2.1\x00"),
+    "endpoint not UTF-8": sealed(b"\x01\x01" + bytes(32) + b"\x01\x02\xff\xfe\x00"),
     "trailing bytes": sealed(b"\x01\x01" + ENTRY + b"\x00"),
     "cut": sealed(b"\x01\x01" + ENTRY[:-1]),
 }

@@ -361,8 +361,8 @@ class Agent:
                 self._on_stalled(connection)
             case events.ConnectionClosed(connection, _, reason):
                 client = self._client(connection.peer)
-                if client is not None and client.endpoint is not None:
-                    self.transport.endpoint.forget_relay(client.endpoint)
+                if client is not None and client.relay is not None:
+                    self.transport.endpoint.forget_relay(client.relay)
                 self.relays.on_closed(connection)
                 self.path_news.forget(connection.peer)
                 self.publish(PeerDisconnected(reason=reason), connection.peer)

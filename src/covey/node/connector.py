@@ -120,7 +120,7 @@ class Connector:
         if session is None or not session.active.route.relayed or not self._book.trusts(connection.peer):
             return
         used = {path.route.remote for path in session.paths if path.route.relayed}
-        others: list[RelaySource] = [each for each in self._relaying() if each.endpoint not in used and not each.silent]
+        others: list[RelaySource] = [each for each in self._relaying() if each.relay not in used and not each.silent]
         for relay in self._relays.common(connection.peer)[:_NEAREST]:
             if not relay.connected:
                 self._transport.spawn(self._reach(relay.identity), "reach a relay")
@@ -141,7 +141,7 @@ class Connector:
 
     async def move_away(self, leaving: RendezvousClient) -> bool:
         """What this rendezvous relays for us goes another way. False if something is left that knows no other."""
-        endpoint, now, relay = self._transport.endpoint, self._transport.host.now, leaving.endpoint
+        endpoint, now, relay = self._transport.endpoint, self._transport.host.now, leaving.relay
         if relay is None or not endpoint.relayed_by(relay):
             return True
         until = now() + _MOVE_SECONDS

@@ -96,7 +96,7 @@ class RendezvousClient:
         """It said that it is about to stop."""
         self.problem = "not reached yet"
         self.endpoint: Address | None = None
-        """Where its sessions begin, and as far as we know where it relays from."""
+        """Where its sessions begin by UDP, as an IP literal."""
         self._entry = entry
         self._transport = transport
         self._signed = signed
@@ -144,6 +144,11 @@ class RendezvousClient:
     def attachment(self) -> object:
         """Another object with every new stream to it; None while there is none."""
         return self._stream
+
+    @property
+    def relay(self) -> Address | None:
+        """Where it relays from, as far as we know."""
+        return self.endpoint if self._route is None else self._route.remote
 
     @property
     def rtt(self) -> float:
@@ -218,7 +223,8 @@ class RendezvousClient:
         if connection is None or connection.session is None:
             return None
         route = connection.session.active.route
-        self.endpoint = route.remote
+        if not route.websocket:
+            self.endpoint = route.remote
         return Route(route.local, route.remote, answer.circuit)
 
     async def watch(self, identity: Identity) -> None:
@@ -454,8 +460,9 @@ class RendezvousClient:
         if route == self._route:
             return
         self._route = route
-        self.endpoint = route.remote
-        if route.websocket:
+        if not route.websocket:
+            self.endpoint = route.remote
+        else:
             self.observed = self._said_endpoint = None  # where a connection comes from, nobody can send packets to
         self._transport.endpoint.move_relay(self._transport.host.now(), self.identity, route.local, route.remote)
         self._ways_changed.set()
