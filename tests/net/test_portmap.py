@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,10 @@ from tests.net.router import ADDRESS, Router
 US = "192.168.1.20"
 LOCAL = ("0.0.0.0", 4242)
 NONCE = bytes(range(12))
+
+
+def spawn(coroutine: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+    return asyncio.create_task(coroutine, name=name)
 
 
 class Home:
@@ -49,7 +54,7 @@ async def home(speaks: set[str], prepare: Callable[[Home], None] | None = None, 
     stage = Home(speaks, **options)
     if prepare is not None:
         prepare(stage)
-    stage.mapper.start()
+    stage.mapper.start(spawn)
     try:
         yield stage
     finally:
@@ -270,7 +275,7 @@ def test_mapping_of_a_killed_process_is_taken_over() -> None:
             again.routers = (ADDRESS,)
             changed = asyncio.Event()
             mapper = PortMapper(again, [LOCAL], NONCE, changed.set)
-            mapper.start()
+            mapper.start(spawn)
             await changed.wait()
             assert mapper.mappings[0].external == ("203.0.113.5", 4242)
             await mapper.close()
@@ -293,7 +298,7 @@ def test_loopback_is_nothing_to_map() -> None:
     async def scenario() -> None:
         stage = Home({"pcp"})
         mapper = PortMapper(stage.host, [("127.0.0.1", 4242)], NONCE, lambda: None)
-        mapper.start()
+        mapper.start(spawn)
         assert mapper.mappings == []
         assert not mapper.started
         await mapper.close()

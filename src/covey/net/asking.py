@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 
 from covey.base.errors import ParseError, UnreachableError
 from covey.base.types import Endpoint
-from covey.net.host import Host
+from covey.net.host import Host, UdpPort
 
 __all__ = ["Asker"]
 
@@ -19,23 +19,27 @@ _ARRIVALS: Final = 32
 
 
 class Asker:
-    """One UDP port for questions to one router. Any number may be under way.
+    """Questions to one router from our address `source`. Any number may be under way.
 
-    `parse` turns a datagram into an answer, or raises ParseError, or returns None for one to another question; only
-    what comes from the address it was asked of is shown to it. Raises as `Host.udp`.
+    There is a port only while one is: nothing is kept for the minutes between two renewals, and an answer is awaited at
+    another number each time.
     """
 
     def __init__(self, host: Host, source: str) -> None:
-        self._port = host.udp((source, 0))
+        self._host = host
+        self._source = source
+        self._port: UdpPort | None = None
         self._open: list[Callable[[Endpoint, bytes], bool]] = []
-        self._closed = False
-        self._port.on_readable(self._readable)
 
     async def ask(
         self, remotes: Sequence[Endpoint], question: bytes, parse: Callable[[bytes], T | None], waits: Sequence[float]
     ) -> T:
-        """The first answer that the first of `remotes` gives. The question goes to all of them, again after each of
-        `waits` but the last, seconds. UnreachableError (`no-answer`)."""
+        """The first answer of the first of `remotes`. The question goes to all of them, again after each of `waits`
+        but the last, seconds.
+
+        `parse` turns a datagram into an answer, or raises ParseError, or returns None for one to another question; only
+        what comes from the address that was asked is shown to it. UnreachableError (`no-answer`), and as `Host.udp`.
+        """
         answer: asyncio.Future[T] = asyncio.get_running_loop().create_future()
 
         def take(sender: Endpoint, datagram: bytes) -> bool:
@@ -50,6 +54,9 @@ class Asker:
             answer.set_result(found)
             return True
 
+        if self._port is None:
+            self._port = self._host.udp((self._source, 0))
+            self._port.on_readable(self._readable)
         self._open.append(take)
         try:
             for wait in waits:
@@ -60,16 +67,14 @@ class Asker:
                     return answer.result()
         finally:
             self._open.remove(take)
+            if not self._open:
+                self._port.close()
+                self._port = None
         raise UnreachableError(f"{remotes[0][0]} does not answer", code="no-answer")
-
-    def close(self) -> None:
-        """No answer is taken any more. Closing twice is fine."""
-        self._closed = True
-        self._port.close()
 
     def _readable(self) -> None:
         for _ in range(_ARRIVALS):
-            if self._closed or (arrived := self._port.receive()) is None:
+            if self._port is None or (arrived := self._port.receive()) is None:
                 return
             train, segment, sender = arrived
             for start in range(0, len(train), segment):

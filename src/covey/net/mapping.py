@@ -66,10 +66,6 @@ class MappingMethod(Protocol):
         """Gives it back, with one short try."""
         ...
 
-    def close(self) -> None:
-        """Lets go of sockets; the mapping stays."""
-        ...
-
 
 def check_external(external: Endpoint) -> Endpoint:
     """RefusedError (`double-nat`) for one that nobody outside the router's own network can reach."""

@@ -80,9 +80,6 @@ class Pcp:
     async def unmap(self, lease: Lease) -> None:
         await self._ask(pcp.MapRequest(self._nonce, lease.internal, 0), _UNMAP_WAITS)
 
-    def close(self) -> None:
-        self._asker.close()
-
     async def _ask(self, request: pcp.MapRequest, waits: tuple[float, ...]) -> pcp.PcpAnswer:
         def parse(datagram: bytes) -> pcp.PcpAnswer | None:
             answer = pcp.PcpAnswer.parse(datagram)
@@ -122,9 +119,6 @@ class NatPmp:
 
     async def unmap(self, lease: Lease) -> None:
         await self._ask_mapping(lease.internal[1], 0, 0, _UNMAP_WAITS)
-
-    def close(self) -> None:
-        self._asker.close()
 
     async def _ask_address(self, waits: tuple[float, ...]) -> None:
         answer = await self._ask(nat_pmp.ask_address(), nat_pmp.ADDRESS, lambda answer: True, waits)

@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from covey.base.errors import CoveyError, ParseError, UnreachableError
 from covey.base.types import Endpoint
@@ -84,30 +84,36 @@ class PortMapper:
     def started(self) -> bool:
         return bool(self._tasks)
 
-    def start(self) -> bool:
-        """Whether it was started before, or there is nothing to map."""
+    def start(self, spawn: Callable[[Coroutine[Any, Any, None], str], asyncio.Task[None]]) -> bool:
+        """Whether it was started before, or there is nothing to map. `spawn` makes its tasks."""
         if self._tasks or not self._keepers:
             return True
-        loop = asyncio.get_running_loop()
-        self._tasks = [loop.create_task(keeper.run(), name="port mapping") for keeper in self._keepers]
+        self._tasks = [spawn(keeper.run(), "port mapping") for keeper in self._keepers]
         self._listen()
         return False
 
     def recheck(self) -> None:
         """The network may be another one, or the router has restarted: look again at once."""
+        self._listen()
         for keeper in self._keepers:
             keeper.look()
 
     async def close(self) -> None:
         """Gives every mapping back, within half a second."""
-        for task in self._tasks:
-            task.cancel()
+        self.stop()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        if self._listener is not None:
-            self._listener.close()
         await asyncio.gather(*(keeper.close() for keeper in self._keepers))
 
+    def stop(self) -> None:
+        """Does nothing more; what is mapped stays so until it ends by itself."""
+        if self._listener is not None:
+            self._listener.close()
+        for task in self._tasks:
+            task.cancel()
+
     def _listen(self) -> None:
+        if self._listener is not None or not self._host.gateways():
+            return
         self._listener = self._host.shared_udp(("0.0.0.0", _ANNOUNCE_PORT))  # noqa: S104 - what is told to everybody
         if self._listener is not None:
             self._listener.on_readable(self._announced)
@@ -180,10 +186,11 @@ class _Keeper:
                 asyncio.get_running_loop().call_later(jitter, self.look)
 
     async def close(self) -> None:
-        if self._lease is not None and self._method is not None:
-            with contextlib.suppress(CoveyError):
-                await self._method.unmap(self._lease)
+        lease, method = self._lease, self._method
         self._forget()
+        if lease is not None and method is not None:
+            with contextlib.suppress(CoveyError):
+                await method.unmap(lease)
 
     def _settle_network(self) -> None:
         """The router and our address towards it, as they are now; where they are others, everything begins anew."""
@@ -197,9 +204,7 @@ class _Keeper:
         if not gateway or not source:
             self.state = PortMapping("", internal, problem="no-gateway")
             return
-        with contextlib.suppress(CoveyError):  # an address that is gone again: no methods, and another look later
-            asker = Asker(self._host, source)
-            self._methods = _methods(asker, gateway, source, self._nonce, self._watcher)
+        self._methods = _methods(Asker(self._host, source), gateway, source, self._nonce, self._watcher)
 
     def _source(self, gateway: str) -> str | None:
         if self._local[0] not in ("0.0.0.0", "::"):  # noqa: S104 - compared with
@@ -257,8 +262,6 @@ class _Keeper:
             self._on_change()
 
     def _forget(self) -> None:
-        for method in self._methods:
-            method.close()
         self._methods, self._method, self._lease = [], None, None
         self._watches.clear()
 
@@ -320,6 +323,4 @@ async def survey(host: Host) -> dict[str, list[str]]:
         methods = _methods(Asker(host, source), gateway, source, bytes(pcp.NONCE_BYTES), lambda _: lambda _: None)
         answers = await asyncio.gather(*(method.probe() for method in methods), return_exceptions=True)
         found[gateway] = [method.name for method, answer in zip(methods, answers, strict=True) if answer is None]
-        for method in methods:
-            method.close()
     return found

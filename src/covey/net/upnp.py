@@ -92,9 +92,6 @@ class Upnp:
         except Exception as error:
             raise UnreachableError(f"UPnP of {self._gateway}: {error!r:.200}", code="upnp-failed") from error
 
-    def close(self) -> None:
-        self._asker.close()
-
     async def _map(self, internal: Endpoint, port: int) -> Lease:
         if self._service is None:
             self._service = await _describe(self._url, self._gateway)

@@ -280,18 +280,20 @@ class Agent:
         self._closing = True
         try:
             self.introducer.stop()
-            await self.port_mapping.close()
             await self.connector.close()
             self.mail.close()
             await self.transport.close()
+            await self.port_mapping.close()
             await self.committer.drain()
         finally:  # also when whoever closes is cancelled: the profile must be free again
+            self.port_mapping.stop()
             self.transport.driver.close()
             self.files.close()
 
     def abandon(self) -> None:
         """Lets go of everything without a word, as a killed process does. For the simulator."""
         self._closing = True
+        self.port_mapping.stop()
         self.transport.driver.close()
         self.files.close()
 

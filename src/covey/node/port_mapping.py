@@ -54,7 +54,7 @@ class PortMapping:
         if self._mapper is None or all(is_loopback(host) for host, _ in away):
             return
         seen = tuple(client.observed for client in self._clients)
-        if self._mapper.start() and seen != self._seen:
+        if self._mapper.start(self._transport.spawn) and seen != self._seen:
             self._mapper.recheck()
         self._seen = seen
 
@@ -82,6 +82,11 @@ class PortMapping:
         """Gives back what was mapped, within half a second."""
         if self._mapper is not None:
             await self._mapper.close()
+
+    def stop(self) -> None:
+        """Lets go at once; what is mapped ends by itself."""
+        if self._mapper is not None:
+            self._mapper.stop()
 
     def _changed(self) -> None:
         assert self._mapper is not None
