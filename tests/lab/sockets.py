@@ -10,18 +10,17 @@ from covey.lab import Machine
 
 SECONDS = 5.0
 """For what must arrive; a busy machine needs some."""
-SILENCE = 0.3
-"""For what must not."""
+SILENCE = 0.15
+"""For what must not. A packet that crosses namespaces is there before `sendto` returns, unless the kernel is busy."""
 
 Address = tuple[str, int]
 
 
 @contextmanager
-def udp(machine: Machine, *ports: int) -> Iterator[list[socket.socket]]:
-    """Sockets bound to those ports (0: any) of the machine's first address."""
-    host = machine.ip or machine.ip6
-    family = socket.AF_INET if machine.ip else socket.AF_INET6
-    sockets = machine.sockets(len(ports), family=family)
+def udp(machine: Machine, *ports: int, host: str = "") -> Iterator[list[socket.socket]]:
+    """Sockets bound to those ports of the machine's first address, or of `host`."""
+    host = host or machine.ip or machine.ip6
+    sockets = machine.sockets(len(ports), family=socket.AF_INET6 if ":" in host else socket.AF_INET)
     try:
         for each, port in zip(sockets, ports, strict=True):
             each.bind((host, port))
@@ -35,20 +34,30 @@ def udp(machine: Machine, *ports: int) -> Iterator[list[socket.socket]]:
 def seen(inside: socket.socket, outside: socket.socket) -> Address:
     """Sends from inside; the source that the outside sees."""
     inside.sendto(b"who", outside.getsockname()[:2])
-    data, source = outside.recvfrom(2048)
-    assert data == b"who"
-    return source[0], source[1]
+    while True:
+        data, source = outside.recvfrom(2048)
+        if data == b"who":
+            return source[0], source[1]
 
 
 def passes(sender: socket.socket, to: Address, receiver: socket.socket, data: bytes = b"knock") -> bool:
-    """Whether a datagram arrives."""
+    """Sends; True once it arrives. TimeoutError if it does not."""
+    sender.sendto(data, to[:2])
+    while receiver.recv(65535) != data:
+        pass
+    return True
+
+
+def is_lost(sender: socket.socket, to: Address, receiver: socket.socket, data: bytes = b"lost") -> bool:
+    """Sends; whether nothing of it arrives."""
     receiver.settimeout(SILENCE)
-    sender.sendto(data, to)
+    sender.sendto(data, to[:2])
     try:
-        while True:
-            if receiver.recv(65535) == data:
-                return True
+        while receiver.recv(65535) != data:
+            pass
     except TimeoutError:
+        return True
+    else:
         return False
     finally:
         receiver.settimeout(SECONDS)

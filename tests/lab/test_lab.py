@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 
+import pytest
+
+from covey.base.errors import CoveyError
 from covey.lab import Lab
-from tests.lab.sockets import passes, udp
+from tests.lab.sockets import is_lost, passes, seen, udp
 
 
 def test_programs_end_with_the_lab() -> None:
@@ -31,12 +35,12 @@ def test_cut_drops_what_passes_between_two(lab: Lab) -> None:
     with udp(agent, 5000) as (inside,), udp(one, 7000) as (first,), udp(two, 7000) as (second,):
         lab.cut("a", "one")
         for server, passed in ((first, False), (second, True)):
-            assert passes(inside, server.getsockname(), server) is passed
-            assert passes(server, inside.getsockname(), inside) is passed
+            assert (passes if passed else is_lost)(inside, server.getsockname(), server)
+            assert (passes if passed else is_lost)(server, inside.getsockname(), inside)
         lab.heal("a", "one")
         assert passes(inside, first.getsockname(), first)
         lab.cut("a")
-        assert not passes(inside, second.getsockname(), second)
+        assert is_lost(inside, second.getsockname(), second)
         lab.heal("a")
         assert passes(second, inside.getsockname(), inside)
 
@@ -46,5 +50,94 @@ def test_black_hole_passes_small_packets(lab: Lab) -> None:
     with udp(agent, 5000) as (inside,), udp(server, 7000) as (outside,):
         lab.black_hole("a", "one", over=200)
         for size, passed in ((172, True), (173, False)):  # and 28 bytes of headers
-            assert passes(inside, outside.getsockname(), outside, bytes(size)) is passed
-            assert passes(outside, inside.getsockname(), inside, bytes(size)) is passed
+            assert (passes if passed else is_lost)(inside, outside.getsockname(), outside, bytes(size))
+            assert (passes if passed else is_lost)(outside, inside.getsockname(), inside, bytes(size))
+
+
+@pytest.mark.parametrize("kind", ["none", "port-restricted", "symmetric"])
+def test_changed_uplink_has_other_addresses_and_the_old_one_is_dead(lab: Lab, kind: str) -> None:
+    server, agent = lab.server("one"), lab.agent("a", nat=kind)
+    old, old_ip, old_box = agent.public_ip, agent.ip, agent.box
+    lab.cut("a", "one")
+    with udp(server, 7000) as (outside,):
+        with udp(agent, 5000) as (inside,):
+            lab.change_uplink("a")
+            assert agent.public_ip != old
+            assert agent.ip != old_ip
+            with pytest.raises(OSError, check=lambda error: error.errno == errno.ENETUNREACH):
+                inside.sendto(b"gone", outside.getsockname())
+        with udp(agent, 5000) as (inside,):
+            assert is_lost(inside, outside.getsockname(), outside)  # a cut stays with its machine
+            lab.heal("a", "one")
+            assert seen(inside, outside)[0] == agent.public_ip
+    assert old_box is None or old_box.name not in lab.machines
+
+
+@pytest.mark.parametrize("kind", ["none", "port-restricted", "double"])
+def test_redial_changes_the_address_outside_only(lab: Lab, kind: str) -> None:
+    server, agent = lab.server("one"), lab.agent("a", nat=kind)
+    old, inner = agent.public_ip, agent.ip
+    with udp(agent, 5000, host="0.0.0.0") as (inside,), udp(server, 7000) as (outside,):
+        assert seen(inside, outside)[0] == old
+        lab.redial("a")
+        assert seen(inside, outside) == (agent.public_ip, 5000)
+        assert passes(outside, (agent.public_ip, 5000), inside)
+    assert agent.public_ip != old
+    assert (agent.ip == inner) is (agent.box is not None)
+
+
+def test_forget_ends_mappings(lab: Lab) -> None:
+    server, agent = lab.server("one"), lab.agent("a", nat="full-cone")
+    with udp(agent, 5000) as (inside,), udp(server, 7000) as (outside,):
+        mapping = seen(inside, outside)
+        assert passes(outside, mapping, inside)
+        lab.forget("a")
+        assert is_lost(outside, mapping, inside)
+        assert seen(inside, outside) == mapping
+
+
+def test_symmetric_box_that_forgot_maps_anew(lab: Lab) -> None:
+    server, agent = lab.server("one"), lab.agent("a", nat="symmetric")
+    with udp(agent, 5000) as (inside,), udp(server, 7000) as (outside,):
+        mapping = seen(inside, outside)
+        lab.forget("a")
+        assert seen(inside, outside) != mapping
+
+
+def test_picture_shows_who_stands_behind_whom_and_what_is_broken(lab: Lab) -> None:
+    lab.server("one")
+    lab.agent("a", nat="double")
+    lab.agent("b", beside="a")
+    lab.agent("c")
+    lab.cut("a", "c")
+    lab.black_hole("b")
+    assert (
+        lab.text()
+        == """\
+internet
+|-- one (server) 198.51.100.10 2001:db8:ffff::a
+|-- a.box.carrier (port-restricted) 203.0.113.10
+|   `-- a.box (double) 100.64.10.2
+|       |-- a 192.168.11.2
+|       `-- b 192.168.11.3
+`-- c (none) 203.0.113.11
+
+a x c: nothing passes
+b x everybody: IP packets over 200 bytes vanish"""
+    )
+
+
+def test_mistakes_are_named(lab: Lab) -> None:
+    lab.server("one")
+    for mistake, code in (
+        (lambda: lab.agent("one"), "name-taken"),
+        (lambda: lab.agent("internet"), "name-taken"),
+        (lambda: lab.agent("../x"), "bad-name"),
+        (lambda: lab.agent(""), "bad-name"),
+        (lambda: lab.agent("a", nat="cone"), "bad-kind"),
+        (lambda: lab.agent("a", beside="one"), "bad-kind"),
+        (lambda: lab.cut("one", "two"), "no-machine"),
+        (lambda: lab["one"].run("false"), "lab-command-failed"),
+    ):
+        with pytest.raises(CoveyError, check=lambda error, code=code: error.code == code):
+            mistake()

@@ -7,16 +7,19 @@ or the internet, and never refused at home, where a program would see the error.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from covey.lab import wiring
 from covey.lab.machine import Machine
 
-__all__ = ["Faults"]
+__all__ = ["Fault", "Faults"]
 
 
 @dataclass(frozen=True, slots=True)
-class _Fault:
+class Fault:
+    """One of them."""
+
     one: Machine
     other: Machine | None
     """None: everybody."""
@@ -28,21 +31,32 @@ class Faults:
     """The faults of a lab, and the scripts that put them in force."""
 
     def __init__(self) -> None:
-        self._faults: list[_Fault] = []
+        self._faults: list[Fault] = []
 
     def cut(self, one: Machine, other: Machine | None, over: int) -> None:
         self._forget(one, other)
-        self._faults.append(_Fault(one, other, over))
+        self._faults.append(Fault(one, other, over))
 
-    def heal(self, one: Machine, other: Machine | None) -> None:
-        if other is None:
-            self._faults = [each for each in self._faults if one not in (each.one, each.other)]
-        else:
-            self._forget(one, other)
+    def heal(self, one: Machine, other: Machine | None) -> set[str]:
+        """The names of those whose rules change."""
+        ended = [
+            each
+            for each in self._faults
+            if (one in (each.one, each.other) if other is None else {each.one, each.other} == {one, other})
+        ]
+        self._faults = [each for each in self._faults if each not in ended]
+        return {each.name for fault in ended for each in (fault.one, fault.other) if each is not None}
 
     def _forget(self, one: Machine, other: Machine | None) -> None:
         pair = {one, other}
         self._faults = [each for each in self._faults if {each.one, each.other} != pair]
+
+    def __iter__(self) -> Iterator[Fault]:
+        return iter(self._faults)
+
+    def names(self) -> set[str]:
+        """Of the machines that have some."""
+        return {each.name for fault in self._faults for each in (fault.one, fault.other) if each is not None}
 
     def steps(self, machine: Machine) -> list[tuple[str, str]]:
         """What brings the rules at a machine's link up to date."""

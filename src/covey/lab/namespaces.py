@@ -41,35 +41,38 @@ class Namespaces:
     Raises StateError `lab-unavailable` if the system does not let us, `lab-command-failed` if a program says no.
     """
 
-    def __init__(self, *, stay: bool = False) -> None:
+    def __init__(self, pid: int, *, rootless: bool, process: subprocess.Popen[str] | None = None) -> None:
+        self.pid = pid
+        """The keeper's."""
+        self.rootless = rootless
+        self._keeper = process
+        """None if another process started it: then they are not ours to end."""
+
+    @classmethod
+    def make(cls, *, stay: bool = False) -> Namespaces:
+        """New ones. `stay`: they outlive this process, until `end`."""
         missing = missing_packages()
         if missing:
             raise StateError(
                 "the lab needs programs that are not there",
                 code="lab-unavailable",
-                next_step=f"apt-get install {' '.join(missing)}",
+                next_step=f"apt-get install --no-install-recommends {' '.join(missing)}",
             )
-        self.rootless = True
-        self._keeper: subprocess.Popen[str] | None = None
+        rootless = True
         try:
-            self._begin(["unshare", "-Urnm"], stay)
+            process = _begin(["unshare", "-Urnm"], stay)
         except StateError:
             if os.geteuid() != 0:
                 raise
-            self.rootless = False
-            self._begin(["unshare", "-nm"], stay)
+            rootless = False
+            process = _begin(["unshare", "-nm"], stay)
+        return cls(process.pid, rootless=rootless, process=process)
 
     def __enter__(self) -> Namespaces:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    @property
-    def pid(self) -> int:
-        """The keeper's."""
-        assert self._keeper is not None
-        return self._keeper.pid
 
     def close(self) -> None:
         """Ends the namespaces and every process in them. More than once does nothing."""
@@ -83,17 +86,28 @@ class Namespaces:
         """`argv`, so that it runs in that namespace."""
         return enter(self.pid, name, argv, rootless=self.rootless)
 
-    def run(self, name: str, *argv: str, check: bool = True, env: Mapping[str, str] | None = None) -> str:
+    def run(
+        self,
+        name: str,
+        *argv: str,
+        check: bool = True,
+        timeout: float | None = _SECONDS,
+        env: Mapping[str, str] | None = None,
+    ) -> str:
         """Runs a program to its end in a namespace; what it printed."""
-        done = subprocess.run(  # noqa: S603 - what the lab's owner asks for
-            self.command(name, argv),
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-            stdin=subprocess.DEVNULL,
-            env=env,
-        )
+        try:
+            done = subprocess.run(  # noqa: S603 - what the lab's owner asks for
+                self.command(name, argv),
+                capture_output=True,
+                text=True,
+                errors="replace",
+                check=False,
+                stdin=subprocess.DEVNULL,
+                timeout=timeout,
+                env=env,
+            )
+        except subprocess.TimeoutExpired:
+            raise _failed(name, " ".join(argv), f"no end within {timeout:g} s") from None
         if check and done.returncode:
             raise _failed(name, " ".join(argv), done.stderr or str(done.returncode))
         return done.stdout
@@ -101,6 +115,10 @@ class Namespaces:
     def popen(self, name: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Starts a program in a namespace. Its pid is the program's own."""
         return subprocess.Popen(self.command(name, argv), **options)  # noqa: S603 - as above
+
+    def remove(self, name: str) -> None:
+        """Ends one namespace and what runs in it."""
+        self.build((ROOT, f"for pid in $(ip netns pids {name}); do kill -9 $pid || true; done; ip netns del {name}"))
 
     def build(self, *steps: tuple[str, str]) -> None:
         """Runs shell scripts, each in a namespace, all at the same time."""
@@ -127,32 +145,32 @@ class Namespaces:
             env=_environment(),
         )
 
-    # --- the keeper ------------------------------------------------------------------------------------------------
 
-    def _begin(self, unshare: list[str], stay: bool) -> None:
-        argv = [sys.executable, "-I", "-S", str(Path(keeper.__file__).resolve()), *(["--stay"] if stay else [])]
-        started = subprocess.Popen(  # noqa: S603 - our own program
-            [*unshare, "sh", "-ec", _BEGIN, "sh", *argv],
-            stdin=subprocess.DEVNULL if stay else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=_environment(),
-            start_new_session=True,  # an interrupt at the terminal is for its lab to act on
+def _begin(unshare: list[str], stay: bool) -> subprocess.Popen[str]:
+    argv = [sys.executable, "-I", "-S", str(Path(keeper.__file__).resolve()), *(["--stay"] if stay else [])]
+    started = subprocess.Popen(  # noqa: S603 - our own program
+        [*unshare, "sh", "-ec", _BEGIN, "sh", *argv],
+        stdin=subprocess.DEVNULL if stay else subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=_environment(),
+        start_new_session=True,  # an interrupt at the terminal is for its lab to act on
+    )
+    assert started.stdout is not None
+    assert started.stderr is not None
+    if started.stdout.readline().strip() != keeper.READY:
+        started.terminate()
+        why = started.stderr.read().strip()
+        _end(started)
+        raise StateError(
+            f"no network namespaces: {why}",
+            code="lab-unavailable",
+            next_step="allow unprivileged user namespaces (user.max_user_namespaces), or run as root",
         )
-        assert started.stdout is not None
-        assert started.stderr is not None
-        if started.stdout.readline().strip() != keeper.READY:
-            why = started.stderr.read().strip()
-            _end(started)
-            raise StateError(
-                f"no network namespaces: {why}",
-                code="lab-unavailable",
-                next_step="allow unprivileged user namespaces (user.max_user_namespaces), or run as root",
-            )
-        started.stdout.close()
-        started.stderr.close()
-        self._keeper = started
+    started.stdout.close()
+    started.stderr.close()
+    return started
 
 
 def enter(pid: int, name: str, argv: Sequence[str], *, rootless: bool, mounts: bool = False) -> list[str]:
