@@ -24,7 +24,7 @@ from covey.crypto.mailbox import MailboxKeys
 from covey.crypto.record import Home, Record
 from covey.daemon.api import ROUTES
 from covey.wire import control, frames, messages, relay, rendezvous, trust
-from covey.wire.datagram import RecordRequest, RecordResponse
+from covey.wire.datagram import MirrorRequest, MirrorResponse, RecordRequest, RecordResponse
 from covey.wire.framing import encode_frame
 from covey.wire.ticket import Ticket, TicketEntry
 from tests.core.mallory import HALVES, credentials
@@ -135,7 +135,9 @@ def _routers() -> list[bytes]:
 
 def _datagrams(identity: bytes, record: bytes) -> list[bytes]:
     request = RecordRequest.prefix(bytes(8), identity)  # type: ignore[arg-type]
-    return [request + bytes(32), RecordResponse(bytes(8), record, b"").encode()]
+    mirror = MirrorRequest.prefix(bytes(range(8)), elsewhere=True, port=4040) + bytes(16)
+    image = [MirrorResponse(bytes(range(8)), 4041, (host, 4040)).encode() for host in ("192.0.2.1", "2001:db8::1")]
+    return [request + bytes(32), RecordResponse(bytes(8), record, b"").encode(), mirror, *image]
 
 
 def _trust() -> list[bytes]:

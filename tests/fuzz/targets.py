@@ -39,7 +39,15 @@ from covey.net.gateways import parse_ipv4_routes, parse_ipv6_routes
 from covey.net.mapping import is_reachable
 from covey.node.mail import parse_id
 from covey.wire import control, frames, introduction, messages, nat_pmp, pcp, relay, rendezvous, ssdp, trust
-from covey.wire.datagram import CookieReply, Initiation, RecordRequest, RecordResponse, Response
+from covey.wire.datagram import (
+    CookieReply,
+    Initiation,
+    MirrorRequest,
+    MirrorResponse,
+    RecordRequest,
+    RecordResponse,
+    Response,
+)
 from covey.wire.framing import FrameReader, encode_frame
 from covey.wire.handshake import HandshakePayload
 from covey.wire.ticket import Ticket
@@ -90,14 +98,16 @@ def _chunks(data: bytes) -> Iterable[bytes]:
 
 
 def datagram(data: bytes) -> None:
-    kinds = (Initiation, Response, CookieReply, RecordRequest, RecordResponse)
+    kinds = (Initiation, Response, CookieReply, RecordRequest, RecordResponse, MirrorRequest, MirrorResponse)
     introductions = (introduction.Greeting, introduction.Reply, introduction.Proof, introduction.Confirmation)
     for kind in kinds + introductions:
         with suppress(ParseError):
             parsed = kind.parse(data)
             if isinstance(parsed, Initiation):
                 assert parsed.authenticated + parsed.mac1 + parsed.mac2 == data
-            elif isinstance(parsed, introduction.Reply | introduction.Proof):
+            elif isinstance(parsed, MirrorRequest):
+                assert parsed.prefix(parsed.nonce, elsewhere=parsed.elsewhere, port=parsed.port) + parsed.mac1 == data
+            elif isinstance(parsed, introduction.Reply | introduction.Proof | MirrorResponse):
                 assert parsed.encode() == data
     with suppress(ParseError):
         introduction.decode_record(data)

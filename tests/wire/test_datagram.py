@@ -17,12 +17,18 @@ from covey.wire.datagram import (
     RELAY_HEADER,
     CookieReply,
     Initiation,
+    MirrorRequest,
+    MirrorResponse,
     RecordRequest,
     RecordResponse,
     Response,
 )
 
 NOISE_1 = 1144 - 4 - 4 - 8 - 2 * MAC_SIZE
+ADDRESSES = st.one_of(
+    st.ip_addresses(v=4).filter(lambda ip: not ip.is_multicast and not ip.is_unspecified),
+    st.ip_addresses(v=6).filter(lambda ip: not ip.is_multicast and ip.ipv4_mapped is None and not ip.is_unspecified),
+).map(str)
 U32 = st.integers(0, 2**32 - 1)
 
 
@@ -39,6 +45,8 @@ PARSERS: dict[str, tuple[Callable[[bytes], object], bytes]] = {
     "response": (Response.parse, Response(1, 2, b"noise").encode()),
     "cookie reply": (CookieReply.parse, CookieReply(b"r" * 8, b"n" * 12, b"c" * 32).encode()),
     "record request": (RecordRequest.parse, request()),
+    "mirror request": (MirrorRequest.parse, MirrorRequest.prefix(b"n" * 8, port=7) + b"m" * 16),
+    "mirror response": (MirrorResponse.parse, MirrorResponse(b"n" * 8, 4041, ("192.0.2.1", 4040)).encode()),
     "record response": (RecordResponse.parse, RecordResponse(b"n" * 8, b"record", b"log").encode()),
 }
 
@@ -147,3 +155,26 @@ def test_parsers_raise_parse_error_and_nothing_else(name: str, raw: bytes) -> No
             parse(candidate)
         except ParseError:
             continue
+
+
+def test_mirror_datagrams_have_their_documented_layout() -> None:
+    request = MirrorRequest.prefix(b"\1\2\3\4\5\6\7\10", elsewhere=True, port=0x1FC8) + b"m" * 16
+    assert request.hex() == "0c010000010203040506070801001fc8" + "6d" * 16
+    assert MirrorRequest.parse(request).elsewhere
+    response = MirrorResponse(bytes(8), 0x0FC9, ("192.0.2.1", 0x0FC8)).encode()
+    assert response.hex() == "0d01000000000000000000000fc90fc8" + "00" * 10 + "ffffc0000201"
+    # Masked: two bytes of port and sixteen of address, with the nonce again and again on top.
+    masked = MirrorResponse(b"\1\2\3\4\5\6\7\10", 0, ("2001:db8::1", 1)).encode()
+    assert masked.hex() == "0d010000010203040506070800000103230508be070801020304050607080103"
+
+
+@given(ADDRESSES, st.integers(1, 65_535), st.binary(min_size=8, max_size=8), st.integers(0, 65_535))
+def test_mirror_responses_round_trip(host: str, port: int, nonce: bytes, second: int) -> None:
+    response = MirrorResponse(nonce, second, (host, port))
+    assert MirrorResponse.parse(response.encode()) == response
+
+
+@pytest.mark.parametrize("seen", [("192.0.2.1", 0), ("0.0.0.0", 1), ("224.0.0.1", 1), ("::", 1), ("ff02::1", 1)])
+def test_nobody_is_seen_at_an_endpoint_that_cannot_be(seen: tuple[str, int]) -> None:
+    with pytest.raises(ParseError):
+        MirrorResponse.parse(MirrorResponse(bytes(8), 0, seen).encode())

@@ -38,6 +38,7 @@ from covey.core.handshake import Accepted, Established, Target
 from covey.core.handshakes import NO_ANSWER, Handshakes
 from covey.core.introduction import Introduction
 from covey.core.keyring import Keyring
+from covey.core.mirror import Mirror
 from covey.core.path import Route
 from covey.core.quota import Quota
 from covey.core.relay import RelayTable
@@ -52,7 +53,15 @@ from covey.crypto.credentials import Credentials
 from covey.crypto.events import KeyLog
 from covey.crypto.ratchet import Encapsulate, encapsulate
 from covey.wire.control import CANDIDATES_LIMIT, Candidate, Candidates, NatTraits
-from covey.wire.datagram import HEADER, PACKET, PACKET_OVERHEAD, RELAY_HEADER, RELAY_HEADER_SIZE, RELAYED
+from covey.wire.datagram import (
+    HEADER,
+    MIRROR_REQUEST,
+    PACKET,
+    PACKET_OVERHEAD,
+    RELAY_HEADER,
+    RELAY_HEADER_SIZE,
+    RELAYED,
+)
 from covey.wire.introduction import INTRODUCTION_KINDS
 
 __all__ = ["Endpoint"]
@@ -93,6 +102,8 @@ class Endpoint:
         """Our signed record, served to whoever asks with our identity; b"" for none."""
         self.relay: RelayTable | None = None
         """Set to relay for others."""
+        self.mirror: Mirror | None = None
+        """Set to tell whoever asks where its datagrams come from."""
         self.relays: dict[Address, Identity] = {}
         """Endpoints of relays we use, and whose they are: relayed datagrams from anywhere else are dropped."""
         self._quotas: dict[Identity, Quota] = {}
@@ -593,8 +604,12 @@ class Endpoint:
             return stop
         kind = view[head]
         if kind != PACKET:
-            machine = self.introduction if kind in INTRODUCTION_KINDS else self.handshakes
             self.hurried = True
+            if kind == MIRROR_REQUEST:
+                if self.mirror is not None:
+                    self.mirror.receive(now, view[head:stop], route)
+                return stop
+            machine = self.introduction if kind in INTRODUCTION_KINDS else self.handshakes
             machine.receive(now, view[head:stop], route)
             return stop
         if stop - head < PACKET_OVERHEAD:

@@ -71,6 +71,12 @@ LOAD_STICKY: Final = 1.0
 SOURCE_RATE: Final = 20.0
 SOURCE_BURST: Final = 5.0
 """Under load: initiations and record requests a second from one source, and at once."""
+MIRROR_RATE: Final = 50.0
+MIRROR_BURST: Final = 200.0
+"""Addresses told to one source a second, and at once: ten agents behind one NAT that all start now."""
+MIRROR_TOTAL_RATE: Final = 2_000.0
+MIRROR_TOTAL_BURST: Final = 256.0
+"""The same for all sources together: a quarter of the queue that they share with handshakes."""
 ORDINARY_LOG: Final = 1_024
 """Bytes of a log that costs no more than a handshake: six events."""
 LOG_RATE: Final = 6_000.0

@@ -192,6 +192,7 @@ class Agent:
             )
             for entry in (ticket.entries if ticket else ())
         ]
+        self.announcement.clients = self.clients
         self.network = OwnNetwork(self.transport, self.announcement, self.clients)
         self.contradictions = Contradictions(host.now, self._on_contradiction)
         self.directory = Directory(
@@ -271,6 +272,7 @@ class Agent:
         for client in self.clients:
             self.transport.spawn(client.run(), "rendezvous client")
             self.transport.spawn(self.mailbox.attend(client), "mailbox")
+        self.transport.spawn(self.network.run(), "own network")
         self.transport.spawn(self._maintain(), "maintain")
         self.transport.spawn(self._compare_heads(), "compare log heads")
         self.mail.start()
@@ -523,7 +525,8 @@ class Agent:
 
     def _on_rendezvous_change(self) -> None:
         if not self._closing:
-            self.announcement.refresh_candidates(self.clients)
+            self.announcement.refresh_candidates()
+            self.network.look()
             self.port_mapping.look()
             if self.announcement.settle_homes(self.clients):
                 for client in self.clients:

@@ -44,7 +44,8 @@ class Announcement:
         """Trusted peers may look for our port by birthday probing."""
         self._now_us = now_us
         self._sequence = 0
-        self._clients: Sequence[RendezvousClient] = ()
+        self.clients: Sequence[RendezvousClient] = ()
+        """Those who see us."""
         self._found: dict[str, tuple[Candidate, ...]] = {}
 
     def signed(self) -> Signed:
@@ -95,16 +96,15 @@ class Announcement:
         """What `source` found (`port mapping`, `interfaces`), in place of what it found before. Peers are told."""
         if self._found.get(source, ()) != tuple(candidates):
             self._found[source] = tuple(candidates)
-            self.refresh_candidates(self._clients)
+            self.refresh_candidates()
 
-    def refresh_candidates(self, clients: Sequence[RendezvousClient]) -> None:
-        """The address we use towards each rendezvous, and how it sees us."""
-        self._clients = clients
+    def refresh_candidates(self) -> None:
+        """The address we use towards each rendezvous, how it sees us, and what others found."""
         transport = self._transport
         found: dict[Candidate, None] = {}
         for _, port in transport.ports:
             host, number = port.local
-            for client in clients:
+            for client in self.clients:
                 if client.endpoint is None or (":" in client.endpoint[0]) != (":" in host):
                     continue
                 source = transport.host.source_address(client.endpoint) if host in _ANY else host

@@ -2,52 +2,178 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
 from enum import IntEnum
 from ipaddress import ip_address
-from typing import cast
+from typing import Final, NoReturn, cast
 
+from covey.base.errors import CoveyError
 from covey.base.schema import CandidateView, NatBehaviour, NatPorts, NetworkView, ObserverView
-from covey.base.types import endpoint_text
+from covey.base.types import Endpoint, endpoint_text, parse_endpoint
 from covey.node.announcement import Announcement
 from covey.node.rendezvous_client import RendezvousClient
+from covey.node.survey import SERVERS_LIMIT, Server, Surroundings, survey
 from covey.node.transport import Transport
-from covey.wire.control import CandidateKind
+from covey.wire.control import Candidate, CandidateKind, Mapping, Ports
 
 __all__ = ["OwnNetwork", "word"]
 
+_AGAIN_SECONDS: Final = 6 * 3600.0
+"""Until the next survey, if nothing changed: a NAT may be replaced without a sign."""
+_DOUBT_SECONDS: Final = 5.0
+"""Until the next one after one that left the mapping unknown; twice as long each time."""
+_SHORTEST_GAP: Final = 5.0
+"""Between two surveys, whatever changes."""
+_SOURCE: Final = "survey"
+
 
 class OwnNetwork:
-    """`view()` is all of it, for people."""
+    """Run `run()` as a task; it never ends by itself. `view()` is what is known, for people.
 
-    def __init__(self, transport: Transport, announcement: Announcement, clients: Sequence[RendezvousClient]) -> None:
+    A survey tells `announcement` the traits of the NAT, which tells peers. `look()` after something about rendezvous
+    changed, `changed()` when this machine is in another network. `on_change` is called when the view changed.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        announcement: Announcement,
+        clients: Sequence[RendezvousClient],
+        on_change: Callable[[], None] = lambda: None,
+    ) -> None:
         self._transport = transport
         self._announcement = announcement
         self._clients = clients
+        self._on_change = on_change
+        self._due = asyncio.Event()
+        self._found: dict[int, Surroundings] = {}
+        """By address family, 4 or 6."""
+        self._measured: float | None = None
+        self._observed: dict[RendezvousClient, tuple[Endpoint | None, str | None]] = {}
+
+    async def run(self) -> NoReturn:
+        pause = _DOUBT_SECONDS
+        while True:
+            self._due.clear()
+            await self._survey()
+            sure = any(found.traits.mapping is not Mapping.UNKNOWN for found in self._found.values())
+            await asyncio.sleep(_SHORTEST_GAP)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_AGAIN_SECONDS if sure else pause):
+                    await self._due.wait()
+                    sure = True
+            pause = _DOUBT_SECONDS if sure else min(2 * pause, _AGAIN_SECONDS)
+
+    def changed(self) -> None:
+        """What was measured may be wrong by now."""
+        self._due.set()
+
+    def look(self) -> None:
+        """A rendezvous came, went, or sees us elsewhere: perhaps our network is another one."""
+        for client in self._clients:
+            source = self._transport.host.source_address(client.endpoint) if client.endpoint is not None else None
+            before, now = self._observed.get(client, (None, None)), (client.observed, source)
+            self._observed[client] = now
+            moved = any(
+                old is not None and new is not None and old != new for old, new in zip(before, now, strict=True)
+            )
+            if moved or (client.observed is not None and not self._expected(client.observed)):
+                self.changed()
+
+    def _expected(self, endpoint: Endpoint) -> bool:
+        """What a rendezvous sees fits what was measured, or nothing was yet."""
+        if self._measured is None:
+            return True
+        hosts = {each.seen[0] for found in self._found.values() for each in found.observations}
+        return endpoint[0] in hosts
+
+    async def _survey(self) -> None:
+        """Of each address family that we have a port of, at the same time."""
+        servers = [server for client in self._clients for server in await self._servers(client)]
+        works = []
+        for family, bind in {
+            (6 if ":" in port.local[0] else 4): port.local[0] for _, port in self._transport.ports
+        }.items():
+            asked = [server for server in servers if (":" in server.address[0]) == (family == 6)]
+            if asked:
+                works.append(self._survey_family(family, asked[:SERVERS_LIMIT], bind))
+        if works:
+            await asyncio.gather(*works)
+            self._measured = self._transport.host.wall_us() / 1e6
+            self._on_change()
+
+    async def _survey_family(self, family: int, servers: Sequence[Server], bind: str) -> None:
+        known = family in self._found
+
+        def report(found: Surroundings) -> None:
+            # While we know nothing everything is news; later only what is certain.
+            if not known:
+                self._take(family, found)
+
+        self._take(family, await survey(self._transport.host, servers, bind, report))
+
+    def _take(self, family: int, found: Surroundings) -> None:
+        self._found[family] = found
+        announcement = self._announcement
+        # Where there is a NAT it is in the way of IPv4; what a firewall does with IPv6 counts where there is no IPv4.
+        first = min(self._found)
+        traits = self._found[first].traits
+        if traits != announcement.traits:
+            announcement.traits = traits
+            announcement.refresh_candidates()
+        newest = [each.newest for each in self._found.values() if each.traits.ports is Ports.SEQUENTIAL]
+        announcement.offer(_SOURCE, [Candidate(CandidateKind.REFLEXIVE, seen) for seen in newest if seen is not None])
+
+    async def _servers(self, client: RendezvousClient) -> list[Server]:
+        """One address of each family."""
+        if client.endpoint is not None:
+            return [Server(client.identity, client.endpoint)]
+        found: dict[bool, Server] = {}
+        for text in client.places:
+            with contextlib.suppress(CoveyError):
+                for address in await self._transport.host.resolve(*parse_endpoint(text)):
+                    found.setdefault(":" in address[0], Server(client.identity, address))
+        return list(found.values())
+
+    # --- for people ------------------------------------------------------------------------------------------------
 
     def view(self) -> NetworkView:
         traits, candidates = self._announcement.traits, self._transport.endpoint.candidates().items
-        observers = [view for view in map(_rendezvous, self._clients) if view is not None]
-        seen = [client.observed[0] for client in self._clients if client.observed is not None]
-        hosts = [each.endpoint[0] for each in candidates if each.kind is CandidateKind.HOST]
+        observers = [view for view in map(_of_session, self._clients) if view is not None]
+        for found in self._found.values():
+            observers += [
+                ObserverView(
+                    each.kind, endpoint_text(each.observer), endpoint_text(each.seen), round(each.rtt * 1e3, 3)
+                )
+                for each in found.observations
+                if each.kind == "second-port"
+                or endpoint_text(each.observer) not in {view.endpoint for view in observers}
+            ]
+        public = [parse_endpoint(observer.seen)[0] for observer in observers]
+        hosts = [ip_address(each.endpoint[0]) for each in candidates if each.kind is CandidateKind.HOST]
+        answered = [found.udp for found in self._found.values()]
         return NetworkView(
             mapping=cast(NatBehaviour, word(traits.mapping)),
             filtering=cast(NatBehaviour, word(traits.filtering)),
             ports=cast(NatPorts, word(traits.ports)),
             step=traits.step,
-            udp=True if observers else None,
-            ipv6=any(ip_address(host).version == 6 and ip_address(host).is_global for host in hosts),
-            public=list(dict.fromkeys(seen)),
+            udp=bool(observers) or any(answered) if observers or answered else None,
+            hairpin=next((found.hairpin for found in self._found.values() if found.hairpin is not None), None),
+            ipv6=any(host.version == 6 and host.is_global for host in hosts),
+            public=list(dict.fromkeys(public)),
             observers=observers,
             candidates=[
                 CandidateView(word(each.kind), endpoint_text(each.endpoint), each.cost, each.label)  # type: ignore[arg-type]
                 for each in candidates
             ],
             birthday=self._announcement.consents,
+            measured=self._measured,
         )
 
 
-def _rendezvous(client: RendezvousClient) -> ObserverView | None:
+def _of_session(client: RendezvousClient) -> ObserverView | None:
     if client.observed is None or client.endpoint is None:
         return None
     rtt_ms = client.view().rtt_ms

@@ -164,6 +164,11 @@ class RendezvousClient:
             return _PATIENCE_SECONDS
         return min(max(_PATIENCE_SECONDS, 3 * connection.session.active.recovery.rtt.pto()), _PATIENCE_LIMIT)
 
+    @property
+    def places(self) -> tuple[str, ...]:
+        """Where the ticket says that it listens, `HOST:PORT`."""
+        return self._entry.endpoints
+
     async def wait_connected(self) -> None:
         await self._connected.wait()
 

@@ -19,6 +19,7 @@ from covey.base.errors import CoveyError
 from covey.base.types import Endpoint, Identity, endpoint_text, parse_endpoint
 from covey.core import events
 from covey.core.connection import Connection
+from covey.core.mirror import Mirror
 from covey.core.relay import RelayTable
 from covey.core.session import CloseCode
 from covey.crypto.certificates import CLOCK_SKEW_US, SECOND_US
@@ -58,6 +59,7 @@ CLOSE_BATCH: Final = 32
 FULL_SECONDS: Final = 0.05
 """How long a full socket is waited for at the end."""
 
+_LAST_PORT: Final = 65_535
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
 _ELSEWHERE: Final = {4: ("192.0.2.1", 9), 6: ("2001:db8::1", 9)}
 """Documentation addresses (RFC 5737, RFC 3849): the way to them is the default route."""
@@ -148,6 +150,7 @@ class Rendezvous:
         if self._listener is not None:
             self._listener.start()
         transport.endpoint.relay = self.relay
+        transport.endpoint.mirror = self._mirror()
         transport.serve(wire.SERVICE, self._service.serve)
         await self._sign_record()
         for seconds, work in (
@@ -176,6 +179,18 @@ class Rendezvous:
         number = self._listener.address[1]
         hosts = dict.fromkeys(parse_endpoint(endpoint)[0] for endpoint in self.endpoints())
         return tuple(endpoint_text((host, number)) for host in hosts)
+
+    def _mirror(self) -> Mirror:
+        """At the port that we listen on, and at a second one: the next, if it is free, or any (PROTOCOL 24)."""
+        transport, (host, number) = self._transport, self.listening
+        first, others = transport.ports[0][0], {}
+        for wanted in (number + 1 if number < _LAST_PORT else 0, 0):
+            with contextlib.suppress(CoveyError):
+                second = transport.bind((host, wanted)).local[1]
+                index = transport.ports[-1][0]
+                others = {first: (index, second), index: (first, number)}
+                break
+        return Mirror(self.identity, others, transport.endpoint.send)
 
     async def counts(self) -> Counts:
         """Figures for a log line."""

@@ -10,13 +10,16 @@ first     name              layout
 0x05      RELAYED           type 1, flags 1, zero 2, circuit 4, one of the other datagrams
 0x06      RECORD_REQUEST    type 1, version 1, zero 2, nonce 8, identity 32, zeros, mac1 16, mac2 16; 1200 bytes
 0x07      RECORD_RESPONSE   type 1, version 1, zero 2, nonce 8, record block16, log block16
+0x0c      MIRROR_REQUEST    type 1, version 1, zero 2, nonce 8, elsewhere 1, zero 1, port 2, mac1 16; 32 bytes
+0x0d      MIRROR_RESPONSE   type 1, version 1, zero 2, nonce 8, second port 2, masked port 2, masked IP 16; 32 bytes
 ========= ================= =======================================================================
 
-Integers are big-endian.
+Integers are big-endian. 0x08 to 0x0b are in `wire.introduction`.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import struct
 from dataclasses import dataclass
 from typing import Final
@@ -24,6 +27,7 @@ from typing import Final
 from covey.base.codec import Reader, Writer
 from covey.base.constants import PROTOCOL_VERSION, RECORD_LIMIT
 from covey.base.errors import ParseError
+from covey.base.types import Endpoint
 
 __all__ = [
     "COOKIE_REPLY",
@@ -33,6 +37,9 @@ __all__ = [
     "INITIATION",
     "INITIATION_SIZE",
     "MAC_SIZE",
+    "MIRROR_REQUEST",
+    "MIRROR_RESPONSE",
+    "MIRROR_SIZE",
     "PACKET",
     "PACKET_OVERHEAD",
     "RECORD_REQUEST",
@@ -45,6 +52,8 @@ __all__ = [
     "TAG_SIZE",
     "CookieReply",
     "Initiation",
+    "MirrorRequest",
+    "MirrorResponse",
     "RecordRequest",
     "RecordResponse",
     "Response",
@@ -58,6 +67,8 @@ PACKET: Final = 0x04
 RELAYED: Final = 0x05
 RECORD_REQUEST: Final = 0x06
 RECORD_RESPONSE: Final = 0x07
+MIRROR_REQUEST: Final = 0x0C
+MIRROR_RESPONSE: Final = 0x0D
 
 HEADER: Final = struct.Struct(">BBHIQ")
 """PACKET header: type, path, epoch (low 16 bits), receiver index, counter. It is the AEAD's associated data."""
@@ -75,6 +86,8 @@ INITIATION_SIZE: Final = 1144
 response, so that a forged source address gains nothing (DESIGN 4)."""
 COOKIE_REPLY_SIZE: Final = 56
 RECORD_REQUEST_SIZE: Final = 1200
+MIRROR_SIZE: Final = 32
+"""Of a request and of its answer: a forged source address gains nothing."""
 
 _INITIATION: Final = struct.Struct(f">4sI8s{INITIATION_SIZE - 16 - 2 * MAC_SIZE}s{MAC_SIZE}s{MAC_SIZE}s")
 _NO_MAC2: Final = bytes(MAC_SIZE)
@@ -230,3 +243,74 @@ class RecordResponse:
         response = cls(reader.take(8), reader.block16(RECORD_LIMIT), reader.block16(_LOG_IN_RESPONSE_LIMIT))
         reader.done()
         return response
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorRequest:
+    """Asks a rendezvous where this datagram comes from."""
+
+    nonce: bytes
+    elsewhere: bool
+    """The answer shall come from the other one of its two ports."""
+    port: int
+    """The answer shall go to this port of the sender's address; 0: to the one it came from."""
+    mac1: bytes
+    authenticated: bytes
+
+    @staticmethod
+    def prefix(nonce: bytes, *, elsewhere: bool = False, port: int = 0) -> bytes:
+        """The bytes that mac1 is computed over. With mac1 behind them they are the datagram."""
+        writer = Writer().u8(MIRROR_REQUEST).u8(PROTOCOL_VERSION).u16(0).raw(nonce)
+        return writer.u8(elsewhere).u8(0).u16(port).bytes()
+
+    @classmethod
+    def parse(cls, data: bytes | memoryview) -> MirrorRequest:
+        if len(data) != MIRROR_SIZE:
+            raise ParseError("a mirror request of a wrong size")
+        reader = Reader(data)
+        _opening(reader, MIRROR_REQUEST)
+        nonce, elsewhere = reader.take(8), reader.u8()
+        if elsewhere > 1 or reader.u8() != 0:
+            raise ParseError("reserved bytes are not zero")
+        return cls(nonce, bool(elsewhere), reader.u16(), reader.take(MAC_SIZE), bytes(data[:-MAC_SIZE]))
+
+
+@dataclass(frozen=True, slots=True)
+class MirrorResponse:
+    """The answer: where the request came from.
+
+    Address (IPv4 as ::ffff:a.b.c.d) and port travel masked with the nonce: there are boxes that translate whatever
+    looks like an address of theirs.
+    """
+
+    nonce: bytes
+    second_port: int
+    """The other port at which the rendezvous answers; 0 for none."""
+    seen: Endpoint
+
+    def encode(self) -> bytes:
+        address = ipaddress.ip_address(self.seen[0])
+        packed = bytes(10) + b"\xff\xff" + address.packed if address.version == 4 else address.packed
+        writer = Writer().u8(MIRROR_RESPONSE).u8(PROTOCOL_VERSION).u16(0).raw(self.nonce).u16(self.second_port)
+        return writer.raw(_masked(self.seen[1].to_bytes(2, "big") + packed, self.nonce)).bytes()
+
+    @classmethod
+    def parse(cls, data: bytes | memoryview) -> MirrorResponse:
+        if len(data) != MIRROR_SIZE:
+            raise ParseError("a mirror response of a wrong size")
+        reader = Reader(data)
+        _opening(reader, MIRROR_RESPONSE)
+        nonce, second_port = reader.take(8), reader.u16()
+        plain = _masked(reader.rest(), nonce)
+        address, port = ipaddress.IPv6Address(plain[2:]), int.from_bytes(plain[:2], "big")
+        if port == 0 or address.is_unspecified or address.is_multicast:
+            raise ParseError("an endpoint nobody can be seen at")
+        mapped = address.ipv4_mapped
+        if mapped is not None and (mapped.is_unspecified or mapped.is_multicast):
+            raise ParseError("an endpoint nobody can be seen at")
+        return cls(nonce, second_port, (str(address if mapped is None else mapped), port))
+
+
+def _masked(data: bytes, nonce: bytes) -> bytes:
+    """`data` with the nonce, again and again, on top; twice is nothing."""
+    return bytes(byte ^ nonce[at % len(nonce)] for at, byte in enumerate(data))
