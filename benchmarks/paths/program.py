@@ -1,0 +1,137 @@
+"""Agents and rendezvous as processes in the machines of a lab."""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from covey.lab import Lab, Machine
+
+__all__ = ["PORT", "Agent", "Rendezvous", "Trouble", "network"]
+
+PORT: Final = 4040
+_SECONDS: Final = 60.0
+
+
+class Trouble(Exception):
+    """A program did not do what it was told; what it said."""
+
+
+class Agent:
+    """`agent.py` in a machine."""
+
+    def __init__(self, machine: Machine, directory: Path, environment: Mapping[str, str] | None = None) -> None:
+        self.machine = machine
+        self.home = str(directory / machine.name)
+        self._errors = (directory / f"{machine.name}.err").open("ab")
+        self._process = machine.popen(
+            [sys.executable, "-m", "benchmarks.paths.agent"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._errors,
+            text=True,
+            env={**os.environ, **(environment or {})},
+        )
+        self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
+        threading.Thread(target=self._listen, daemon=True).start()
+        self._take(_SECONDS)
+
+    def begin(self, do: str, **arguments: Any) -> None:
+        """Says what to do; `end` has the answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")
+        self._process.stdin.flush()
+
+    def end(self, seconds: float = _SECONDS) -> dict[str, Any]:
+        """The answer to what was begun first. Raises Trouble."""
+        answer = self._take(seconds)
+        if "failed" in answer:
+            raise Trouble(f"{self.machine.name}: {answer['failed']}: {answer['why']}")
+        return answer
+
+    def do(self, do: str, seconds: float = _SECONDS, **arguments: Any) -> dict[str, Any]:
+        self.begin(do, **arguments)
+        return self.end(seconds)
+
+    def start(self, network: str, **settings: Any) -> None:
+        """Begins to: `end` gives its identity."""
+        self.begin("start", home=self.home, name=self.machine.name, network=network, settings=settings)
+
+    def close(self) -> None:
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+        try:
+            self._process.wait(10)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        self._errors.close()
+
+    def _listen(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._answers.put(json.loads(line))
+        self._answers.put({"failed": "run", "why": "it ended"})
+
+    def _take(self, seconds: float) -> dict[str, Any]:
+        try:
+            return self._answers.get(timeout=seconds)
+        except queue.Empty:
+            raise Trouble(f"{self.machine.name} says nothing") from None
+
+
+class Rendezvous:
+    """`covey rendezvous` in a machine; it may be killed and started again."""
+
+    def __init__(self, machine: Machine, directory: Path, join: str = "", *options: str) -> None:
+        self.machine = machine
+        self._directory = directory
+        self._options = [*options, *(["--join", join] if join else [])]
+        self.network = self.start()
+
+    def start(self) -> str:
+        """The ticket of the whole network."""
+        address = self.machine.ip
+        with (self._directory / f"{self.machine.name}.err").open("ab") as errors:
+            self._process = self.machine.popen(
+                [
+                    *(sys.executable, "-m", "covey.rendezvous", "--json", "--log-level", "warning"),
+                    *("--listen", f"0.0.0.0:{PORT}", "--advertise", f"{address}:{PORT}"),
+                    *("--home", str(self._directory / self.machine.name), *self._options),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                text=True,
+            )
+        assert self._process.stdout is not None
+        said = json.loads(self._process.stdout.readline())
+        if not said["ok"]:
+            raise Trouble(said["error"]["message"])
+        return str(said["data"]["network"])
+
+    def kill(self) -> None:
+        """As a crash."""
+        self.end(signal.SIGKILL)
+
+    def end(self, number: int = signal.SIGTERM) -> None:
+        self._process.send_signal(number)
+        self._process.wait(20)
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+def network(lab: Lab, directory: Path, count: int = 2) -> list[Rendezvous]:
+    """So many rendezvous in the open; the last one's ticket has them all, and all know it."""
+    made: list[Rendezvous] = []
+    for number in range(1, count + 1):
+        made.append(Rendezvous(lab.server(f"r{number}"), directory, made[-1].network if made else ""))
+    return made
