@@ -61,6 +61,8 @@ class Agent:
         return {"identity": node.identity}
 
     async def stop(self) -> dict[str, Any]:
+        if self._load is not None:
+            await self._load.give_up()
         if self._node is not None:
             await self._node.close()
             if self._following is not None:
@@ -72,9 +74,9 @@ class Agent:
         """Where peers were reached last, and on which port we listened: as if we came to this network for the first
         time."""
         place = Home.locate("default", {"COVEY_HOME": home}, uid=os.getuid())
-        with sqlite3.connect(place.database_file) as database:
+        with sqlite3.connect(place.database) as database:
             database.execute("UPDATE peers SET candidates = '[]'")
-            database.execute("DELETE FROM settings WHERE name = 'udp-port'")
+            database.execute("DELETE FROM settings WHERE key = 'udp-port'")
         database.close()
         return {}
 

@@ -144,6 +144,7 @@ def measure(name: str, trials: int, seed: int) -> dict[str, Any]:
                 gaps.append(trial(two, fault, f"{name} {number}", moments.uniform(0.5, 1.0)))
             except Trouble as trouble:
                 failures.append(str(trouble))
+                print(trouble, flush=True)
                 two.stop()
             print("." if gaps and not failures else "!" if failures else "", end="", flush=True)
     print()

@@ -94,6 +94,12 @@ class Load:
             "bulk": results[3] if len(results) > 3 else None,
         }
 
+    async def give_up(self) -> None:
+        """Nothing more is asked, whatever came of it."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     def gap(self, since: float) -> float:
         """Seconds between two answers at most, from the last one before `since` on."""
         times = [at for at in self.answers if at < since][-1:] + [at for at in self.answers if at >= since]

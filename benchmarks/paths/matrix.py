@@ -70,7 +70,7 @@ def measure(a: str, b: str, runs: int) -> dict[str, Any]:
     reasons: Counter[str] = Counter()
     failures: list[str] = []
     patience = _HOPELESS if hopeless(a, b) else _PATIENT
-    with pair(a, b, birthday="trusted") as two:
+    with pair(a, b) as two:
         for number in range(runs):
             try:
                 byte, both, reason = once(two, f"run {number}", patience)

@@ -38,7 +38,8 @@ class Pair:
         for agent in self.agents:
             shutil.rmtree(agent.home, ignore_errors=True)
             shutil.copytree(self._kept(agent), agent.home, symlinks=True)
-            self.lab.forget(agent.machine.name)
+            if hasattr(self.lab, "forget"):
+                self.lab.forget(agent.machine.name)
             agent.start(self._ticket, **self._settings)
         for agent in self.agents:
             agent.end()

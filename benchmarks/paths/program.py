@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import queue
@@ -19,6 +20,8 @@ __all__ = ["PORT", "Agent", "Rendezvous", "Trouble", "network"]
 
 PORT: Final = 4040
 _SECONDS: Final = 60.0
+_WORDS: Final = 1000
+"""Characters of what a program said that explain its end."""
 
 
 class Trouble(Exception):
@@ -31,7 +34,8 @@ class Agent:
     def __init__(self, machine: Machine, directory: Path, environment: Mapping[str, str] | None = None) -> None:
         self.machine = machine
         self.home = str(directory / machine.name)
-        self._errors = (directory / f"{machine.name}.err").open("ab")
+        self._said = directory / f"{machine.name}.err"
+        self._errors = self._said.open("ab")
         self._process = machine.popen(
             [sys.executable, "-m", "benchmarks.paths.agent"],
             stdin=subprocess.PIPE,
@@ -54,12 +58,13 @@ class Agent:
         """The answer to what was begun first. Raises Trouble."""
         answer = self._take(seconds)
         if "failed" in answer:
-            raise Trouble(f"{self.machine.name}: {answer['failed']}: {answer['why']}")
+            said = self._said.read_text(errors="replace")[-_WORDS:]
+            raise Trouble(f"{self.machine.name}: {answer['failed']}: {answer['why']} {said}")
         return answer
 
-    def do(self, do: str, seconds: float = _SECONDS, **arguments: Any) -> dict[str, Any]:
+    def do(self, do: str, **arguments: Any) -> dict[str, Any]:
         self.begin(do, **arguments)
-        return self.end(seconds)
+        return self.end()
 
     def start(self, network: str, **settings: Any) -> None:
         """Begins to: `end` gives its identity."""
@@ -67,7 +72,8 @@ class Agent:
 
     def close(self) -> None:
         assert self._process.stdin is not None
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         try:
             self._process.wait(10)
         except subprocess.TimeoutExpired:
@@ -114,9 +120,9 @@ class Rendezvous:
             )
         assert self._process.stdout is not None
         said = json.loads(self._process.stdout.readline())
-        if not said["ok"]:
+        if "error" in said:
             raise Trouble(said["error"]["message"])
-        return str(said["data"]["network"])
+        return str(said["ticket"])
 
     def kill(self) -> None:
         """As a crash."""
