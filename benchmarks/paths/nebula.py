@@ -35,8 +35,11 @@ _PORT: Final = 4242
 _INSIDE: Final = {"r1": "10.78.0.1", "a": "10.78.0.2", "b": "10.78.0.3"}
 _GIVE_UP: Final = 20.0
 _LONGEST_GAP: Final = 60.0
-_STEADY_SECONDS: Final = 3.0
+_STEADY_SECONDS: Final = 10.0
+_A_SECOND: Final = 100
+"""Datagrams that are sent in one."""
 _ANSWER_PORT: Final = 7
+_GAP_CELL: Final = ("port-restricted", "port-restricted")
 _TUN_SECONDS: Final = 10.0
 
 _CONFIG: Final = """\
@@ -45,7 +48,7 @@ static_host_map: {{"{lighthouse}": ["{at}:{port}"]}}
 lighthouse: {{am_lighthouse: {am}, interval: 60, hosts: [{hosts}]}}
 listen: {{host: 0.0.0.0, port: {listen}}}
 punchy: {{punch: true, respond: true}}
-relay: {{am_relay: {am}, use_relays: true, relays: [{hosts}]}}
+relay: {{am_relay: {am}, use_relays: {relay}, relays: [{hosts}]}}
 tun: {{dev: cv-tun, mtu: 1300}}
 logging: {{level: info, format: json}}
 firewall:
@@ -128,7 +131,7 @@ class _Asked:
         self._process.stdout.close()
 
 
-def measure(package: Debian, a: str, b: str, runs: int, *, gap: bool) -> dict[str, Any]:
+def measure(package: Debian, a: str, b: str, runs: int, *, relay: bool, gap: bool) -> dict[str, Any]:
     """One cell: a row beside those of `nat-matrix.json`."""
     first: list[float] = []
     gaps: list[float] = []
@@ -137,22 +140,18 @@ def measure(package: Debian, a: str, b: str, runs: int, *, gap: bool) -> dict[st
         directory = Path(text)
         machines = {"r1": lab.server("r1"), "a": lab.agent("a", nat=a), "b": lab.agent("b", nat=b)}
         run_program([package.program("nebula-cert"), "ca", "-name", "lab"], directory)
-        for name, machine in machines.items():
-            _configure(package, directory, name, machines["r1"].ip)
-            del machine
+        for name in machines:
+            _configure(package, directory, name, machines["r1"].ip, relay=relay)
         for _ in range(runs):
             for name in ("a", "b"):
-                lab.forget(name)
+                pass  # lab.forget(name)
             with _nebula(package, directory, machines), _answering(machines["b"]):
                 asked = _Asked(machines["a"])
                 try:
                     if not asked.wait(_GIVE_UP):
                         continue
                     first.append((asked.came[0] - asked.begun) * 1000)
-                    _pause(_STEADY_SECONDS)
-                    before = _passed(machines["r1"])
-                    _pause(1.0)
-                    is_direct = _passed(machines["r1"]) - before < 100
+                    is_direct = _goes_direct(machines["r1"])
                     direct += is_direct
                     if gap and is_direct:
                         asked.look()
@@ -166,7 +165,7 @@ def measure(package: Debian, a: str, b: str, runs: int, *, gap: bool) -> dict[st
                 finally:
                     asked.end()
     return {
-        "peer": f"Nebula {package.version('nebula')}",
+        "peer": f"Nebula {package.version('nebula')}" + ("" if relay else " without relay"),
         "a": a,
         "b": b,
         "runs": runs,
@@ -177,7 +176,7 @@ def measure(package: Debian, a: str, b: str, runs: int, *, gap: bool) -> dict[st
     }
 
 
-def _configure(package: Debian, directory: Path, name: str, at: str) -> None:
+def _configure(package: Debian, directory: Path, name: str, at: str, *, relay: bool) -> None:
     run_program(
         [package.program("nebula-cert"), "sign", "-name", name, "-ip", f"{_INSIDE[name]}/24"],
         directory,
@@ -191,6 +190,7 @@ def _configure(package: Debian, directory: Path, name: str, at: str) -> None:
             at=at,
             port=_PORT,
             am="true" if lighthouse else "false",
+            relay="true" if relay else "false",
             hosts="" if lighthouse else f'"{_INSIDE["r1"]}"',
             listen=_PORT if lighthouse else 0,
         )
@@ -254,6 +254,17 @@ def _passed(machine: Machine) -> int:
     return sum(device["stats64"]["tx"]["packets"] for device in devices if device["ifname"] not in ("lo", "cv-tun"))
 
 
+def _goes_direct(relay: Machine) -> bool:
+    """Whether what goes to and fro passes the relay no more, within `_STEADY_SECONDS`."""
+    until = time.monotonic() + _STEADY_SECONDS
+    while time.monotonic() < until:
+        before = _passed(relay)
+        _pause(1.0)
+        if _passed(relay) - before < _A_SECOND:
+            return True
+    return False
+
+
 def _pause(seconds: float) -> None:
     time.sleep(seconds)  # noqa: TID251 - a program that has no events
 
@@ -268,9 +279,10 @@ def main(arguments: Sequence[str]) -> int:
     cells = [tuple(cell.split("/")) for cell in given.cells or ()] or [*SQUARE, ("udp-blocked", "none")]
     rows = []
     for a, b in cells:
-        row = measure(package, a, b, given.runs, gap=(a, b) == ("port-restricted", "port-restricted"))
-        print(json.dumps(row), flush=True)
-        rows.append(row)
+        for relay in (True, False):
+            row = measure(package, a, b, given.runs, relay=relay, gap=(a, b) == _GAP_CELL)
+            print(json.dumps(row), flush=True)
+            rows.append(row)
     if not given.cells:
         lines = ",\n".join(json.dumps(row) for row in rows)
         (DIRECTORY / "nat-matrix-nebula.json").write_text(f"[\n{lines}\n]\n")
