@@ -14,7 +14,7 @@ DEV         := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format kill-test sim-long prove mutants fuzz fuzz-long bench bench-quick coverage constraints clean
+.PHONY: help setup demo test lint format kill-test sim-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes coverage constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -79,6 +79,15 @@ bench: $(DEV) ## measure beside raw TCP and asyncio TLS between two network name
 
 bench-quick: $(DEV) ## one short run of each row of the benchmark, under a minute
 	@$(PY) -m benchmarks --quick $(BENCH_ARGS)
+
+nat-matrix: $(DEV) ## which pairs of NATs connect directly, and how soon: 29 cells, 20 runs each (half an hour)
+	@$(PY) -m benchmarks.paths.matrix $(PATHS_ARGS)
+
+failover: $(DEV) ## how long a gap is when a path, a relay or an uplink goes: six faults, 50 times each (half an hour)
+	@$(PY) -m benchmarks.paths.failover $(PATHS_ARGS)
+
+ten-minutes: $(DEV) ## one stream for ten minutes, with something cut every 20 seconds
+	@$(PY) -m benchmarks.paths.cuts $(PATHS_ARGS)
 
 coverage: $(DEV) ## the default tier, with the lines it leaves out
 	@$(PY) -m coverage run -m pytest $(PYTEST_ARGS)

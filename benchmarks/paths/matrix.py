@@ -22,8 +22,9 @@ from benchmarks.machine import commit, facts
 from benchmarks.paths.pair import Pair, pair
 from benchmarks.paths.program import Trouble
 from benchmarks.results import DIRECTORY
+from covey.lab import Lab
 
-__all__ = ["CELLS", "SQUARE", "measure", "table"]
+__all__ = ["CELLS", "SHORT", "SQUARE", "hopeless", "measure", "table", "verdict"]
 
 KINDS: Final = ("none", "full-cone", "port-restricted", "symmetric")
 SQUARE: Final = tuple(itertools.product(KINDS, KINDS))
@@ -63,14 +64,17 @@ def hopeless(a: str, b: str) -> bool:
     return (a, b) == ("symmetric", "symmetric") or bool(_NEVER & {a, b})
 
 
-def measure(a: str, b: str, runs: int) -> dict[str, Any]:
-    """One cell: a row of `nat-matrix.json`."""
+def measure(
+    a: str, b: str, runs: int, *, lab: Lab | None = None, hopeless_seconds: float = _HOPELESS
+) -> dict[str, Any]:
+    """One cell: a row of `nat-matrix.json`. `lab`: an empty one to use. Where no direct path can be, one is waited for
+    so long."""
     first: list[float] = []
     direct: list[float] = []
     reasons: Counter[str] = Counter()
     failures: list[str] = []
-    patience = _HOPELESS if hopeless(a, b) else _PATIENT
-    with pair(a, b) as two:
+    patience = hopeless_seconds if hopeless(a, b) else _PATIENT
+    with pair(a, b, lab=lab) as two:
         for number in range(runs):
             try:
                 byte, both, reason = once(two, f"run {number}", patience)
@@ -162,7 +166,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paths.matrix", description=__doc__)
     parser.add_argument("--runs", type=int, default=20)
     parser.add_argument("--cells", nargs="*", metavar="A/B", help="only these")
-    parser.add_argument("--short", action="store_true", help="what the tests run")
+    parser.add_argument("--short", action="store_true", help="what the tests run: four cells, once each")
     given = parser.parse_args(arguments)
     cells = [tuple(cell.split("/")) for cell in given.cells or ()] or (SHORT if given.short else CELLS)
     rows = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -67,17 +67,15 @@ class Pair:
 
 
 @contextmanager
-def pair(
-    a: str, b: str, *, environment: Mapping[str, str] | None = None, rendezvous: int = 2, **settings: Any
-) -> Iterator[Pair]:
-    """Behind boxes of these kinds (`covey.lab`). `settings` go to both nodes."""
+def pair(a: str, b: str, *, lab: Lab | None = None, rendezvous: int = 2, **settings: Any) -> Iterator[Pair]:
+    """Behind boxes of these kinds (`covey.lab`), in an empty lab. `settings` go to both nodes."""
     with ExitStack() as stack:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="covey-paths-")))
-        lab = stack.enter_context(Lab())
+        lab = lab or stack.enter_context(Lab())
         servers = network(lab, directory, rendezvous)
         agents = []
         for name, kind in zip(NAMES, (a, b), strict=True):
-            agent = Agent(lab.agent(name, nat=kind), directory, environment)
+            agent = Agent(lab.agent(name, nat=kind), directory)
             stack.callback(agent.close)
             agents.append(agent)
         yield Pair(lab, directory, servers, agents, settings)

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import queue
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -31,7 +29,7 @@ class Trouble(Exception):
 class Agent:
     """`agent.py` in a machine."""
 
-    def __init__(self, machine: Machine, directory: Path, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(self, machine: Machine, directory: Path) -> None:
         self.machine = machine
         self.home = str(directory / machine.name)
         self._said = directory / f"{machine.name}.err"
@@ -42,7 +40,6 @@ class Agent:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
-            env={**os.environ, **(environment or {})},
         )
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         threading.Thread(target=self._listen, daemon=True).start()
