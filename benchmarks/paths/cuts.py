@@ -144,6 +144,8 @@ def run(seconds: float, every: float, seed: int) -> dict[str, Any]:
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="covey-cuts-")))
         lab = stack.enter_context(Lab())
         servers = network(lab, directory)
+        for server in servers:
+            stack.callback(server.kill)
         daemons = []
         for name in ("a", "b"):
             daemons.append(Daemon(lab.agent(name, nat="port-restricted"), directory, servers[-1].network))

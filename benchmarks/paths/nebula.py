@@ -144,7 +144,8 @@ def measure(package: Debian, a: str, b: str, runs: int, *, relay: bool, gap: boo
             _configure(package, directory, name, machines["r1"].ip, relay=relay)
         for _ in range(runs):
             for name in ("a", "b"):
-                lab.forget(name)
+                if machines[name].box is not None:
+                    lab.forget(name)
             with _nebula(package, directory, machines), _answering(machines["b"]):
                 asked = _Asked(machines["a"])
                 try:

@@ -39,6 +39,7 @@ class Pair:
             shutil.rmtree(agent.home, ignore_errors=True)
             shutil.copytree(self._kept(agent), agent.home, symlinks=True)
             if hasattr(self.lab, "forget"):
+                if agent.machine.box is not None:
                 self.lab.forget(agent.machine.name)
             agent.start(self._ticket, **self._settings)
         for agent in self.agents:
@@ -73,6 +74,8 @@ def pair(a: str, b: str, *, lab: Lab | None = None, rendezvous: int = 2, **setti
         directory = Path(stack.enter_context(TemporaryDirectory(prefix="covey-paths-")))
         lab = lab or stack.enter_context(Lab())
         servers = network(lab, directory, rendezvous)
+        for server in servers:
+            stack.callback(server.kill)
         agents = []
         for name, kind in zip(NAMES, (a, b), strict=True):
             agent = Agent(lab.agent(name, nat=kind), directory)

@@ -42,7 +42,8 @@ class Agent:
             text=True,
         )
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
-        threading.Thread(target=self._listen, daemon=True).start()
+        self._listening = threading.Thread(target=self._listen, daemon=True)
+        self._listening.start()
         self._take(_SECONDS)
 
     def begin(self, do: str, **arguments: Any) -> None:
@@ -76,6 +77,9 @@ class Agent:
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
+        self._listening.join()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
         self._errors.close()
 
     def _listen(self) -> None:
@@ -126,6 +130,9 @@ class Rendezvous:
         self.end(signal.SIGKILL)
 
     def end(self, number: int = signal.SIGTERM) -> None:
+        """Once more is fine."""
+        if self._process.returncode is not None:
+            return
         self._process.send_signal(number)
         self._process.wait(20)
         assert self._process.stdout is not None
