@@ -38,8 +38,7 @@ class Pair:
         for agent in self.agents:
             shutil.rmtree(agent.home, ignore_errors=True)
             shutil.copytree(self._kept(agent), agent.home, symlinks=True)
-            if hasattr(self.lab, "forget"):
-                if agent.machine.box is not None:
+            if agent.machine.box is not None:
                 self.lab.forget(agent.machine.name)
             agent.start(self._ticket, **self._settings)
         for agent in self.agents:
