@@ -406,7 +406,7 @@ def test_rendezvous_that_answers_nothing_of_use_hurts_nobody(play: Play) -> None
             lambda request: wire.Done(request.number),
             lambda request: wire.Done(request.number + 1),
             lambda request: wire.Failed(request.number, "no", "no"),
-            lambda request: wire.Draining(0),
+            lambda request: wire.Restarting(0, 1, 1),
             lambda request: wire.Publish(request.number, wire.Signed(b"", b"")),
         ]
         counter = 0

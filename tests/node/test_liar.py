@@ -150,7 +150,7 @@ async def says_nothing(liar: Liar, client: Client, request: wire.Message, truth:
 
 
 async def always_draining(liar: Liar, client: Client, request: wire.Message, truth: wire.Message) -> Said:
-    await liar.push(client, wire.Draining(0))
+    await liar.push(client, wire.Restarting(0, 1, 1))
     return truth
 
 

@@ -116,7 +116,7 @@ def test_drain_timeout_is_how_long_a_client_that_stays_is_waited_for(tmp_path: P
             await agent.join(process.ticket)
             begun = time.monotonic()
             process.popen.send_signal(signal.SIGTERM)
-            await agent.pushed(wire.Draining)
+            await agent.pushed(wire.Restarting)
             assert await agent.lookup(wire.BY_IDENTITY, agent.identity) == [], "it answers until it ends"
             await asyncio.to_thread(process.popen.wait)
             assert 0.7 < time.monotonic() - begun < 5.0
@@ -292,7 +292,7 @@ def test_agents_meet_through_a_real_process_and_hear_it_stop(tmp_path: Path) -> 
             assert connection.session.active.route.relayed
             process.popen.send_signal(signal.SIGTERM)
             for agent in (a, b):
-                await agent.pushed(wire.Draining)
+                await agent.pushed(wire.Restarting)
                 await agent.ended.wait()
         finally:
             await a.close()

@@ -525,7 +525,7 @@ def test_closing_tells_every_client_and_answers_what_was_asked(sim_seed: int, tm
         began = there.host.now()
         stopping = asyncio.ensure_future(there.stop())
         for agent in agents:
-            await agent.pushed(wire.Draining)
+            await agent.pushed(wire.Restarting)
             await answers[agents.index(agent)]
             assert agent.connection is not None
             agent.transport.close_connection(agent.connection)
@@ -544,7 +544,7 @@ def test_closing_waits_for_clients_that_do_not_leave_and_introduces_nobody_meanw
         a, b = await there.agent(), await there.agent()
         circuit = await a.introduce(b.identity)
         stopping = asyncio.ensure_future(there.stop(3.0))
-        await a.pushed(wire.Draining)
+        await a.pushed(wire.Restarting)
         assert await a.introduce(b.identity) == 0
         route = a.relayed(circuit)
         a.transport.connect(b.target, [route])

@@ -363,7 +363,7 @@ class Endpoint:
     def forget_relay(self, relay: Address) -> None:
         """This relay has closed its circuits."""
         for session in list(self._sessions.values()):
-            session.paths.forget(relay)
+            session.paths.forget(self._now, relay)
 
     def set_quota(self, relay: Identity, rate: int) -> None:
         """This relay passes so many bytes a second on for us; 0: as many as it can."""

@@ -192,11 +192,11 @@ class Paths:
         self._changed()
         return True
 
-    def forget(self, relay: Endpoint) -> None:
-        """This relay has closed its circuits: what is in reserve there is worth nothing."""
+    def forget(self, now: float, relay: Endpoint) -> None:
+        """This relay has closed its circuits."""
         for path in self._paths[:]:
-            if path is not self.active and _is_by(path, relay):
-                self._remove(path)
+            if _is_by(path, relay):
+                self.give_up(now, path)
 
     def give_up(self, now: float, path: Path) -> None:
         """The relay of this path says that its circuit is closed: nobody has to find out by losing data."""
@@ -320,7 +320,9 @@ class Paths:
         self._remove(left)
 
     def _activate(self, path: Path) -> None:
-        self.active = path
+        left, self.active = self.active, path
+        if left.suspect and left is not path:
+            self._session.lost(left, left.abandon())  # what got no answer there goes this way now
         self._session.wake()
 
     def _leave(self, now: float, path: Path) -> None:

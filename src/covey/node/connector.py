@@ -119,12 +119,12 @@ class Connector:
         session = connection.session
         if session is None or not session.active.route.relayed or not self._book.trusts(connection.peer):
             return
-        used = {path.route.remote for path in session.paths if path.route.relayed}
+        used = {path.route.remote for path in session.paths if path.route.relayed and not path.suspect}
         others: list[RelaySource] = [each for each in self._relaying() if each.relay not in used and not each.silent]
         for relay in self._relays.common(connection.peer)[:_NEAREST]:
             if not relay.connected:
                 self._transport.spawn(self._reach(relay.identity), "reach a relay")
-            elif relay.endpoint not in used:
+            elif relay.relay not in used:
                 relay.connection.keepalive = KEEPALIVE
                 others.append(relay)
         if others:

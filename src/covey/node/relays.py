@@ -79,7 +79,7 @@ class RelaySource(Asked, Protocol):
     """Whoever can be asked for a circuit: a rendezvous, or a peer that relays."""
 
     @property
-    def endpoint(self) -> Address | None:
+    def relay(self) -> Address | None:
         """Where it relays from, as far as we know."""
 
     async def introduce(self, identity: Identity) -> Route | None:
@@ -106,24 +106,24 @@ class MemberRelay:
     @property
     def connected(self) -> bool:
         """Whether it can relay now: a relay that is relayed to itself is none."""
-        return self._transport.live(self.identity) is self.connection and self._path() is not None
+        return self._transport.live(self.identity) is self.connection and self.path() is not None
 
     @property
-    def endpoint(self) -> Address | None:
-        path = self._path()
+    def relay(self) -> Address | None:
+        path = self.path()
         return None if path is None else path.route.remote
 
     @property
     def rtt(self) -> float:
         """Seconds: measured now, or when it was last connected."""
-        path = self._path()
+        path = self.path()
         if path is not None and path.recovery.rtt.sampled:
             self._rtt = path.recovery.rtt.smoothed
         return self._rtt
 
     async def introduce(self, identity: Identity) -> Route | None:
         """A circuit to a peer over it; None if it has not got that peer, or does not trust it."""
-        path = self._path()
+        path = self.path()
         if path is None:
             raise UnreachableError("the relay is not connected", code="no-relay")
         try:
@@ -136,7 +136,8 @@ class MemberRelay:
             raise UnreachableError("the relay does not answer", code="no-relay") from None
         return Route(path.route.local, path.route.remote, circuit) if circuit else None
 
-    def _path(self) -> Path | None:
+    def path(self) -> Path | None:
+        """The way to it that is not relayed itself."""
         session = self.connection.session
         if session is None:
             return None
@@ -286,12 +287,16 @@ class Relays:
 
     def _settle_addresses(self, member: MemberRelay, addresses: set[Address]) -> None:
         endpoint = self._transport.endpoint
-        for gone in member.addresses - addresses:
-            if endpoint.relays.get(gone) == member.identity:
-                endpoint.forget_relay(gone)
-                del endpoint.relays[gone]
         for new in addresses - member.addresses:
             endpoint.relays.setdefault(new, member.identity)
+        path = member.path()
+        if path is not None and addresses:  # it may have moved: its circuits lead on from where it is now
+            endpoint.move_relay(self._transport.host.now(), member.identity, path.route.local, path.route.remote)
+        for gone in member.addresses - addresses:
+            if endpoint.relays.get(gone) == member.identity:
+                if not addresses:
+                    endpoint.forget_relay(gone)
+                del endpoint.relays[gone]
         member.addresses = addresses
 
     def settle(self) -> None:

@@ -19,6 +19,7 @@ from covey.core.handshake import Target
 from covey.core.path import Route
 from covey.crypto.events import KeyLog
 from covey.crypto.record import Record
+from covey.node.comeback import Comeback
 from covey.node.fallback import HEAD_START, Fallback
 from covey.node.transport import Stream, Transport
 from covey.wire import rendezvous as wire
@@ -32,10 +33,6 @@ _KEEPALIVE: Final = 25.0
 _CALL_SECONDS: Final = 5.0
 _ASK_SECONDS: Final = (0.25, 0.5, 1.0, 2.0)
 """Waits after each record request."""
-_PAUSES: Final = (0.2, 0.5, 1.0, 2.0, 5.0)
-"""Waits between attempts to reach it; the last repeats."""
-_STEADY_SECONDS: Final = 10.0
-"""A session that lasted so long makes the next attempt the first again; after a shorter one the pause grows."""
 _PUBLISH_SECONDS: Final = 3600.0
 """What changes is published at once, and so is everything to a rendezvous that we connect with; this is for one that
 lost its cache and not its sessions. Records live 24 h."""
@@ -122,6 +119,7 @@ class RendezvousClient:
         self._ways_changed = asyncio.Event()
         self._silent_since = 0.0
         self._watched: set[Identity] = set()
+        self._comeback = Comeback(transport.host.now, transport.host.random)
         self._said_endpoint: Address | None = None
         self._observing: asyncio.TimerHandle | None = None
         self._unasked = 0
@@ -312,20 +310,15 @@ class RendezvousClient:
     # --- the session -----------------------------------------------------------------------------------------------
 
     async def run(self) -> None:
-        tries = 0
         while True:
-            begun = self._transport.host.now()
+            self._comeback.begin()
             try:
                 await self._attend()
             except CoveyError as error:
                 self.problem = error.message
             finally:
                 self._disconnected()
-            if self._transport.host.now() - begun > _STEADY_SECONDS:
-                tries = 0
-            jitter = self._transport.host.random(1)[0] / 256
-            await asyncio.sleep(_PAUSES[min(tries, len(_PAUSES) - 1)] * (0.5 + jitter))
-            tries += 1
+            await asyncio.sleep(self._comeback.pause())
 
     async def _attend(self) -> None:
         """One session from beginning to end; raises what ended it."""
@@ -336,10 +329,15 @@ class RendezvousClient:
             self._target = await self._ask_target()
         connection = transport.connect(self._target, self._routes)
         try:
-            connection = await transport.wait_live(self.identity)
+            async with asyncio.timeout(self._comeback.patience):
+                connection = await transport.wait_live(self.identity)
         except UnreachableError:
             self._target = None  # perhaps its key is another one by now
             raise
+        except TimeoutError:
+            transport.close_connection(connection)  # a new attempt asks sooner than this one would again
+            raise UnreachableError("the rendezvous restarts", code="no-rendezvous") from None
+        self._comeback.connected()
         self._settle_way()
         connection.admit(direct=False)
         connection.keepalive = _KEEPALIVE
@@ -573,7 +571,8 @@ class RendezvousClient:
                 self._on_present(message.identity)
         elif isinstance(message, wire.Mail):
             self._on_mail(self.identity)
-        elif isinstance(message, wire.Draining) and not self.draining:
+        elif isinstance(message, wire.Restarting) and not self.draining:
+            self._comeback.restarting(message.after_ms / 1000, message.for_ms / 1000)
             self.draining = True
             self._transport.spawn(self._move_away(), "leave the rendezvous")
             self._on_change()

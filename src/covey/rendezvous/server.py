@@ -53,6 +53,12 @@ RECORD_SECONDS: Final = 300.0
 HOUSEKEEPING_SECONDS: Final = 3600.0
 """How often the cache is looked after."""
 
+RESTART_SECONDS: Final = 0.25
+TRY_SECONDS: Final = 60.0
+RETURNS_PER_SECOND: Final = 500.0
+"""What clients are told when we stop: try again after so long, so many of them a second, for so long. A restart takes
+no longer, and whoever goes on trying asks no more often than anybody else."""
+
 CLOSE_BATCH: Final = 32
 """Connections closed between two turns of the driver, which sends at most 64 trains in one."""
 
@@ -219,7 +225,10 @@ class Rendezvous:
         self._serving = False
         self._service.draining = True
         until = self._host.now() + drain
-        telling = [self._transport.spawn(self._say_draining(client), "drain") for client in self._clients]
+        telling = [
+            self._transport.spawn(self._say_restarting(client, number), "drain")
+            for number, client in enumerate(self._clients)
+        ]
         if telling:
             await asyncio.wait(telling, timeout=drain)
         await self._drained(until)
@@ -233,10 +242,12 @@ class Rendezvous:
         await self._cache.drain()
         await self._custodian.drain()
 
-    async def _say_draining(self, client: Client) -> None:
+    async def _say_restarting(self, client: Client, number: int) -> None:
+        """They do not all come back at once."""
         if client.stream is not None:
+            after = RESTART_SECONDS + number / RETURNS_PER_SECOND
             with contextlib.suppress(CoveyError):
-                await client.send(client.stream, wire.Draining(0))
+                await client.send(client.stream, wire.Restarting(0, round(1000 * after), round(1000 * TRY_SECONDS)))
 
     async def _drained(self, until: float) -> None:
         """Wait until every client that is there has left and all requests are answered; until then at most.

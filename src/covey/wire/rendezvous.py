@@ -25,7 +25,8 @@ kind   name        body after the request number (4)
 0x1f   FAILED      code text8, message text16
 0x21   OBSERVED    push: endpoint text8, an IP address and port, as the rendezvous sees us
 0x22   PRESENT     push: identity 32
-0x23   DRAINING    push: the rendezvous is about to stop
+0x23   RESTARTING  push: after 4 (ms), for 4 (ms): the rendezvous is about to stop; once it has, come back after
+                   so long, and try for so long
 0x28   MAIL        push: a letter was stored for us
 ====== =========== ==============================================================================================
 """
@@ -62,7 +63,6 @@ __all__ = [
     "Collect",
     "Deposit",
     "Done",
-    "Draining",
     "Failed",
     "Found",
     "Introduce",
@@ -76,6 +76,7 @@ __all__ = [
     "Present",
     "Publish",
     "Published",
+    "Restarting",
     "Signed",
     "Stored",
     "Watch",
@@ -430,16 +431,18 @@ class Present:
 
 
 @dataclass(frozen=True, slots=True)
-class Draining:
+class Restarting:
     KIND: ClassVar[int] = 0x23
     number: int
+    after_ms: int
+    for_ms: int
 
     def write(self, writer: Writer) -> None:
-        pass
+        writer.u32(self.after_ms).u32(self.for_ms)
 
     @classmethod
-    def read(cls, number: int, reader: Reader) -> Draining:
-        return cls(number)
+    def read(cls, number: int, reader: Reader) -> Restarting:
+        return cls(number, reader.u32(), reader.u32())
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,7 +485,7 @@ Message = (
     | Failed
     | Observed
     | Present
-    | Draining
+    | Restarting
     | Mail
 )
 
@@ -508,7 +511,7 @@ _KINDS: Final[dict[int, type[Message]]] = {
         Failed,
         Observed,
         Present,
-        Draining,
+        Restarting,
         Mail,
     )
 }
