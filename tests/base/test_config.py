@@ -80,7 +80,8 @@ def test_empty_config_is_fine() -> None:
 def test_every_setting_resolves_from_each_of_its_places() -> None:
     good = {"hostname": "aws", "network": "covey1x", "listen": "127.0.0.1:1", "log_level": "error"}
     good |= {"congestion": "bbr", "port_mapping": "off", "keep_read_days": "0", "keep_read_messages": "7"}
-    good |= {"relay": "trusted", "relay_rate": "125000", "jurisdiction": "eu", "relay_jurisdictions": "eu,us-ca"}
+    good |= {"birthday": "trusted", "relay": "trusted", "relay_rate": "125000"}
+    good |= {"jurisdiction": "eu", "relay_jurisdictions": "eu,us-ca"}
     lines = (f"{key} = {text}" if key in NUMBERS else f"{key} = '{text}'" for key, text in good.items())
     config = parse_config("\n".join(lines).encode(), "c.toml")
     for number, (key, variable, option, default) in enumerate(SETTINGS, 1):
@@ -103,6 +104,7 @@ def test_every_setting_resolves_from_each_of_its_places() -> None:
         ("COVEY_CONGESTION", "bad-congestion"),
         ("COVEY_PORT_MAPPING", "bad-switch"),
         ("COVEY_KEEP_READ_DAYS", "bad-number"),
+        ("COVEY_BIRTHDAY", "bad-birthday"),
         ("COVEY_RELAY", "bad-relay"),
         ("COVEY_RELAY_RATE", "bad-number"),
         ("COVEY_JURISDICTION", "bad-jurisdiction"),

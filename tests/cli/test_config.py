@@ -33,6 +33,7 @@ def test_config_without_a_daemon_is_what_it_would_start_with(
         ("port_mapping", "on", "default", ""),
         ("keep_read_days", "30", "default", ""),
         ("keep_read_messages", "10000", "default", ""),
+        ("birthday", "off", "default", ""),
         ("relay", "off", "default", ""),
         ("relay_rate", "0", "default", ""),
         ("jurisdiction", "", "default", ""),

@@ -129,30 +129,30 @@ def test_two_sides_meet_as_often_as_the_arithmetic_says() -> None:
 
 def test_run_that_found_nothing_is_not_repeated_for_an_hour() -> None:
     runs = Runs()
-    assert runs.next_at(0.0, PEER, HERE) < 0.0
+    assert runs.next_at(PEER, HERE) < 0.0
     runs.begin(0.0, PEER, HERE)
     assert runs.running == PEER
     assert not runs.failed(1.0, PEER)
     runs.end(21.0, PEER, found=False)
     assert runs.running is None
     assert runs.failed(30.0, PEER)
-    assert runs.next_at(30.0, PEER, HERE) == 3600.0
-    assert runs.next_at(30.0, OTHER, HERE) < 0.0
-    assert runs.next_at(3600.0, PEER, HERE) < 0.0
+    assert runs.next_at(PEER, HERE) == 3600.0
+    assert runs.next_at(OTHER, HERE) < 0.0
+    assert not runs.failed(3600.0, PEER)
 
 
 def test_run_is_repeated_when_our_network_is_another() -> None:
     runs = Runs()
     runs.begin(0.0, PEER, HERE)
     runs.end(21.0, PEER, found=False)
-    assert runs.next_at(30.0, PEER, HERE._replace(own=frozenset({"192.0.2.9"}))) < 30.0
+    assert runs.next_at(PEER, HERE._replace(own=frozenset({"192.0.2.9"}))) < 30.0
 
 
 def test_peer_that_claims_to_move_brings_forward_three_runs_an_hour() -> None:
     runs, now, begun = Runs(), 0.0, 0
     while now < 3600.0:
         places = HERE._replace(remote=frozenset({f"192.0.2.{int(now) % 250}"}))
-        if runs.next_at(now, PEER, places) <= now:
+        if runs.next_at(PEER, places) <= now:
             runs.begin(now, PEER, places)
             runs.end(now + 21.0, PEER, found=False)
             begun += 1
@@ -165,4 +165,4 @@ def test_run_that_found_the_peer_may_follow_soon() -> None:
     runs.begin(0.0, PEER, HERE)
     runs.end(3.0, PEER, found=True)
     assert not runs.failed(10.0, PEER)
-    assert runs.next_at(10.0, PEER, HERE) == 63.0
+    assert runs.next_at(PEER, HERE) == 63.0

@@ -101,9 +101,29 @@ def test_challenge_is_answered_once() -> None:
     assert punch.answered(b"12345678") is None
 
 
+def test_challenge_that_was_not_answered_for_long_is_forgotten() -> None:
+    punch = PunchRound()
+    punch.expect(b"12345678", ROUTES[0], 1.0, 1200)
+    punch.expect(b"23456789", ROUTES[0], 11.1, 1200)
+    assert punch.answered(b"12345678") is None
+    assert punch.answered(b"23456789") is not None
+
+
+def test_round_that_the_peer_hears_of_begins_when_it_does() -> None:
+    """Half a round trip of the relay later; what we hear of the peer's meanwhile does not make it sooner."""
+    punch = PunchRound()
+    punch.start_soon(ROUTES, after=0.04)
+    assert punch.deadline() == 0.0
+    assert punch.due(7.0, lambda: ROUTES) == []
+    assert punch.deadline() == pytest.approx(7.04)
+    punch.start_soon(ROUTES)
+    assert punch.deadline() == pytest.approx(7.04)
+    assert punch.due(7.04, lambda: ROUTES) == ROUTES
+
+
 def test_challenges_that_wait_are_bounded() -> None:
     punch = PunchRound()
     for number in range(10_000):
         punch.expect(number.to_bytes(8, "big"), ROUTES[0], 0.0, 1200)
-    assert len(punch._expected) == 9 * limits.PROBE_PAIRS
+    assert len(punch._expected) == 1024
     assert punch.answered((9999).to_bytes(8, "big")) is not None

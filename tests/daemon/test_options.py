@@ -109,11 +109,17 @@ def test_settings_know_where_each_value_comes_from() -> None:
         "port_mapping": ("default", ""),
         "keep_read_days": ("default", ""),
         "keep_read_messages": ("default", ""),
+        "birthday": ("default", ""),
         "relay": ("default", ""),
         "relay_rate": ("default", ""),
         "jurisdiction": ("default", ""),
         "relay_jurisdictions": ("default", ""),
     }
+
+
+def test_birthday_probing_is_off_unless_it_is_wanted() -> None:
+    assert not settings(Options(), ConfigFile(), {}).birthday
+    assert settings(Options(), ConfigFile(), {"COVEY_BIRTHDAY": "trusted"}).birthday
 
 
 def test_settings_say_what_to_do_about_relays() -> None:

@@ -24,6 +24,7 @@ from covey.crypto.mailbox import MailboxKeys
 from covey.crypto.record import Home, Record
 from covey.daemon.api import ROUTES
 from covey.wire import control, frames, messages, relay, rendezvous, trust
+from covey.wire.birthday import Birthday, Word
 from covey.wire.datagram import MirrorRequest, MirrorResponse, RecordRequest, RecordResponse
 from covey.wire.framing import encode_frame
 from covey.wire.ticket import Ticket, TicketEntry
@@ -80,6 +81,7 @@ def seeds() -> dict[str, list[bytes]]:
             WHOLE + control.encode_control(control.RELAYING, relay.Relaying(True, 1_000_000, "eu").encode()),
             WHOLE + control.encode_control(control.RELAYS, relay.encode_relays({b"a tag ..": 20, b"and more": 7})),
             WHOLE + control.encode_control(control.GONE, relay.encode_gone(77)),
+            WHOLE + control.encode_control(control.BIRTHDAY, Birthday(Word.ASK, "203.0.113.7").encode()),
         ],
         "relay": [WHOLE + relay.encode_open(own.identity), WHOLE + relay.encode_opened(77)],
         "router": _routers(),

@@ -39,6 +39,7 @@ from covey.net.gateways import parse_ipv4_routes, parse_ipv6_routes
 from covey.net.mapping import is_reachable
 from covey.node.mail import parse_id
 from covey.wire import control, frames, introduction, messages, nat_pmp, pcp, relay, rendezvous, ssdp, trust
+from covey.wire.birthday import Birthday
 from covey.wire.datagram import (
     CookieReply,
     Initiation,
@@ -169,6 +170,8 @@ def control_messages(data: bytes) -> None:
                     assert relay.encode_relays(relay.parse_relays(body)) == body
                 elif kind == control.GONE:
                     assert relay.encode_gone(relay.parse_gone(body)) == body
+                elif kind == control.BIRTHDAY:
+                    assert Birthday.parse(body).encode() == body
 
 
 def router(data: bytes) -> None:

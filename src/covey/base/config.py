@@ -16,6 +16,7 @@ from covey.base.schema import FindingView
 from covey.base.types import CongestionControl, check_name, endpoint_text, is_jurisdiction, parse_endpoint
 
 __all__ = [
+    "BIRTHDAY",
     "CONFIG_LIMIT",
     "CONGESTION",
     "LOG_LEVELS",
@@ -47,6 +48,9 @@ CONGESTION: Final[tuple[CongestionControl, ...]] = get_args(CongestionControl)
 RELAY: Final = ("off", "trusted")
 """Whom to relay for."""
 
+BIRTHDAY: Final = ("off", "trusted")
+"""With whom to look for the ports of a hard NAT by trying many of them."""
+
 Origin = Literal["flag", "environment", "file", "remembered", "default"]
 
 
@@ -70,6 +74,7 @@ SETTINGS: Final = (
     Setting("port_mapping", "COVEY_PORT_MAPPING", "", "on"),
     Setting("keep_read_days", "COVEY_KEEP_READ_DAYS", "", "30"),
     Setting("keep_read_messages", "COVEY_KEEP_READ_MESSAGES", "", "10000"),
+    Setting("birthday", "COVEY_BIRTHDAY", "", "off"),
     Setting("relay", "COVEY_RELAY", "", "off"),
     Setting("relay_rate", "COVEY_RELAY_RATE", "", "0"),
     Setting("jurisdiction", "COVEY_JURISDICTION", "", ""),
@@ -148,7 +153,7 @@ def bad_config(config: ConfigFile) -> UsageError | None:
 
 def check_value(key: str, text: str) -> str:
     """The value in its usual form. UsageError (`bad-name`, `bad-listen`, `bad-log-level`, `bad-congestion`,
-    `bad-number`, `bad-switch`, `bad-relay`, `bad-jurisdiction`)."""
+    `bad-number`, `bad-switch`, `bad-birthday`, `bad-relay`, `bad-jurisdiction`)."""
     if key == "hostname":
         return check_name(text)
     if key == "listen":
@@ -165,6 +170,10 @@ def check_value(key: str, text: str) -> str:
     if key == "congestion" and text not in CONGESTION:
         raise UsageError(
             f"congestion is one of {', '.join(CONGESTION)}", code="bad-congestion", next_step="covey config show"
+        )
+    if key == "birthday" and text not in BIRTHDAY:
+        raise UsageError(
+            f"birthday is one of {', '.join(BIRTHDAY)}", code="bad-birthday", next_step="covey config show"
         )
     if key == "relay" and text not in RELAY:
         raise UsageError(f"relay is one of {', '.join(RELAY)}", code="bad-relay", next_step="covey config show")

@@ -85,13 +85,13 @@ _TABLE: Final = (
         "birthday-off",
         "chosen",
         "one side's NAT takes unforeseeable ports; birthday probing gets through, but is off on this machine",
-        'birthday = "on" in config.toml of this machine',
+        'birthday = "trusted" in config.toml of this machine',
     ),
     Reason(
         "peer-birthday-off",
         "chosen",
         "one side's NAT takes unforeseeable ports; birthday probing gets through, but the peer does not consent to it",
-        'birthday = "on" in config.toml of PEER',
+        'birthday = "trusted" in config.toml of PEER',
     ),
     Reason(
         "birthday-failed",

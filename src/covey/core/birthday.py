@@ -188,20 +188,18 @@ class _Failure(NamedTuple):
 
 
 class Runs:
-    """The runs of an endpoint with all of its peers: whether they are allowed, and when the next may begin."""
+    """The runs of an endpoint with all of its peers: one at a time, and when the next may begin."""
 
     def __init__(self) -> None:
-        self.allowed = False
-        """The node's policy."""
         self.running: Identity | None = None
-        """The peer of the one run at a time."""
+        """The peer of the one that runs, or was asked for."""
         self._failures: dict[Identity, _Failure] = {}
         self._found: dict[Identity, float] = {}
 
-    def next_at(self, now: float, peer: Identity, places: Places) -> float:
-        """When a run with this peer may begin, seconds; in the past: at once, unless another is under way."""
+    def next_at(self, peer: Identity, places: Places) -> float:
+        """When a run with this peer may begin, seconds; perhaps in the past."""
         failure = self._failures.get(peer)
-        if failure is None or now >= failure.until or places.own != failure.places.own:
+        if failure is None or places.own != failure.places.own:
             return self._found.get(peer, float("-inf"))
         if places.remote != failure.places.remote and failure.moves < _MOVES:
             return float("-inf")
@@ -221,9 +219,13 @@ class Runs:
         self._failures[peer] = _Failure(now + _FAILED_SECONDS, places, moves)
         self.running = peer
 
-    def end(self, now: float, peer: Identity, *, found: bool) -> None:
+    def release(self, peer: Identity) -> None:
+        """What was asked for is not begun."""
         if self.running == peer:
             self.running = None
+
+    def end(self, now: float, peer: Identity, *, found: bool) -> None:
+        self.release(peer)
         if found:
             self._failures.pop(peer, None)
             self._found[peer] = now + _FOUND_SECONDS

@@ -21,6 +21,7 @@ from covey.base.errors import ParseError, StateError
 from covey.base.types import CongestionControl, Identity
 from covey.base.types import Endpoint as Address
 from covey.core import limits
+from covey.core.birthday import Runs
 from covey.core.congestion import Congestion, controller
 from covey.core.connection import Connection
 from covey.core.epochs import Epochs
@@ -32,12 +33,14 @@ from covey.core.events import (
     HandshakeFailed,
     LogLearnt,
     PathsChanged,
+    PortsUnused,
 )
 from covey.core.halves import Halves
 from covey.core.handshake import Accepted, Established, Target
 from covey.core.handshakes import NO_ANSWER, Handshakes
 from covey.core.introduction import Introduction
 from covey.core.keyring import Keyring
+from covey.core.lent_ports import LentPorts
 from covey.core.mirror import Mirror
 from covey.core.path import Route
 from covey.core.quota import Quota
@@ -141,6 +144,8 @@ class Endpoint:
         self._schedule = Schedule()
         self._candidates = Candidates()
         self._ports: tuple[tuple[int, int], ...] = ()
+        self.runs = Runs()
+        self._lent = LentPorts()
         self._housekeeping_at: float | None = None
         self._now = 0.0
         """When we were last called, seconds."""
@@ -300,6 +305,25 @@ class Endpoint:
             if connection.session is not None and (in_use or connection.streams):
                 connection.session.paths.network_changed(now)
 
+    def lend_ports(self, now: float, connection: Connection, ports: Sequence[int]) -> None:
+        """Answers `PortsWanted`: these were opened, perhaps fewer, perhaps none. `PortsUnused` follows in the end."""
+        self._now = now
+        self._lent.lend(connection, ports)
+        session = connection.session
+        if session is None or connection.closed:
+            self.close_ports(ports)
+            return
+        self.close_ports(session.paths.proving.guessing.lend(now, ports))
+        self._schedule.touch(session)
+
+    def vouch(self, now: float, connection: Connection, host: str, *, seen: bool) -> None:
+        """Answers `AddressInDoubt`: somebody else sees the peer at this address, or nobody does."""
+        self._now = now
+        session = connection.session
+        if session is not None and not connection.closed:
+            session.paths.proving.guessing.vouch(now, host, seen=seen)
+            self._schedule.touch(session)
+
     def add_log(self, log: KeyLog) -> None:
         """A verified log, merged with what is known. `LogLearnt` follows if that shows that the identity forked."""
         known = self.keyring.log_of(log.identity)
@@ -452,6 +476,15 @@ class Endpoint:
         self.emit(HandshakeFailed(identity, code))
 
     # --- SessionOwner --------------------------------------------------------------------------------------------
+
+    @property
+    def identity(self) -> Identity:
+        return self.credentials.identity
+
+    def close_ports(self, ports: Sequence[int]) -> None:
+        unused = self._lent.give_back(ports)
+        if unused:
+            self.emit(PortsUnused(tuple(unused)))
 
     def random(self, size: int) -> bytes:
         return self._random(size)
@@ -809,6 +842,7 @@ class Endpoint:
 
     def _forget(self, session: Session) -> None:
         session.ended = True
+        session.paths.proving.guessing.stop(self._now)
         session.epochs.forget()
         if self._sessions.pop(session.local_index, None) is not None:
             others = self._by_peer[session.peer]
@@ -846,6 +880,9 @@ class Endpoint:
         if self.connections.get(connection.peer) is connection:
             del self.connections[connection.peer]
         self._strangers.pop(connection, None)
+        unused = self._lent.closed(connection)
+        if unused:
+            self.emit(PortsUnused(tuple(unused)))
         connection.lose(stream_code)
         if self.relay is not None:
             self.relay.forget(connection)
@@ -859,10 +896,20 @@ class Endpoint:
         self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
         if self.relay is not None:
             self.relay.expire(now)
+        unused = self._lent.sweep(self._used_ports)
+        if unused:
+            self.emit(PortsUnused(tuple(unused)))
         for connection in list(self.connections.values()):
             used = max(connection.last_used, connection.created)
             if connection.session is None and now - used > limits.CONNECTION_LIFE_SECONDS:
                 self._lose(connection, StreamCode.LOST_STATE, CloseCode.IDLE, "no keys for a day")
+
+    def _used_ports(self, connection: Connection) -> set[int]:
+        used: set[int] = set()
+        for session in self._sessions_of(connection):
+            used.update(session.paths.proving.guessing.ports)
+            used.update(path.route.local for path in session.paths)
+        return used
 
     # --- sending -------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from covey.wire.relay import Relaying
 
 __all__ = [
+    "AddressInDoubt",
     "ConnectionClosed",
     "ConnectionLive",
     "ConnectionStalled",
@@ -27,6 +28,8 @@ __all__ = [
     "LogLearnt",
     "PathsChanged",
     "Ponged",
+    "PortsUnused",
+    "PortsWanted",
     "RecordReceived",
     "RelayingTold",
     "RelaysTold",
@@ -42,6 +45,30 @@ class Event:
     """Base of all events."""
 
     __slots__ = ()
+
+
+@dataclass(frozen=True, slots=True)
+class AddressInDoubt(Event):
+    """The peer says that it is at this address, to which we would send much. Who can tell calls `Endpoint.vouch`."""
+
+    connection: Connection
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class PortsWanted(Event):
+    """`count` more local ports of a family (4 or 6) are wanted for this connection alone: `Endpoint.lend_ports`."""
+
+    connection: Connection
+    family: int
+    count: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortsUnused(Event):
+    """Ports that were lent and may be closed."""
+
+    ports: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

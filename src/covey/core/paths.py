@@ -154,6 +154,7 @@ class Paths:
         if kind == frames.PATH_CHALLENGE:
             # As long as the challenge, never longer: no amplification, and the size is proven both ways.
             datagram = size + PACKET_OVERHEAD + route.outer
+            self.proving.guessing.heard(route)
             self._session.sender.probe(route, frames.encode_path(frames.PATH_RESPONSE, data), datagram)
             connection = self._session.connection
             if connection is not None and connection.direct and self.by_route(route) is None:
@@ -173,7 +174,7 @@ class Paths:
         self.remote_candidates = candidates.items
         self.remote_traits = candidates.traits
         self.remote_consents = candidates.consents
-        self.proving.punch()
+        self.proving.on_candidates(candidates)
 
     # --- other relays ----------------------------------------------------------------------------------------------
 
@@ -235,7 +236,9 @@ class Paths:
         if own != self.candidates_sent:
             self.candidates_sent = own
             self._session.send_control(control.CANDIDATES, own.encode())
-        self.proving.punch()
+            self.proving.punch(told=True)
+        else:
+            self.proving.punch()
         self._session.wake()
 
     # --- choosing --------------------------------------------------------------------------------------------------
@@ -250,7 +253,7 @@ class Paths:
             else:
                 self._reconsider()
         elif size < limits.INITIAL_MTU:
-            self.proving.challenge(now, route)  # the address is the peer's; now, does a full datagram pass?
+            self.proving.reached(now, route)  # the address is the peer's; now, does a full datagram pass?
         elif self._next_id < self._session.epochs.lifetimes.path_ids:
             self._add(now, route, rtt)
 
@@ -296,6 +299,7 @@ class Paths:
             self._owner.session_worn(self._session)
         path.recovery.on_round_trip(rtt)
         self._paths.append(path)
+        self.proving.proven(now, path)
         if self._moved_to(route):
             self._follow(path)
         elif choice.better(path, self.active):
@@ -385,8 +389,7 @@ class Paths:
                 probe_at = path.lane.recovery.deadline()
                 if probe_at is not None and probe_at < due:
                     due = probe_at
-        proving_at = self.proving.deadline()
-        return proving_at if proving_at is not None and proving_at < due else due
+        return min(due, self.proving.deadline())
 
     def expire(self, now: float) -> None:
         """Judges every path, and probes what it is time to probe. May end or stall the session."""
@@ -461,6 +464,7 @@ class Paths:
         if since is None or not recovery.outstanding:
             patience_ends = path.suspect_since + self._patience(path)
             if path.suspect and path is not self.active and now >= patience_ends and not self._offline:
+                self.proving.lost(now, path.route)
                 self._remove(path)
             return
         if now < since + self._patience(path):
@@ -476,6 +480,7 @@ class Paths:
         if path is self.active:
             self._leave(now, path)
         if path is not self.active:
+            self.proving.lost(now, path.route)
             self._remove(path)
         elif not self.stalled:
             self.stalled = True

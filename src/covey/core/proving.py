@@ -10,9 +10,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from covey.core import limits
-from covey.core.path import Route
+from covey.core.guessing import Guessing
+from covey.core.path import Path, Route
 from covey.core.punch import Challenge, PunchRound
-from covey.wire import frames
+from covey.wire import control, frames
 
 if TYPE_CHECKING:
     from covey.core.paths import Paths
@@ -29,6 +30,14 @@ _OFFER_PAUSE: Final = 0.5
 _OFFERS_LIMIT: Final = 16
 _CHALLENGE_GAP: Final = 0.25
 """Seconds between two unprompted challenges of the same route."""
+_REACHED_GAPS: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""Seconds after which a full challenge is repeated on a route that answered a small one."""
+_REACHED_LIMIT: Final = 16
+_FULL_PROBES: Final = 8
+_HOLE_SECONDS: Final = 120.0
+"""How long a path that died is probed again in every round: no candidate names the port that a hard NAT once gave."""
+_HOLES_LIMIT: Final = 8
+_HEAD_START_LIMIT: Final = 1.0
 
 
 class Proving:
@@ -37,7 +46,19 @@ class Proving:
     Calls: `punch` when something changed; `challenge` and `challenge_unprompted`; `deadline` and `expire`.
     """
 
-    __slots__ = ("_challenged", "_offers", "_owner", "_paths", "_round", "_session")
+    __slots__ = (
+        "_challenged",
+        "_holes",
+        "_offers",
+        "_owner",
+        "_paths",
+        "_reached",
+        "_round",
+        "_session",
+        "guessing",
+        "narrow",
+        "remote",
+    )
 
     def __init__(self, paths: Paths, session: Session, owner: SessionOwner) -> None:
         self._paths = paths
@@ -47,6 +68,15 @@ class Proving:
         self._challenged: dict[Route, float] = {}
         self._offers: dict[Route, tuple[int, float]] = {}
         """Routes that may work: challenges left, and when the next is due."""
+        self._reached: dict[Route, tuple[int, float]] = {}
+        """Routes that answered a small challenge: how often a full one was repeated, and when the next is due."""
+        self._holes: dict[Route, float] = {}
+        """Direct paths that died, and when."""
+        self.narrow = False
+        """Small packets arrive on a route that no full datagram passes."""
+        self.remote = control.Candidates()
+        """What the peer said last."""
+        self.guessing = Guessing(self, session, owner)
 
     # --- challenges ------------------------------------------------------------------------------------------------
 
@@ -58,6 +88,18 @@ class Proving:
         data = self._owner.random(8)
         self._round.expect(data, route, now, size)
         self._session.sender.probe(route, frames.encode_path(frames.PATH_CHALLENGE, data), size)
+
+    def probe(self, now: float, route: Route) -> None:
+        """Challenges a route of which nobody knows whether it leads anywhere: with as few bytes as can be."""
+        data = self._owner.random(8)
+        self._round.expect(data, route, now, 0)
+        self._session.sender.probe(route, frames.encode_path(frames.PATH_CHALLENGE, data), 0)
+
+    def reached(self, now: float, route: Route) -> None:
+        """The address is the peer's. Does a full datagram pass? Asked until it is a path, or clear that none does."""
+        if route not in self._reached and len(self._reached) < _REACHED_LIMIT:
+            self._reached[route] = (0, now + _REACHED_GAPS[0])
+            self.challenge(now, route)
 
     def challenge_unprompted(self, now: float, route: Route, allowance: int) -> None:
         """Challenges a route the peer was seen on, with at most `allowance` bytes."""
@@ -79,56 +121,92 @@ class Proving:
 
     # --- looking for direct paths ----------------------------------------------------------------------------------
 
-    def punch(self) -> None:
-        """Something changed: a new round of probes towards the peer's candidates."""
-        if self._may_punch:
-            self._round.start_soon(self.pairs())
+    def on_candidates(self, candidates: control.Candidates) -> None:
+        self.remote = candidates
+        self.punch()
+
+    def punch(self, *, told: bool = False) -> None:
+        """Something changed: a new round of probes towards the peer's candidates.
+
+        `told`: the peer hears of it from us just now, over the relay. Both begin when it does.
+        """
+        if self.may_punch:
+            rtt = self._paths.active.recovery.rtt
+            after = min(rtt.smoothed / 2, _HEAD_START_LIMIT) if told and rtt.sampled else 0.0
+            self._round.start_soon(self.pairs(), after)
+
+    def proven(self, now: float, path: Path) -> None:
+        """A route has become a path."""
+        self._reached.pop(path.route, None)
+        self._holes.pop(path.route, None)
+        self.guessing.proven(now, path)
+
+    def lost(self, now: float, route: Route) -> None:
+        """A path has died. If it comes back, then through the same hole."""
+        if not route.relayed:
+            self._holes[route] = now
+            while len(self._holes) > _HOLES_LIMIT:
+                self._holes.pop(next(iter(self._holes)))
 
     def pairs(self) -> list[Route]:
-        """Every (own port, peer's candidate) of the same family that is not a path already."""
-        routes = []
-        for candidate in self._paths.remote_candidates:
+        """Every (own port, peer's candidate) of the same family that is not a path already, and paths that died."""
+        routes = [route for route in self._holes if self._paths.by_route(route) is None]
+        for candidate in self.remote.items:
             family = 6 if ":" in candidate.endpoint[0] else 4
             for index, own_family in self._owner.port_families():
                 route = Route(index, candidate.endpoint)
-                if own_family == family and self._paths.by_route(route) is None:
+                if own_family == family and self._paths.by_route(route) is None and route not in self._holes:
                     routes.append(route)
         return routes[: limits.PROBE_PAIRS]
 
     @property
     def probing(self) -> bool:
-        """The peer's candidates are being probed now."""
-        return self._round.running
+        """The peer's candidates are being probed now, or its ports guessed."""
+        return self._round.running or self.guessing.running
 
     @property
-    def _may_punch(self) -> bool:
+    def round_started(self) -> float | None:
+        return self._round.started
+
+    def wanted(self, now: float) -> bool:
+        """A direct path is worth looking for: there is none, and something to carry."""
+        connection = self._session.connection
+        if connection is None or not self.may_punch or not self._paths.active.route.relayed:
+            return False
+        return now <= connection.last_used + limits.ACTIVE_SECONDS
+
+    @property
+    def may_punch(self) -> bool:
+        """Both sides said where they are, and trust each other."""
         session, connection = self._session, self._session.connection
         return (
             session.verified
             and connection is not None
             and connection.direct
             and connection.session is session
-            and bool(self._paths.remote_candidates)
+            and bool(self.remote.items)
         )
 
     def _upgrade_at(self) -> float | None:
         """When to look once more for a way around the relay, while there is something to carry."""
         connection = self._session.connection
-        if not self._paths.active.route.relayed or not self._may_punch or connection is None or self._round.running:
+        if not self._paths.active.route.relayed or not self.may_punch or connection is None or self._round.running:
             return None
         at = self._round.retry_at
         return at if at is not None and at <= connection.last_used + limits.ACTIVE_SECONDS else None
 
     # --- time ------------------------------------------------------------------------------------------------------
 
-    def deadline(self) -> float | None:
-        """When `expire` is due, seconds."""
-        at, upgrade_at = self._round.deadline(), self._upgrade_at()
-        at = upgrade_at if at is None or (upgrade_at is not None and upgrade_at < at) else at
-        if self._offers:
-            offer_at = min(at for _, at in self._offers.values())
-            return offer_at if at is None else min(at, offer_at)
-        return at
+    def deadline(self) -> float:
+        """When `expire` is due, seconds; infinity for never."""
+        due = self.guessing.deadline()
+        for at in (self._round.deadline(), self._upgrade_at()):
+            if at is not None and at < due:
+                due = at
+        for table in (self._offers, self._reached):
+            for _, at in table.values():
+                due = min(due, at)
+        return due
 
     def expire(self, now: float) -> None:
         """Probes what it is time to probe."""
@@ -137,8 +215,35 @@ class Proving:
         upgrade_at = self._upgrade_at()
         if upgrade_at is not None and now >= upgrade_at:
             self._round.start_again(now, self.pairs())
-        for route in self._round.due(now, self.pairs):
-            self.challenge(now, route)
+        self._probe_pairs(now)
+        for route in [route for route, (_, at) in self._reached.items() if now >= at]:
+            self._reach_again(now, route)
+        self.guessing.expire(now)
+
+    def _probe_pairs(self, now: float) -> None:
+        """What the schedule wants probed now.
+
+        Most of it leads nowhere, and some perhaps to people who have nothing to do with it: small datagrams, but for
+        the best candidates at the beginning of a round, where a full one saves a round trip.
+        """
+        before = self._round.started
+        self._holes = {route: at for route, at in self._holes.items() if now < at + _HOLE_SECONDS}
+        guessed: list[Route] = []
+
+        def routes() -> list[Route]:
+            # The predicted first: a NAT that counts gives the next port to whoever is sent to next.
+            guessed.extend(self._guessed(now))
+            return guessed + self.pairs()
+
+        due = self._round.due(now, routes)
+        begins = self._round.started != before
+        for number, route in enumerate(due, -len(guessed)):
+            if begins and 0 <= number < _FULL_PROBES:
+                self.challenge(now, route)
+            else:
+                self.probe(now, route)
+        if begins:
+            self.guessing.consider(now)
 
     def _ask_offers(self, now: float) -> None:
         for route, (left, at) in list(self._offers.items()):
@@ -147,3 +252,16 @@ class Proving:
             elif at <= now:
                 self._offers[route] = (left - 1, now + _OFFER_PAUSE)
                 self.challenge(now, route)
+
+    def _guessed(self, now: float) -> list[Route]:
+        return [route for route in self.guessing.routes(now) if self._paths.by_route(route) is None]
+
+    def _reach_again(self, now: float, route: Route) -> None:
+        times = self._reached[route][0] + 1
+        if times > len(_REACHED_GAPS):
+            del self._reached[route]
+            self.narrow = True
+            return
+        gap = _REACHED_GAPS[times] if times < len(_REACHED_GAPS) else _REACHED_GAPS[-1]
+        self._reached[route] = (times, now + gap)
+        self.challenge(now, route)

@@ -12,7 +12,9 @@ __all__ = ["Challenge", "PunchRound"]
 
 _SHORTEST_GAP: Final = 5.0
 """Seconds between two rounds at least."""
-_EXPECTED_LIMIT: Final = 9 * limits.PROBE_PAIRS
+_EXPECTED_LIMIT: Final = 1024
+_EXPECTED_SECONDS: Final = 10.0
+"""An answer later than this is of no use."""
 
 
 class Challenge(NamedTuple):
@@ -28,10 +30,13 @@ class Challenge(NamedTuple):
 class PunchRound:
     """The schedule of one round, and the challenges that wait for their answers."""
 
-    __slots__ = ("_expected", "_next", "_start", "_wait", "_wanted", "retry_at")
+    __slots__ = ("_delay", "_expected", "_next", "_not_before", "_wait", "_wanted", "retry_at", "started")
 
     def __init__(self) -> None:
-        self._start: float | None = None
+        self.started: float | None = None
+        """When the last round began, seconds."""
+        self._delay = 0.0
+        self._not_before = float("-inf")
         self._next = 0
         self._wanted = False
         self._wait = limits.PROBE_ROUND_SECONDS
@@ -39,9 +44,10 @@ class PunchRound:
         """When another round may be worth its probes, seconds; None before the first."""
         self._expected: dict[bytes, Challenge] = {}
 
-    def start_soon(self, routes: list[Route]) -> None:
-        """Something changed: a new round as soon as the last one is five seconds old."""
+    def start_soon(self, routes: list[Route], after: float = 0.0) -> None:
+        """Something changed: a new round `after` so many seconds, and once the last one is five seconds old."""
         self._wanted = bool(routes)
+        self._delay = max(self._delay, after)
         self._wait = limits.PROBE_ROUND_SECONDS
 
     def start_again(self, now: float, routes: list[Route]) -> None:
@@ -52,9 +58,12 @@ class PunchRound:
 
     def expect(self, data: bytes, route: Route, now: float, size: int) -> None:
         """A challenge with these 8 bytes goes out on `route`, in a datagram of `size` bytes."""
-        self._expected[data] = Challenge(route, now, size)
-        while len(self._expected) > _EXPECTED_LIMIT:
-            self._expected.pop(next(iter(self._expected)))
+        expected = self._expected
+        expected[data] = Challenge(route, now, size)
+        oldest = next(iter(expected))
+        while len(expected) > _EXPECTED_LIMIT or expected[oldest].asked < now - _EXPECTED_SECONDS:
+            del expected[oldest]
+            oldest = next(iter(expected))
 
     def answered(self, data: bytes) -> Challenge | None:
         """The challenge that `data` answers, once; None if there was none."""
@@ -63,26 +72,32 @@ class PunchRound:
     @property
     def running(self) -> bool:
         """Pairs are being probed, or will be."""
-        return self._wanted or (self._start is not None and self._next < len(limits.PROBE_SCHEDULE))
+        return self._wanted or (self.started is not None and self._next < len(limits.PROBE_SCHEDULE))
 
     def deadline(self) -> float | None:
-        if self._start is None:
-            return 0.0 if self._wanted else None
-        times = [self._start + _SHORTEST_GAP] if self._wanted else []
-        if self._next < len(limits.PROBE_SCHEDULE):
-            times.append(self._start + limits.PROBE_SCHEDULE[self._next])
+        if self._delay and self._wanted:
+            return 0.0  # `due` turns it into a time
+        times = [self._next_round()] if self._wanted else []
+        if self.started is not None and self._next < len(limits.PROBE_SCHEDULE):
+            times.append(self.started + limits.PROBE_SCHEDULE[self._next])
         return min(times, default=None)
 
     def due(self, now: float, routes: Callable[[], list[Route]]) -> list[Route]:
         """The routes to challenge now. `routes` gives those that are still unproven."""
-        if self._wanted and (self._start is None or now >= self._start + _SHORTEST_GAP):
+        if self._delay:
+            self._not_before = max(self._not_before, now + self._delay)
+            self._delay = 0.0
+        if self._wanted and now >= self._next_round():
             self._wanted = False
-            self._start = now
+            self.started = now
             self._next = 0
             self.retry_at = now + self._wait
-        if self._start is None or self._next >= len(limits.PROBE_SCHEDULE):
+        if self.started is None or self._next >= len(limits.PROBE_SCHEDULE):
             return []
-        if now < self._start + limits.PROBE_SCHEDULE[self._next]:
+        if now < self.started + limits.PROBE_SCHEDULE[self._next]:
             return []
         self._next += 1
         return routes()
+
+    def _next_round(self) -> float:
+        return self._not_before if self.started is None else max(self._not_before, self.started + _SHORTEST_GAP)

@@ -24,6 +24,7 @@ from covey.base.types import Endpoint as Address
 from covey.base.types import Identity
 from covey.core import limits
 from covey.core.acks import Acks
+from covey.core.birthday import Runs
 from covey.core.congestion import Congestion
 from covey.core.crypto_stream import CryptoStream
 from covey.core.events import Event, RelayingTold, RelaysTold
@@ -36,6 +37,7 @@ from covey.core.sender import Sender, Train
 from covey.core.trains import RUN_MINIMUM, TRAIN_LIMIT, TrainOpener, TrainSealer, numbers, run_length
 from covey.crypto.packet import NONCE, InvalidTag
 from covey.wire import control, frames, relay
+from covey.wire.birthday import Birthday
 from covey.wire.datagram import HEADER, HEADER_SIZE, PACKET_OVERHEAD
 from covey.wire.frames import ACK_HEAD, STREAM_HEAD
 
@@ -81,6 +83,11 @@ class SessionOwner(Protocol):
     """A session's deadline may be nearer than `MAX_ACK_DELAY`."""
     unread: bool
     """More has arrived than was received so far."""
+    runs: Runs
+
+    @property
+    def identity(self) -> Identity:
+        """Our own."""
 
     def random(self, size: int) -> bytes: ...
     def new_congestion(self) -> Congestion:
@@ -114,6 +121,9 @@ class SessionOwner(Protocol):
     def candidates(self) -> control.Candidates: ...
     def port_families(self) -> Sequence[tuple[int, int]]:
         """(port index, 4 or 6) of every local port."""
+
+    def close_ports(self, ports: Sequence[int]) -> None:
+        """These were lent to a session (`PortsWanted`), which needs them no more."""
 
 
 class Session:
@@ -733,6 +743,8 @@ class Session:
                 self._owner.session_log(self, raw, now)
         elif kind == control.CANDIDATES:
             self.paths.on_candidates(control.Candidates.parse(body))
+        elif kind == control.BIRTHDAY:
+            self.paths.proving.guessing.on_message(now, Birthday.parse(body))
         elif kind in (control.RELAYING, control.RELAYS, control.GONE):
             self._on_relay_control(kind, body)
         else:

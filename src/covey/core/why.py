@@ -105,6 +105,10 @@ def _relay_reason(now: float, connection: Connection, paths: Paths) -> str:
         return foretold
     if paths.proving.probing:
         return "probing"
+    if paths.proving.narrow:
+        return "mtu"
+    if paths.proving.guessing.failed(now):
+        return "birthday-failed"
     if now > connection.last_used + limits.ACTIVE_SECONDS:
         return "idle"
     if _behind_one_nat(own, peer):

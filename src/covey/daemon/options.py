@@ -61,6 +61,8 @@ class Settings(msgspec.Struct, frozen=True):
     congestion: CongestionControl = "cubic"
     relaying: RelayPolicy = RelayPolicy()
     port_mapping: bool = True
+    birthday: bool = False
+    """Trusted peers may look for our port by trying many, and we for theirs."""
     values: dict[str, Value] = {}
     """Each of them with its origin."""
     trust_clock: bool = False
@@ -110,6 +112,7 @@ def settings(options: Options, config: ConfigFile, environment: Mapping[str, str
             read_messages=int(values["keep_read_messages"].text or 0),
         ),
         congestion=next(each for each in CONGESTION if each == values["congestion"].text),
+        birthday=values["birthday"].text == "trusted",
         relaying=RelayPolicy(
             serves="trusted" if values["relay"].text == "trusted" else "off",
             rate=int(values["relay_rate"].text or 0),

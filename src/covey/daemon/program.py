@@ -88,6 +88,7 @@ def _real_node(home: Home, chosen: Settings) -> Node:
         congestion=chosen.congestion,
         relaying=chosen.relaying,
         port_mapping=chosen.port_mapping,
+        birthday=chosen.birthday,
     )
 
 

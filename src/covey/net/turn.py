@@ -166,11 +166,14 @@ class Driver(Generic[E]):
         """Whether a train waits for a full socket; until it left, nothing is transmitted."""
         return self._parked is not None
 
-    def add_port(self, port: UdpPort) -> int:
-        """Drive `port` too and own it; its index, never used again. What waits in it is read next turn."""
+    def add_port(self, port: UdpPort, *, fresh: bool = False) -> int:
+        """Drive `port` too and own it; its index, never used again. What waits in it is read next turn.
+
+        `fresh`: it was bound just now, so nothing waits in it. A port that hears nothing costs no buffer.
+        """
         index = self._next_index
         self._next_index += 1
-        return self._add(index, port)
+        return self._add(index, port, fresh=fresh)
 
     def add_connection(self, port: UdpPort) -> int:
         """The same for a port that is a connection: its index says so (`core.path.WEBSOCKET_PORTS`)."""
@@ -178,12 +181,13 @@ class Driver(Generic[E]):
         self._next_connection += 1
         return self._add(index, port)
 
-    def _add(self, index: int, port: UdpPort) -> int:
+    def _add(self, index: int, port: UdpPort, *, fresh: bool = False) -> int:
         self._ports[index] = port
         port.on_readable(partial(self._became_readable, index))
         port.on_writable(self._turn_of_loop)
-        self._readable[index] = None
-        self.wake()
+        if not fresh:
+            self._readable[index] = None
+            self.wake()
         return index
 
     def remove_port(self, index: int) -> None:

@@ -39,6 +39,7 @@ from covey.crypto.events import KeyLog
 from covey.net.host import Host
 from covey.node.addressing import Addressing
 from covey.node.announcement import Announcement, renew
+from covey.node.asking import ask
 from covey.node.book import PeerBook
 from covey.node.bus import Bus
 from covey.node.clock import Clock
@@ -137,6 +138,7 @@ class Agent:
         congestion: CongestionControl = "cubic",
         relaying: RelayPolicy | None = None,
         port_mapping: bool = True,
+        birthday: bool = False,
     ) -> None:
         store = files.store
         self.host = host
@@ -179,6 +181,7 @@ class Agent:
             rendezvous=[entry.identity for entry in (ticket.entries if ticket else ())],
             on_common=self._on_common_relay,
         )
+        self.announcement.consents = birthday
         self.clients = [
             RendezvousClient(
                 self.transport,
@@ -385,6 +388,8 @@ class Agent:
                 self.introducer.on_event(event)
             case events.PathsChanged(connection):
                 self._on_paths(connection)
+            case events.AddressInDoubt(connection, host):
+                self._background(lambda: self._ask_where(connection, host))
             case events.RelayingTold(connection, relaying):
                 self.relays.on_relaying(connection, relaying)
                 if self._client(connection.peer) is not None:
@@ -403,6 +408,17 @@ class Agent:
         if timestamp != self._saved_timestamp:  # it is of our own initiations: strangers have nothing written
             self._saved_timestamp = timestamp
             self._save(lambda: settings.set(_LAST_TIMESTAMP, timestamp))
+
+    async def _ask_where(self, connection: Connection, host: str) -> None:
+        """Whether a rendezvous sees the peer at the address at which it says to be: we would send much there."""
+        endpoint, now = self.transport.endpoint, self.host.now
+
+        def say(_: RendezvousClient, seen: bool) -> None:
+            if seen:
+                endpoint.vouch(now(), connection, host, seen=True)
+                self.transport.wake()
+
+        await ask(self.clients, lambda client: client.vouch(connection.peer, host), now=now, on_answer=say)
 
     async def _learn_record(self, event: events.RecordReceived) -> None:
         if await self.directory.learn(event):

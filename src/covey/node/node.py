@@ -81,6 +81,7 @@ class Node:
     long messages that were read are kept. `congestion` is how fast we send: "cubic" by the losses, "bbr" by a model of
     the path (docs/howto.md says when). `relaying` says whether it relays for its peers, and which relays it uses.
     `port_mapping`: the router is asked to let peers in (PCP, NAT-PMP, UPnP).
+    `birthday`: trusted peers that allow it too and we may look for a hard NAT's ports by trying many of them.
 
     Every method raises CoveyError (`base.errors`) with a code and the next step; before `start` and after `close`
     that is StateError (`not-running`).
@@ -101,6 +102,7 @@ class Node:
         congestion: CongestionControl = "cubic",
         relaying: RelayPolicy | None = None,
         port_mapping: bool = True,
+        birthday: bool = False,
     ) -> None:
         self._wanted_name = check_name(name) if name else None
         self._wanted_ticket = Ticket.parse(network) if network else None
@@ -113,6 +115,7 @@ class Node:
         self._congestion = congestion
         self._relaying = relaying
         self._port_mapping = port_mapping
+        self._birthday = birthday
         self._handlers: dict[str, Handler] = {SINK: serve_sink, ECHO: serve_echo}
         self._agent: Agent | None = None
         self._own_host: RealHost | None = None
@@ -155,6 +158,7 @@ class Node:
                 congestion=self._congestion,
                 relaying=self._relaying,
                 port_mapping=self._port_mapping,
+                birthday=self._birthday,
             )
         except BaseException:
             if files is not None:

@@ -235,6 +235,10 @@ class RendezvousClient:
         self._watched.add(identity)
         await self._call(wire.Watch(self._next(), identity), wire.Done)
 
+    async def vouch(self, identity: Identity, host: str) -> bool:
+        """Whether the agent is connected here from this address."""
+        return (await self._call(wire.Vouch(self._next(), identity, host), wire.Vouched)).seen
+
     async def open_box(self, key: bytes) -> None:
         """From now on it takes sealed letters for us. Our record must have been published."""
         await self._call(wire.OpenBox(self._next(), key), wire.Done)

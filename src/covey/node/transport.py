@@ -318,6 +318,18 @@ class Transport:
         self.endpoint.set_ports([(index, 6 if ":" in each.local[0] else 4) for index, each in self.ports])
         return port
 
+    def _lend_ports(self, connection: Connection, family: int, count: int) -> None:
+        """Opens ports for this connection alone, beside our own one of that family."""
+        beside = next((port for _, port in self.ports if (":" in port.local[0]) == (family == 6)), None)
+        opened: list[int] = []
+        try:
+            while beside is not None and len(opened) < count:
+                opened.append(self.driver.add_port(self.host.udp((beside.local[0], 0)), fresh=True))
+        except CoveyError as error:
+            _log.info("no more ports for a birthday run after %d: %s", len(opened), error.message)
+        self.endpoint.lend_ports(self.host.now(), connection, opened)
+        self.wake()
+
     def port_for(self, remote: Address) -> int | None:
         """The index of a port of the remote's address family."""
         for index, port in self.ports:
@@ -527,6 +539,11 @@ class Transport:
                 stream = self._streams.get(core)
                 if stream is not None:
                     stream.take_datagrams(datagrams)
+            case events.PortsWanted(connection, family, count):
+                self._lend_ports(connection, family, count)
+            case events.PortsUnused(ports):
+                for index in ports:
+                    self.driver.remove_port(index)
             case events.StreamsAllowed(connection):
                 self._look_again(connection)
             case events.ConnectionClosed(connection):

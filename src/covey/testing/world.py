@@ -84,6 +84,7 @@ class SimNode(_Machine):
 
     node: Node
     relaying: RelayPolicy | None = None
+    birthday = False
     """Whether it relays for its peers, and which relays it uses."""
 
     @property
@@ -104,6 +105,7 @@ class SimNode(_Machine):
             listen=self.listen,
             durable=False,
             relaying=self.relaying,
+            birthday=self.birthday,
         )
         await self.run_as(self.node.start())
         self.running = True
@@ -254,9 +256,12 @@ class World:
         self.machines[name] = machine
         return machine
 
-    async def start_node(self, name: str, *, behind: str | None = None, relaying: RelayPolicy | None = None) -> SimNode:
+    async def start_node(
+        self, name: str, *, behind: str | None = None, relaying: RelayPolicy | None = None, birthday: bool = False
+    ) -> SimNode:
         machine = self.place(name, behind=behind)
         machine.relaying = relaying
+        machine.birthday = birthday
         await machine.start()
         return machine
 

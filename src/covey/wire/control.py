@@ -15,6 +15,7 @@ type   name           body
 0x07   RELAYING       wire.relay
 0x08   RELAYS         wire.relay
 0x09   GONE           wire.relay
+0x0a   BIRTHDAY       wire.birthday
 ====== ============== ===============================================================================
 
 How a NAT maps and filters is said in the words of RFC 4787; `Mapping`, `Filtering`, `Ports` and `CandidateKind` are the
@@ -35,6 +36,7 @@ from covey.base.types import Endpoint
 
 __all__ = [
     "ANSWER",
+    "BIRTHDAY",
     "CANDIDATES",
     "CANDIDATES_LIMIT",
     "GONE",
@@ -66,6 +68,7 @@ CANDIDATES: Final = 0x06
 RELAYING: Final = 0x07
 RELAYS: Final = 0x08
 GONE: Final = 0x09
+BIRTHDAY: Final = 0x0A
 
 CANDIDATES_LIMIT: Final = 32
 """Candidates in one message (DESIGN 6)."""

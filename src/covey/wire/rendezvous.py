@@ -10,6 +10,7 @@ kind   name        body after the request number (4)
 0x02   LOOKUP      by 1 (1 identity, 2 address, 3 name), key block8               -> FOUND
 0x03   INTRODUCE   identity 32                                                    -> INTRODUCED
 0x04   WATCH       identity 32; asks for one PRESENT when it is there             -> DONE
+0x05   VOUCH       identity 32, IP address text8                                  -> VOUCHED
 0x08   OPENBOX     mailbox key block16: the client's own, for whoever seals to it -> DONE
 0x09   ASKBOX      identity 32                                                    -> BOX
 0x0a   DEPOSIT     id 16, recipient 32, sealed block32                            -> STORED
@@ -19,6 +20,7 @@ kind   name        body after the request number (4)
 0x12   FOUND       count 1, then {record block16, log block32}
 0x13   INTRODUCED  circuit 4 (0: the agent is not connected here)
 0x14   DONE        empty
+0x15   VOUCHED     seen 1 (1: that agent is connected here from that address now)
 0x18   BOX         mailbox key block16, empty: there is none
 0x19   STORED      empty
 0x1a   LETTERS     more 1, count 1, then {number 8, sealed block32}, ascending; more: 1 if there are
@@ -79,6 +81,8 @@ __all__ = [
     "Restarting",
     "Signed",
     "Stored",
+    "Vouch",
+    "Vouched",
     "Watch",
     "encode",
     "parse",
@@ -97,6 +101,8 @@ NAME_TAKEN: Final = 2
 NAME_OUTCOMES: Final = ("none", "held", "taken")
 """The words for them, by number."""
 _CLAIMS_LIMIT: Final = 16
+_HOST_LIMIT: Final = 64
+"""Bytes of an IP address in text."""
 _CODE: Final = re.compile(r"[a-z0-9-]{1,64}")
 """Of a FAILED: programs act on it and people see it."""
 DEPOSIT_ID_SIZE: Final = 16
@@ -183,6 +189,26 @@ class Watch:
     @classmethod
     def read(cls, number: int, reader: Reader) -> Watch:
         return cls(number, Identity(reader.take(IDENTITY_SIZE)))
+
+
+@dataclass(frozen=True, slots=True)
+class Vouch:
+    KIND: ClassVar[int] = 0x05
+    number: int
+    identity: Identity
+    host: str
+
+    def write(self, writer: Writer) -> None:
+        writer.raw(self.identity).text8(self.host)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Vouch:
+        identity, host = Identity(reader.take(IDENTITY_SIZE)), reader.text8(_HOST_LIMIT)
+        try:
+            ipaddress.ip_address(host)
+        except ValueError:
+            raise ParseError("no IP address") from None
+        return cls(number, identity, host)
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +336,23 @@ class Introduced:
     @classmethod
     def read(cls, number: int, reader: Reader) -> Introduced:
         return cls(number, reader.u32())
+
+
+@dataclass(frozen=True, slots=True)
+class Vouched:
+    KIND: ClassVar[int] = 0x15
+    number: int
+    seen: bool
+
+    def write(self, writer: Writer) -> None:
+        writer.u8(self.seen)
+
+    @classmethod
+    def read(cls, number: int, reader: Reader) -> Vouched:
+        seen = reader.u8()
+        if seen > 1:
+            raise ParseError("neither yes nor no")
+        return cls(number, seen == 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -470,6 +513,8 @@ Message = (
     | Lookup
     | Introduce
     | Watch
+    | Vouch
+    | Vouched
     | OpenBox
     | AskBox
     | Deposit
@@ -496,6 +541,8 @@ _KINDS: Final[dict[int, type[Message]]] = {
         Lookup,
         Introduce,
         Watch,
+        Vouch,
+        Vouched,
         OpenBox,
         AskBox,
         Deposit,
