@@ -22,10 +22,11 @@ PROMISED = [
         "completion show",
         "rendezvous",
         "version",
+        *(f"lab {verb}" for verb in ("up", "show", "exec", "cut", "heal", "uplink", "forget", "kinds", "down")),
     ),
 ]
 
-GROUPS = ["daemon", "key", "config", "store", "completion"]
+GROUPS = ["daemon", "key", "config", "store", "completion", "lab"]
 
 
 def test_every_promised_command_exists_and_no_other() -> None:
@@ -43,7 +44,7 @@ def test_command_explains_itself_and_has_the_common_options(covey: Covey, name: 
     result = covey(*words, "--help")
     assert (result.code, result.err) == (0, "")
     assert "--json" in result.out
-    if words != ["rendezvous"]:  # a server in the foreground: nothing to wait for, and no profile
+    if words[0] not in ("rendezvous", "lab"):  # programs of their own: no daemon to wait for, and no profile
         assert "--timeout" in result.out
         assert "--profile" in result.out
 

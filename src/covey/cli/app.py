@@ -23,6 +23,7 @@ from covey.cli import (
     inbox,
     introduction,
     key,
+    lab,
     messages,
     name,
     node,
@@ -39,7 +40,7 @@ __all__ = ["app", "execute"]
 HELP_ORDER = (
     *("up", "daemon", "status", "doctor", "id", "key", "name", "find", "peers", "handshake"),
     *("pending", "approve", "reject", "trust", "untrust", "introduce", "ping", "send-message"),
-    *("inbox", "events", "bench", "config", "store", "completion", "rendezvous", "version"),
+    *("inbox", "events", "bench", "config", "store", "completion", "rendezvous", "lab", "version"),
 )
 """Commands in the order in which a newcomer needs them."""
 
@@ -73,7 +74,7 @@ def covey(
 
 NOUNS = (
     *(daemon, node, doctor, key, name, peers, ping, trust, introduction),
-    *(messages, inbox, events, bench, config, store, completion, rendezvous),
+    *(messages, inbox, events, bench, config, store, completion, rendezvous, lab),
 )
 
 for noun in NOUNS:

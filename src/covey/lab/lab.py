@@ -47,19 +47,24 @@ class Lab:
     Raises StateError `lab-unavailable` where the system has no namespaces for us, or not the programs we need.
     """
 
-    def __init__(self, namespaces: Namespaces | None = None, directory: Path | None = None) -> None:
+    def __init__(
+        self, namespaces: Namespaces | None = None, directory: Path | None = None, *, built: bool = False
+    ) -> None:
+        """As a context manager it takes no arguments. `covey lab` gives it namespaces that outlive the process, which
+        are `built` if a lab was made of them before.
+        """
         self.machines: dict[str, Machine] = {}
         """Agents, servers and boxes, in the order in which they were made."""
         self.faults = Faults()
         self.counts: Counter[str] = Counter()
         """What was ever made of each sort: no address is used again."""
         self._stack = ExitStack()
-        self._namespaces = namespaces or self._stack.enter_context(Namespaces.make())
-        self.internet = Machine(self._namespaces, ROOT)
+        self.namespaces = namespaces or self._stack.enter_context(Namespaces.make())
+        self.internet = Machine(self.namespaces, ROOT)
         try:
             self.directory = directory or Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="covey-")))
-            if namespaces is None:
-                self._namespaces.build((ROOT, wiring.internet()))
+            if not built:
+                self.namespaces.build((ROOT, wiring.internet()))
         except BaseException:
             self._stack.close()
             raise
@@ -194,7 +199,7 @@ class Lab:
         self._apply(*(each for each in (one, other) if each is not None))
 
     def _apply(self, *names: str) -> None:
-        self._namespaces.build(*(step for name in names for step in self.faults.steps(self[name])))
+        self.namespaces.build(*(step for name in names for step in self.faults.steps(self[name])))
 
     # --- parts -----------------------------------------------------------------------------------------------------
 
@@ -203,7 +208,7 @@ class Lab:
             check_name(name)
         if name in self.machines or name == ROOT:
             raise UsageError(f"there is a machine {name!r} already", code="name-taken")
-        machine = self.machines[name] = Machine(self._namespaces, name, kind)
+        machine = self.machines[name] = Machine(self.namespaces, name, kind)
         return machine
 
     def _box(self, name: str, kind: Kind, plan: wiring.Plan) -> Machine:
@@ -244,7 +249,7 @@ class Lab:
 
     def _carry_out(self, plan: wiring.Plan) -> None:
         for steps in plan.steps():
-            self._namespaces.build(*steps)
+            self.namespaces.build(*steps)
 
     def _give_public_addresses(self, machine: Machine) -> None:
         kind = machine.kind or kinds.CARRIER
@@ -272,7 +277,7 @@ class Lab:
         if box is None or any(each.box is box for each in self.machines.values()):
             return
         del self.machines[box.name]
-        self._namespaces.remove(box.name)
+        self.namespaces.remove(box.name)
         for program in box.programs:
             program.wait()
         self._remove_unused(box.box)
