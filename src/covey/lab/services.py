@@ -20,6 +20,8 @@ USER: Final = "lab"
 PASSWORD: Final = "let@me:in"  # noqa: S105 - of the lab's own proxy; a URL must escape two of its characters
 _ESCAPED: Final = "let%40me%3Ain"
 _MINIUPNPD: Final = "/usr/sbin/miniupnpd"
+_AWAIT_UPNP: Final = "for try in $(seq 500); do grep -q :14E7 /proc/net/udp && exit; sleep 0.02; done; exit 1"
+"""Until it listens at UDP port 5351, the last that it opens; at most ten seconds."""
 
 
 def proxy_url(box: Machine) -> str:
@@ -78,3 +80,4 @@ def _start_upnp(box: Machine, directory: Path) -> None:
             stdout=log,
             stderr=log,
         )
+    box.run("sh", "-c", _AWAIT_UPNP)

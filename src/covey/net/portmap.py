@@ -35,9 +35,9 @@ _RENEW_LEAST: Final = 30.0
 _RENEW_MOST: Final = 86_400.0
 _TURN_SECONDS: Final = 5.0
 """The router is asked no sooner than this after the last time, however often something looks different."""
-_RETRY_SECONDS: Final = 60.0
+_RETRY_SECONDS: Final = 10.0
 _RETRY_LIMIT_SECONDS: Final = 3600.0
-"""Where no router helps, it is asked again after a minute, then ever less often, and when the network changes."""
+"""Where no router helps, it is asked again after ten seconds, then ever less often, and when the network changes."""
 _PERMANENT_SECONDS: Final = 600.0
 """How often a mapping without end is asked for again: the router may have restarted."""
 _ANNOUNCE_PORT: Final = 5350

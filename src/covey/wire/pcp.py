@@ -70,6 +70,10 @@ class MapRequest:
     external: Endpoint | None = None
     """What we had, or would like."""
 
+    def __post_init__(self) -> None:
+        if len(self.nonce) != NONCE_BYTES:
+            raise ValueError(f"a nonce has {NONCE_BYTES} bytes")
+
     def encode(self) -> bytes:
         host, port = self.external or ("", self.internal[1] if self.lifetime else 0)
         writer = _header(MAP, self.lifetime, self.internal[0]).raw(self.nonce).u8(_UDP).raw(bytes(3))
