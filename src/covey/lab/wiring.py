@@ -32,6 +32,10 @@ _GATEWAY6: Final = "fe80::1"
 _LINK: Final = "gso_max_segs 1"
 _FORWARD: Final = "echo 1 >/proc/sys/net/ipv4/ip_forward\necho 1 >/proc/sys/net/ipv6/conf/all/forwarding\n"
 
+_ROUTED: Final = "for each in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do [ -w $each ] && echo 0 >$each; done\n"
+"""NAT happens where the box routes, as on real ones, and not in its bridge, which sends nothing back where it came from:
+not even what a machine sends to itself by way of the box' external address."""
+
 
 class Plan:
     """Scripts for many namespaces: first what makes them, in order, then everything inside them at the same time."""
@@ -118,7 +122,7 @@ def lan(box: Machine) -> str:
         lines.append(f"address add {box.lan}.1/24 dev lan")
     if box.lan6:
         lines += ["address replace fe80::1/64 dev lan nodad", f"address add {box.lan6}:1/64 dev lan nodad"]
-    return _FORWARD + ip(*lines)
+    return _FORWARD + _ROUTED + ip(*lines)
 
 
 def port(machine: Machine) -> str:

@@ -81,8 +81,8 @@ class _Question(NamedTuple):
     about: _About
     socket: int
     """Which of ours the answer comes to, if it gets there."""
-    observer: Endpoint
-    """Whom it comes from."""
+    observer: Endpoint | None
+    """Whom it comes from; None: it does not matter."""
     asked: float
 
 
@@ -239,10 +239,10 @@ class _Asker:
 
     def _hail(self, third: Endpoint, fourth: Endpoint) -> None:
         """Two sockets send to where the other is seen: both NAT mappings expect it, whatever the filter."""
-        for socket, remote, sender in ((_THIRD, fourth, third), (_FOURTH, third, fourth)):
+        for socket, other, remote in ((_THIRD, _FOURTH, fourth), (_FOURTH, _THIRD, third)):
             nonce = self._host.random(_NONCE_SIZE)
-            other = _FOURTH if socket == _THIRD else _THIRD
-            self._questions[nonce] = _Question("hairpin", other, sender, self._host.now())
+            # Some boxes translate the sender's address for their own hosts, some do not.
+            self._questions[nonce] = _Question("hairpin", other, None, self._host.now())
             self._send(socket, MirrorResponse(nonce, 0, remote).encode(), remote)
 
     def _send(self, socket: int, datagram: bytes, remote: Endpoint) -> None:
@@ -271,7 +271,7 @@ class _Asker:
         except CoveyError:
             return
         question = self._questions.get(response.nonce)
-        if question is None or (question.socket, question.observer) != (socket, sender):
+        if question is None or question.socket != socket or question.observer not in (None, sender):
             return
         del self._questions[response.nonce]
         self._came.add(question.about)

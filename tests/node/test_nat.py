@@ -1,0 +1,101 @@
+"""What a node knows of its own network, and what it tells the peers that it trusts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+from covey.core.paths import Paths
+from covey.testing import Link, run
+from covey.testing.nat import PORT_RESTRICTED, SYMMETRIC, SYMMETRIC_SEQUENTIAL, UDP_BLOCKED, NatKind
+from covey.testing.world import World
+from covey.wire.control import Mapping, Ports
+
+WAN: Final = Link(latency_s=0.02)
+
+
+async def behind(world: World, name: str, kind: NatKind) -> None:
+    world.nat(f"{name}'s box", kind)
+    await world.start_node(name, behind=f"{name}'s box")
+
+
+def paths(world: World, name: str, peer: str) -> Paths:
+    """Of the session of these two."""
+    endpoint = world.node(name)._running.transport.endpoint
+    session = endpoint.connections[world.node(peer)._running.credentials.identity].session
+    assert session is not None
+    return session.paths
+
+
+def test_view_tells_what_was_measured_and_by_whom(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=WAN) as world:
+            await world.start_several("r1", "r2")
+            await behind(world, "a", SYMMETRIC)
+            assert world.node("a").network_view().udp is None
+            await world.until(lambda: world.node("a").network_view().measured is not None)
+            await world.until(lambda: sum(r.connected for r in world.node("a").view().rendezvous) == 2)
+            found = world.node("a").network_view()
+            hard = "address-and-port-dependent"
+            assert (found.mapping, found.filtering, found.ports, found.step) == (hard, hard, "random", 0)
+            assert (found.udp, found.hairpin, found.ipv6) == (True, None, False)
+            assert found.public == [world.boxes["a's box"].external[0]]
+            assert [each.kind for each in found.observers] == ["rendezvous", "rendezvous", "second-port", "second-port"]
+            assert {each.kind for each in found.candidates} == {"host", "reflexive"}
+
+    run(scenario(), limit_virtual_s=60)
+
+
+def test_peers_know_the_traits_before_they_look_for_a_direct_path(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=WAN) as world:
+            await world.start_rendezvous()
+            await behind(world, "a", SYMMETRIC_SEQUENTIAL)
+            await behind(world, "b", PORT_RESTRICTED)
+            await world.befriend("a", "b")
+            await world.until(lambda: bool(paths(world, "b", "a").remote_candidates))
+            traits = paths(world, "b", "a").remote_traits
+            assert (traits.mapping, traits.ports, traits.step) == (
+                Mapping.ADDRESS_AND_PORT_DEPENDENT,
+                Ports.SEQUENTIAL,
+                1,
+            )
+            await world.until(lambda: bool(paths(world, "a", "b").remote_candidates))
+            assert paths(world, "a", "b").remote_traits.mapping is Mapping.ENDPOINT_INDEPENDENT
+
+    run(scenario(), limit_virtual_s=60)
+
+
+def test_classification_keeps_up_when_the_box_or_the_network_changes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=WAN) as world:
+            await world.start_several("r1", "r2")
+            await behind(world, "a", PORT_RESTRICTED)
+            view = world.node("a").network_view
+            await world.until(lambda: view().measured is not None)
+            await world.until(lambda: sum(r.observed != "" for r in world.node("a").view().rendezvous) == 2)
+            assert view().mapping == "endpoint-independent"
+            box = world.boxes["a's box"]
+            box.kind = SYMMETRIC
+            box.reboot()  # what every session is seen at changes
+            await world.until(lambda: view().mapping == "address-and-port-dependent")
+            home = world.nat("another box", PORT_RESTRICTED)
+            world.machines["a"].host.move(home.inside, "192.168.1.7")
+            await world.until(lambda: view().mapping == "endpoint-independent")
+            assert home.external[0] in view().public
+
+    run(scenario(), limit_virtual_s=300)
+
+
+def test_nobody_answers_and_then_somebody_does(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=WAN) as world:
+            await world.start_rendezvous()
+            await behind(world, "a", UDP_BLOCKED)
+            view = world.node("a").network_view
+            await world.until(lambda: view().udp is False)
+            assert (view().mapping, view().public) == ("unknown", [])
+            world.boxes["a's box"].kind = PORT_RESTRICTED
+            await world.until(lambda: view().mapping == "endpoint-independent")
+
+    run(scenario(), limit_virtual_s=120)
