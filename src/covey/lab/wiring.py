@@ -33,8 +33,8 @@ _LINK: Final = "gso_max_segs 1"
 _FORWARD: Final = "echo 1 >/proc/sys/net/ipv4/ip_forward\necho 1 >/proc/sys/net/ipv6/conf/all/forwarding\n"
 
 _ROUTED: Final = "for each in /proc/sys/net/bridge/bridge-nf-call-ip*tables; do [ -w $each ] && echo 0 >$each; done\n"
-"""NAT happens where the box routes, as on real ones, and not in its bridge, which sends nothing back where it came from:
-not even what a machine sends to itself by way of the box' external address."""
+"""NAT happens where the box routes, as on real ones, and not in its bridge, which sends nothing back where it came
+from: not even what a machine sends to itself by way of the box' external address."""
 
 
 class Plan:
