@@ -9,7 +9,7 @@ from tests.cli import reference
 from tests.cli.conftest import Covey
 
 PROMISED = [
-    *("up", "daemon start", "daemon stop", "daemon status", "daemon logs", "status", "doctor"),
+    *("up", "daemon start", "daemon stop", "daemon status", "daemon logs", "status", "doctor", "netcheck"),
     *("id", "key show", "name", "find", "peers", "handshake", "pending"),
     *("approve", "reject", "trust", "untrust", "introduce", "ping"),
     *("send-message", "inbox", "inbox list", "inbox show", "inbox ack", "inbox clear"),

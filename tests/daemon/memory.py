@@ -27,6 +27,8 @@ from covey.base.schema import (
     MessageType,
     MessageView,
     NameView,
+    NetcheckView,
+    NetworkView,
     NodeView,
     PathView,
     PeerView,
@@ -121,6 +123,7 @@ class MemoryNode:
         self.entered_codes: list[tuple[str, float, bool]] = []
         self.result: SendResult = "delivered"
         self.why = "direct"
+        self.network_found = NetcheckView(True, "symmetric", NetworkView())
         self.paths = [PathView(kind="direct", remote="192.0.2.1:4040", active=True, rtt_ms=12.5, reason="direct")]
         self.sent: list[tuple[str, bytes, str, str | None, float | None, float]] = []
         self.batches: list[tuple[int, float]] = []
@@ -223,6 +226,10 @@ class MemoryNode:
         self.entered_codes.append((invitation, seconds, ask))
         self.trust = "pending" if ask else "trusted"
         return self._peer()
+
+    async def netcheck(self) -> NetcheckView:
+        await self._pass("netcheck")
+        return self.network_found
 
     async def ping(self, peer: str) -> PingView:
         await self._pass("ping")

@@ -66,3 +66,19 @@ def test_settings_and_name_of_a_real_agent(stage: Stage) -> None:
     code, error = refused(aws, "up")
     assert (code, error.code) == (2, "bad-config")
     assert f"{aws.home.config_file}:1" in error.message
+
+
+def test_netcheck_finds_the_same_with_and_without_the_daemon(stage: Stage) -> None:
+    aws, _ = stage.trusting("aws", "azure")
+    direct = accepted(aws, "ping", "azure", "--until-direct")
+    assert (direct["items"][-1]["path"]["kind"], direct["peer"]["why"]) == ("direct", "direct")
+    code, found = judged(aws, "netcheck")
+    assert (code, found["daemon"], found["nat"], found["network"]["udp"]) == (0, True, "none", True)
+    assert [(each["name"], each["expected"], each["path"]) for each in found["peers"]] == [
+        ("azure", "direct", "direct")
+    ]
+    aws.stop()
+    code, alone = judged(aws, "netcheck")
+    assert (code, alone["daemon"], alone["nat"]) == (0, False, "none")
+    assert [each["endpoint"] for each in alone["rendezvous"]] == [each["endpoint"] for each in found["rendezvous"]]
+    assert alone["elapsed_ms"] < 4500

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from covey.base.events import PeerPath
+from covey.base.events import NetworkChanged, PeerPath
 from covey.base.reasons import reason
 from covey.testing import Link, run
 from covey.testing.nat import PORT_RESTRICTED, SYMMETRIC
@@ -48,5 +48,20 @@ def test_end_of_the_search_is_told_with_what_stands_in_the_way(tmp_path: Path) -
             last = paths(world, "a")[-1]
             assert not last.direct
             assert reason(last.reason).standing == "limit"
+
+    run(scenario(), limit_virtual_s=120)
+
+
+def test_another_network_is_told_with_the_kind_of_its_nat(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=Link(latency_s=0.02)) as world:
+            await world.start_several("one", "two")
+            world.nat("a's box", SYMMETRIC)
+            await world.start_node("a", behind="a's box")
+            await world.wait(10.0)
+            told = world.node("a").recent_events(["network.changed"]).items
+            assert [(each.nat, each.before, each.udp) for each in told if isinstance(each, NetworkChanged)] == [
+                ("symmetric", "", True)
+            ]
 
     run(scenario(), limit_virtual_s=120)

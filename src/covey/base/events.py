@@ -26,6 +26,7 @@ __all__ = [
     "MessageReceived",
     "MessageRefused",
     "NameChanged",
+    "NetworkChanged",
     "PeerConnected",
     "PeerDisconnected",
     "PeerEvent",
@@ -160,6 +161,19 @@ class RendezvousChanged(Event, frozen=True, kw_only=True, tag="rendezvous.change
     """Of the network."""
 
 
+class NetworkChanged(Event, frozen=True, kw_only=True, tag="network.changed"):
+    """What stands between this machine and the network was measured to be other than before."""
+
+    nat: str
+    """`none`, `full-cone`, `port-restricted`, `symmetric`... as `covey netcheck` calls it."""
+    before: str
+    """"" if it is the first measurement of this run."""
+    udp: bool | None
+    """A rendezvous answered over UDP."""
+    public: list[str]
+    """The IP addresses at which others see us."""
+
+
 class RendezvousContradiction(Event, frozen=True, kw_only=True, tag="rendezvous.contradiction"):
     """A rendezvous said what cannot be true, and was not believed. Again once an hour while it goes on."""
 
@@ -198,6 +212,7 @@ AnyEvent = (
     | MessageRefused
     | MessageExpired
     | NameChanged
+    | NetworkChanged
     | RendezvousChanged
     | RendezvousContradiction
     | Gap

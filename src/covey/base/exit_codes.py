@@ -27,8 +27,8 @@ EXIT_CODES: Final[dict[int, str]] = {
     8: "queued but not delivered, with `send-message --require-delivered`",
     9: "storage: a file or database cannot be used",
     10: "a limit was hit: size, count or rate",
-    11: "`doctor`, `store check`: a warning is the worst that was found",
-    12: "`doctor`, `store check`: an error was found",
+    11: "`doctor`, `netcheck`, `store check`: a warning is the worst that was found",
+    12: "`doctor`, `netcheck`, `store check`: an error was found",
     INTERRUPTED: "interrupted with Ctrl-C",
     OUTPUT_GONE: "the reader of the output went away",
 }

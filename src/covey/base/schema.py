@@ -167,7 +167,7 @@ class PeerView(msgspec.Struct, frozen=True):
     told_problem: str = ""
     """If `queued`: what stood in the way."""
     why: str = ""
-    """Why it is reached the way it is, or not at all: a code of `base.reasons`. "" as long as nobody tried."""
+    """Why it is reached the way it is, or not at all: a code of `base.reasons`. "" for a stranger that nobody tried."""
     why_text: str = ""
     """The same in words."""
     change: str = ""
@@ -209,6 +209,7 @@ class RendezvousView(msgspec.Struct, frozen=True):
     """Our record names it as one of the (two) places where to ask for us."""
     name: str = ""
     """What became of our name there: `held`, `taken` by another agent, `none` asked for; "" if it is not connected."""
+    transport: Literal["udp", "websocket"] = "udp"
 
 
 class NodeView(msgspec.Struct, frozen=True):
@@ -364,6 +365,8 @@ class NetcheckView(msgspec.Struct, frozen=True):
     rendezvous: list[ReachView] = []
     proxies: list[str] = []
     """`HTTPS_PROXY=http://proxy:3128`, without credentials."""
+    routers: dict[str, list[str]] | None = None
+    """Of each default router how it can be asked to let peers in (`pcp`, `nat-pmp`, `upnp`); null: not asked."""
     foretold: list[ForetoldView] = []
     peers: list[PeerReachView] = []
     unmeasured: list[str] = []

@@ -26,6 +26,7 @@ from covey.cli import (
     lab,
     messages,
     name,
+    netcheck,
     node,
     peers,
     ping,
@@ -38,7 +39,7 @@ from covey.cli.command import Call, Outcome, OutputGone, group, report_error
 __all__ = ["app", "execute"]
 
 HELP_ORDER = (
-    *("up", "daemon", "status", "doctor", "id", "key", "name", "find", "peers", "handshake"),
+    *("up", "daemon", "status", "doctor", "netcheck", "id", "key", "name", "find", "peers", "handshake"),
     *("pending", "approve", "reject", "trust", "untrust", "introduce", "ping", "send-message"),
     *("inbox", "events", "bench", "config", "store", "completion", "rendezvous", "lab", "version"),
 )
@@ -73,7 +74,7 @@ def covey(
 
 
 NOUNS = (
-    *(daemon, node, doctor, key, name, peers, ping, trust, introduction),
+    *(daemon, node, doctor, key, name, netcheck, peers, ping, trust, introduction),
     *(messages, inbox, events, bench, config, store, completion, rendezvous, lab),
 )
 

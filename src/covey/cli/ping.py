@@ -10,7 +10,7 @@ import msgspec
 import typer
 
 from covey.base.errors import UnreachableError
-from covey.base.reasons import REASONS
+from covey.base.reasons import REASONS, reason
 from covey.base.schema import PeerView, PingView
 from covey.cli import render
 from covey.cli.client import Client, path_with
@@ -21,6 +21,10 @@ __all__ = ["PingSummary", "ping", "register"]
 
 _UNTIL_DIRECT_COUNT = 20
 """Round trips with `--until-direct`: at the usual interval ten seconds, as long as a round of probes lasts."""
+
+
+_SETTLED_COUNT = 4
+"""Round trips that find the same limit in the way: candidates are exchanged and NATs are measured by then."""
 
 
 class PingSummary(msgspec.Struct, frozen=True):
@@ -57,14 +61,15 @@ def ping(
 ) -> Outcome:
     """Measure the round trip to a trusted peer.
 
-    Shows the path, why the data takes it, and what to change if it could be better.
+    Shows the path, why the data takes it, and what to change if it could be better. With --until-direct it also ends
+    when what stands in the way does not pass by itself.
     """
     most = count if count is not None else _UNTIL_DIRECT_COUNT if until_direct else 4
     answered: list[PingView] = []
     sent = 0
     pause = threading.Event()
     with call.client() as client:
-        while sent < most and not (until_direct and answered and answered[-1].path.kind == "direct"):
+        while sent < most and not (until_direct and _is_settled(answered)):
             if sent:
                 pause.wait(interval)
             sent += 1
@@ -79,6 +84,14 @@ def ping(
     summary = PingSummary(answered, sent, min(times), sum(times) / len(times), max(times), known)
     relayed = until_direct and answered[-1].path.kind != "direct"
     return Outcome(summary, partial(_show, summary), error=_not_direct(known) if relayed else None)
+
+
+def _is_settled(answered: list[PingView]) -> bool:
+    """The path is direct, or what keeps it from that does not pass by itself."""
+    last = [each.path for each in answered[-_SETTLED_COUNT:]]
+    if last and last[-1].kind == "direct":
+        return True
+    return len(last) == _SETTLED_COUNT and all(reason(path.reason).standing != "passing" for path in last)
 
 
 def _round_trip(client: Client, peer: str, *, may_fail: bool) -> PingView | None:

@@ -26,6 +26,7 @@ from covey.base.schema import (
     Items,
     MessageView,
     NameView,
+    NetcheckView,
     NetworkView,
     NodeView,
     PeerView,
@@ -89,6 +90,10 @@ async def status(service: Service, request: requests.Nothing) -> NodeView:
 
 async def show_network(service: Service, request: requests.Nothing) -> NetworkView:
     return service.node.network_view()
+
+
+async def netcheck(service: Service, request: requests.Nothing) -> NetcheckView:
+    return await service.node.netcheck()
 
 
 async def show_name(service: Service, request: requests.Nothing) -> NameView:
@@ -255,6 +260,14 @@ ROUTES: tuple[Route, ...] = (
         requests.Nothing,
         NetworkView,
         "The network it is in: NAT, observers, candidates.",
+    ),
+    Route(
+        "POST",
+        "/v1/netcheck",
+        netcheck,
+        requests.Nothing,
+        NetcheckView,
+        "Measure now what the network allows, with each peer.",
     ),
     Route("GET", "/v1/name", show_name, requests.Nothing, NameView, "This agent's name, and who holds it for us."),
     Route("PUT", "/v1/name", set_name, requests.NameRequest, NameView, "Take another name, give up the old one."),

@@ -17,7 +17,7 @@ import msgspec
 from covey.base.errors import UsageError
 from covey.base.failures import error_status, error_view
 from covey.base.paths import Home
-from covey.base.schema import CheckView, FindingView, Items, KeysView
+from covey.base.schema import CheckView, FindingView, Items, KeysView, NetcheckView
 
 __all__ = ["main"]
 
@@ -59,6 +59,22 @@ def _doctor(home: Home) -> Items[CheckView]:
         host.close()
 
 
+def _netcheck(home: Home) -> NetcheckView:
+    import asyncio
+
+    from covey.daemon.doctor import Patient, chosen_ticket
+    from covey.net.real import RealHost
+    from covey.node.netcheck import measure
+    from covey.node.prospects import netcheck_view
+
+    host = RealHost()
+    try:
+        ticket = chosen_ticket(Patient(home, os.environ, host))
+        return netcheck_view(asyncio.run(measure(host, ticket)), os.environ)
+    finally:
+        host.close()
+
+
 def _keys(home: Home) -> KeysView:
     from covey.node.keys import load_keys
 
@@ -71,7 +87,7 @@ def _store(home: Home) -> Items[FindingView]:
     return Items(check_store(home, time.time_ns() // 1000))
 
 
-_ANSWERS: Final = {"doctor": _doctor, "keys": _keys, "store": _store}
+_ANSWERS: Final = {"doctor": _doctor, "keys": _keys, "netcheck": _netcheck, "store": _store}
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

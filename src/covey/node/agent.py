@@ -53,7 +53,7 @@ from covey.node.mail import Mail
 from covey.node.mailbox import Mailbox
 from covey.node.naming import Naming, made_up_name
 from covey.node.nat import OwnNetwork
-from covey.node.path_news import PathNews
+from covey.node.path_news import NetworkNews, PathNews
 from covey.node.port_mapping import PortMapping
 from covey.node.relays import RelayPolicy, Relays
 from covey.node.rendezvous_client import RendezvousClient
@@ -196,7 +196,8 @@ class Agent:
             for entry in (ticket.entries if ticket else ())
         ]
         self.announcement.clients = self.clients
-        self.network = OwnNetwork(self.transport, self.announcement, self.clients)
+        self.network = OwnNetwork(self.transport, self.announcement, self.clients, self._on_network_change)
+        self._network_news = NetworkNews(lambda event: self.bus.publish(event, self.host.wall_us() / 1e6))
         self.contradictions = Contradictions(host.now, self._on_contradiction)
         self.directory = Directory(
             host,
@@ -543,6 +544,7 @@ class Agent:
         if not self._closing:
             self.announcement.refresh_candidates()
             self.network.look()
+            self._network_news.look(self.network)
             self.port_mapping.look()
             if self.announcement.settle_homes(self.clients):
                 for client in self.clients:
@@ -559,6 +561,10 @@ class Agent:
         self.mail.hope()
         for connection in list(self.transport.endpoint.connections.values()):
             self.connector.keep_reserve(connection)
+
+    def _on_network_change(self) -> None:
+        if not self._closing:
+            self._network_news.look(self.network)
 
     def _on_mail(self, rendezvous: Identity) -> None:
         self.mailbox.on_mail(rendezvous)

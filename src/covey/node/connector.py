@@ -95,6 +95,8 @@ class Connector:
 
     def problem(self, identity: Identity) -> str:
         """Why the last search for this peer found nothing, a code of `base.reasons`; "" if it did not fail."""
+        if identity in self._bringing and identity in self._watched:
+            return OFFLINE  # all rendezvous said so; where it was last is still being tried
         return self._problems.get(identity, "")
 
     def revive(self, connection: Connection) -> None:

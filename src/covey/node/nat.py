@@ -16,7 +16,7 @@ from covey.node.announcement import Announcement
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.survey import SERVERS_LIMIT, Server, Surroundings, survey
 from covey.node.transport import Transport
-from covey.wire.control import Candidate, CandidateKind, Mapping, Ports
+from covey.wire.control import Candidate, CandidateKind, Mapping, NatTraits, Ports
 
 __all__ = ["OwnNetwork", "word"]
 
@@ -53,6 +53,11 @@ class OwnNetwork:
         self._measured: float | None = None
         self._observed: dict[RendezvousClient, tuple[Endpoint | None, str | None]] = {}
 
+    @property
+    def traits(self) -> NatTraits:
+        """What peers are told."""
+        return self._announcement.traits
+
     async def run(self) -> NoReturn:
         pause = _DOUBT_SECONDS
         while True:
@@ -72,6 +77,7 @@ class OwnNetwork:
 
     def look(self) -> None:
         """A rendezvous came, went, or sees us elsewhere: perhaps our network is another one."""
+        self._settle_traits()
         for client in self._clients:
             source = self._transport.host.source_address(client.endpoint) if client.endpoint is not None else None
             before, now = self._observed.get(client, (None, None)), (client.observed, source)
@@ -117,14 +123,23 @@ class OwnNetwork:
     def _take(self, family: int, found: Surroundings) -> None:
         self._found[family] = found
         announcement = self._announcement
-        # Where there is a NAT it is in the way of IPv4; what a firewall does with IPv6 counts where there is no IPv4.
-        first = min(self._found)
-        traits = self._found[first].traits
-        if traits != announcement.traits:
-            announcement.traits = traits
-            announcement.refresh_candidates()
+        self._settle_traits()
         newest = [each.newest for each in self._found.values() if each.traits.ports is Ports.SEQUENTIAL]
         announcement.offer(_SOURCE, [Candidate(CandidateKind.REFLEXIVE, seen) for seen in newest if seen is not None])
+
+    def _settle_traits(self) -> None:
+        """Tells peers what stands before us, if that is news."""
+        answered = [family for family, found in self._found.items() if found.udp]
+        if answered:
+            # Where there is a NAT it is in the way of IPv4; what a firewall does with IPv6 counts where IPv4 is not.
+            traits = self._found[min(answered)].traits
+        elif self._found and any(client.by_websocket for client in self._clients):
+            traits = NatTraits(Mapping.BLOCKED)
+        else:
+            traits = NatTraits()
+        if traits != self._announcement.traits:
+            self._announcement.traits = traits
+            self._announcement.refresh_candidates()
 
     async def _servers(self, client: RendezvousClient) -> list[Server]:
         """One address of each family."""

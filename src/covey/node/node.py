@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import re
 from collections.abc import AsyncIterator, Iterable
+from dataclasses import replace
 from typing import Any, Final, Literal
 
 import msgspec
@@ -17,6 +20,7 @@ from covey.base.schema import (
     MessageType,
     MessageView,
     NameView,
+    NetcheckView,
     NetworkView,
     NodeView,
     PathView,
@@ -46,6 +50,8 @@ from covey.node.findings import findings
 from covey.node.introducer import Meeting
 from covey.node.mail import encode_body
 from covey.node.naming import made_up_name
+from covey.node.netcheck import measure
+from covey.node.prospects import netcheck_view, own_candidates, peer_reach
 from covey.node.relays import RelayPolicy
 from covey.node.services import ECHO, SINK, serve_echo, serve_sink
 from covey.node.storage import DEFAULT_RETENTION, Peer, Retention, locate
@@ -59,6 +65,8 @@ _TOLD_SECONDS: Final = 3.0
 """How long an answer about trust waits for the truth about where our word is."""
 _ANY_ADDRESS: Final = ("0.0.0.0", 0)  # noqa: S104 - an agent must be reachable on every interface to meet others
 
+_CALLED: Final = 32
+"""Peers that `netcheck` calls at once, if they are not connected."""
 _CROSSING_SECONDS: Final = 5.0
 """How long the two requests for trust that follow an introduction may take to cross."""
 
@@ -248,6 +256,23 @@ class Node:
         """What this node knows of the network it is in: who sees it where, what its NAT does, what peers are told."""
         agent = self._running
         return msgspec.structs.replace(agent.network.view(), port_mapping=agent.port_mapping.view())
+
+    async def netcheck(self) -> NetcheckView:
+        """Measures what the network around this machine allows, and how each trusted peer is reached and could be.
+
+        Takes at most five seconds; peers that are not connected are called.
+        """
+        agent = self._running
+        trusted = [peer for peer in agent.book.all() if peer.trust == "trusted"]
+        found, _ = await asyncio.gather(
+            measure(agent.host, agent.ticket), agent.connector.try_all([peer.identity for peer in trusted[:_CALLED]])
+        )
+        known = agent.transport.endpoint.candidates()
+        view = netcheck_view(found, os.environ, network=self.network_view(), consents=known.consents)
+        own = own_candidates(found, consents=known.consents)
+        own = replace(own, items=known.items or own.items)
+        peers = [peer_reach(self._peer_view(peer), own, agent.candidates_of(peer.identity)) for peer in trusted]
+        return msgspec.structs.replace(view, peers=peers)
 
     def name_view(self) -> NameView:
         """This agent's name, and how many rendezvous hold it for us."""

@@ -1,4 +1,4 @@
-"""Tells followers when the data of a trusted peer takes another way, or stays where it is for another reason."""
+"""Tells followers what changed about the ways of packets, each change once: to a trusted peer, and to the network."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import asyncio
 from collections.abc import Callable
 from typing import Final
 
-from covey.base.events import PeerPath
+import msgspec
+
+from covey.base.events import NetworkChanged, PeerPath
 from covey.base.types import Identity, endpoint_text
 from covey.core.connection import Connection
-from covey.core.why import path_reason
+from covey.core.why import nat_kind, path_reason
+from covey.node.nat import OwnNetwork
 from covey.node.transport import Transport
 
-__all__ = ["PathNews"]
+__all__ = ["NetworkNews", "PathNews"]
 
 _SETTLED_SECONDS: Final = 11.0
 """A round of probes is over by then (`core/punch.py`), and with it what was only `probing`."""
@@ -56,3 +59,21 @@ class PathNews:
             del self._settling[connection.peer]
         if not connection.closed:
             self.look(connection)
+
+
+class NetworkNews:
+    """`look(network)` whenever something may be known that was not."""
+
+    def __init__(self, publish: Callable[[NetworkChanged], None]) -> None:
+        self._publish = publish
+        self._told: NetworkChanged | None = None
+
+    def look(self, network: OwnNetwork) -> None:
+        view = network.view()
+        if view.measured is None:
+            return
+        before = self._told
+        event = NetworkChanged(nat=nat_kind(network.traits), before="", udp=view.udp, public=view.public)
+        if before is None or (event.nat, event.udp, event.public) != (before.nat, before.udp, before.public):
+            self._told = event
+            self._publish(msgspec.structs.replace(event, before=before.nat if before is not None else ""))

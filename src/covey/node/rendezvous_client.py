@@ -149,6 +149,11 @@ class RendezvousClient:
         return self.endpoint if self._route is None else self._route.remote
 
     @property
+    def by_websocket(self) -> bool:
+        """Connected, and by a WebSocket: no answer came over UDP."""
+        return self.connected and self._route is not None and self._route.websocket
+
+    @property
     def rtt(self) -> float:
         """Smoothed round trip, seconds; the initial guess of the core before it was measured."""
         connection = self._transport.live(self.identity)
@@ -191,6 +196,7 @@ class RendezvousClient:
             problem="" if self.connected and not self.silent else self.problem,
             silent=self.silent,
             name=wire.NAME_OUTCOMES[self.name_outcome] if self.connected else "",
+            transport="websocket" if self.by_websocket else "udp",
         )
 
     def publish_soon(self) -> None:

@@ -84,6 +84,7 @@ def paths(connection: Connection, now: float, wall: float) -> list[PathView]:
                 received_bytes=path.received_bytes,
                 reason=path_reason(now, connection, path),
                 since=round(wall - (now - path.made_at), 3),
+                transport="websocket" if path.route.websocket else "udp",
                 relay="rendezvous" if path.route.relayed else "",
             )
         )
@@ -95,6 +96,15 @@ def _why(connected: bool, ways: list[PathView], unreachable: str) -> str:
     if connected:
         return next((path.reason for path in ways if path.active), "")
     return unreachable
+
+
+def _change(why: str, peer: Peer) -> str:
+    name = peer.name or identity_text(peer.identity)[:8]
+    if why == "not-trusted" and peer.trust == "pending":
+        return f"covey approve {name}"
+    if why == "not-trusted" and peer.trust == "requested":
+        return f"wait for its answer; on the machine of {name}: covey approve"
+    return change_for(why, name)
 
 
 def told(peer: Peer, deposit: Deposit | None) -> Told:
@@ -132,7 +142,7 @@ def peer_view(
             )
     session = connection.session if connection is not None else None
     connected = session is not None and session.verified and connection is not None and connection.stalled_at is None
-    why = _why(connected, ways, unreachable)
+    why = _why(connected, ways, unreachable or ("idle" if peer.trust == "trusted" else ""))
     return PeerView(
         identity=identity_text(peer.identity),
         address=address_text(peer.address) if peer.address else "",
@@ -152,7 +162,7 @@ def peer_view(
         told_problem=problem if where == "queued" else "",
         why=why,
         why_text=reason(why).says if why else "",
-        change=change_for(why, peer.name or identity_text(peer.identity)[:8]) if why else "",
+        change=_change(why, peer) if why else "",
     )
 
 
