@@ -64,6 +64,8 @@ class WebSocketPort(asyncio.Protocol):
         self.local: tuple[str, int] = ("", 0)
         self.remote: tuple[str, int] = ("", 0)
         """Who is at the other end: for a client as its ticket says, for a server as its socket does."""
+        self.lower: asyncio.Transport | None = None
+        """What carries it, or will."""
         self.dropped = 0
         self.congested = False
         self.problem = ""
@@ -147,8 +149,8 @@ class WebSocketPort(asyncio.Protocol):
 
     def abort(self) -> None:
         """Ends it now, without a word."""
-        if self._transport is not None:
-            self._transport.abort()
+        if self.lower is not None:
+            self.lower.abort()
 
     # --- asyncio -----------------------------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from websockets.uri import WebSocketURI
 from covey.base.errors import ParseError, UnreachableError
 from covey.base.types import Endpoint, endpoint_text
 from covey.net.proxy import Proxy, connect_request, parse_connect_response, proxy_for, refusal
+from covey.net.tls import Tls
 from covey.net.websocket import QUIET, WebSocketPort
 from covey.wire.websocket import MESSAGE_LIMIT, PATH, SUBPROTOCOL
 
@@ -22,6 +23,8 @@ __all__ = ["OPEN_SECONDS", "open_websocket"]
 
 OPEN_SECONDS: Final = 10.0
 """For everything until the WebSocket is open."""
+_STAGGER: Final = 0.25
+"""Seconds until the next address of a name is tried, too (RFC 8305)."""
 
 
 async def open_websocket(remote: Endpoint, environment: Mapping[str, str]) -> WebSocketPort:
@@ -57,23 +60,31 @@ async def _connect(remote: Endpoint, proxy: Proxy | None) -> WebSocketPort:
 
     port = WebSocketPort(_protocol(remote))
     port.remote = remote
-    # The handshake's own timeouts are longer than ours, and say less.
+    port.lower = tls = Tls(port, _context(), host=host)
     if proxy is None:
-        await loop.create_connection(lambda: port, host, number, ssl=_tls(), happy_eyeballs_delay=0.25)
+        await loop.create_connection(lambda: tls, host, number, happy_eyeballs_delay=_STAGGER)
+        await _stands(tls)
         return port
     async with _tunnel(proxy, remote) as transport:
-        upper = await loop.start_tls(transport, port, _tls(), server_hostname=host)
-        if upper is None:
-            raise UnreachableError(f"the proxy {proxy} ended the connection", code="proxy-refused")
-        port.connection_made(upper)
+        transport.set_protocol(tls)
+        tls.connection_made(transport)
+        await _stands(tls)
     return port
+
+
+async def _stands(tls: Tls) -> None:
+    try:
+        await tls.established
+    except BaseException:
+        tls.abort()
+        raise
 
 
 @contextlib.asynccontextmanager
 async def _tunnel(proxy: Proxy, remote: Endpoint) -> AsyncIterator[asyncio.Transport]:
     """A connection to `remote` through the proxy; closed if what is done with it fails."""
     loop = asyncio.get_running_loop()
-    options: dict[str, Any] = {"ssl": _tls()} if proxy.tls else {}
+    options: dict[str, Any] = {"ssl": _context()} if proxy.tls else {}
     try:
         transport, protocol = await loop.create_connection(_Connect, proxy.host, proxy.port, **options)
     except ssl.SSLCertVerificationError:
@@ -144,7 +155,7 @@ def _protocol(remote: Endpoint) -> ClientProtocol:
     return ClientProtocol(uri, subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=MESSAGE_LIMIT, logger=QUIET)
 
 
-def _tls() -> ssl.SSLContext:
+def _context() -> ssl.SSLContext:
     """Made anew for each connection: the files it reads may have changed, and connections are rare."""
     context = ssl.create_default_context()
     context.minimum_version = ssl.TLSVersion.TLSv1_2

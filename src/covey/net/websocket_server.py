@@ -25,6 +25,7 @@ from websockets.typing import Subprotocol
 from covey.base.errors import StateError, StorageError, UsageError
 from covey.base.types import Endpoint, endpoint_text
 from covey.core.rates import network
+from covey.net.tls import Tls
 from covey.net.websocket import QUIET, WebSocketPort
 from covey.wire.websocket import MESSAGE_LIMIT, SUBPROTOCOL
 
@@ -35,8 +36,6 @@ _log = logging.getLogger(__name__)
 _BACKLOG: Final = 128
 _PAUSE: Final = 0.1
 """Before accepting goes on after the system refused, as when there are too many open files, seconds."""
-_HANDSHAKE_SECONDS: Final = 5.0
-"""For TLS."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,9 +151,9 @@ class WebSocketListener:
     async def _shake_hands(self, sock: socket.socket, port: WebSocketPort) -> None:
         try:
             async with asyncio.timeout(self._limits.stranger_seconds):
-                await self._loop.connect_accepted_socket(
-                    lambda: port, sock, ssl=self._context, ssl_handshake_timeout=_HANDSHAKE_SECONDS
-                )
+                port.lower = tls = Tls(port, self._context, server_side=True)
+                await self._loop.connect_accepted_socket(lambda: tls, sock)
+                await tls.established
                 problem = await port.opened
         except (OSError, TimeoutError):
             problem = "no WebSocket"
