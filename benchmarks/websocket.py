@@ -33,7 +33,7 @@ _NOWHERE = 9
 
 @contextmanager
 def _by_websocket(site: Site, directory: Path, *, port: int, server_too: bool = True) -> Iterator[Prepared]:
-    """A rendezvous with a certificate. The ends are told of UDP where there is nothing: those that have to do without."""
+    """A rendezvous with a certificate. Where an end is to do without UDP it is told of UDP where there is nothing."""
     address = site.address("relay")
     files = certificate(directory, address)
     os.environ["SSL_CERT_FILE"] = files.authority

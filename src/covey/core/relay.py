@@ -17,7 +17,7 @@ from typing import Final
 from covey.base.errors import LimitError, StateError
 from covey.base.types import Endpoint, Identity
 from covey.core.connection import Connection
-from covey.core.path import Route
+from covey.core.path import WEBSOCKET_PORTS, Route
 from covey.core.quota import Quota
 from covey.core.rates import network
 from covey.core.relay_filter import RelayFilter
@@ -44,6 +44,10 @@ Outlet = Callable[[int, memoryview, int, Endpoint], bool]
 """`(port, run, segment, remote)`: sends a run of datagrams now, out of a buffer that is only lent. False: not now."""
 
 
+Press = Callable[[int, int], None]
+"""`(source, target)`, ports."""
+
+
 class _Circuit:
     __slots__ = ("network", "sides", "used_at")
 
@@ -57,8 +61,12 @@ class _Circuit:
 class RelayTable:
     """Opens circuits between clients, and says where a received run goes."""
 
-    def __init__(self, outlet: Outlet | None = None, *, rate: int = 0) -> None:
-        """`rate`: bytes per second that are passed on for each client, as it was told; 0: no limit."""
+    def __init__(self, outlet: Outlet | None = None, *, rate: int = 0, press: Press | None = None) -> None:
+        """`rate`: bytes per second that are passed on for each client, as it was told; 0: no limit.
+
+        `press(source, target)` is told of what came by a WebSocket, whose other end can be made to wait.
+        """
+        self._press = press
         self.rate = rate
         self._outlet = outlet
         self._circuits: dict[int, _Circuit] = {}
@@ -128,6 +136,8 @@ class RelayTable:
                 route = _way(there)
                 if route is not None:
                     self._forward(now, number, circuit, here.peer, there, route, view, segment, start, stop)
+                    if local >= WEBSOCKET_PORTS and self._press is not None:
+                        self._press(local, route.local)
                 return True
         return False
 

@@ -81,6 +81,12 @@ class WebSocket(UdpPort, Protocol):
     problem: str
     """Why it ended."""
 
+    def hold(self) -> None:
+        """Receives nothing until `release`: its other end has to wait."""
+        ...
+
+    def release(self) -> None: ...
+
     def on_congestion(self, callback: Callable[[bool], None]) -> None:
         """Call `callback(full)` when `congested` changes."""
         ...

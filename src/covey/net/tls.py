@@ -157,7 +157,7 @@ class Tls(asyncio.Protocol, asyncio.Transport):
         """Everything that is there, behind `filled` bytes of the shared buffer; where it ends now. -1: it broke."""
         try:
             while True:
-                size = self._object.read(_PIECE, _SCRATCH[filled:])  # type: ignore[arg-type]
+                size = self._object.read(_PIECE, _SCRATCH[filled:])
                 if not size:
                     break
                 filled += int(size)

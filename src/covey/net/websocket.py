@@ -80,6 +80,7 @@ class WebSocketPort(asyncio.Protocol):
         self._inbox: deque[tuple[memoryview, int]] = deque()
         self._waiting = 0
         self._reading = True
+        self._held = False
         self._parts: list[bytes | bytearray] = []
         self._heard = True
         self._silences = 0
@@ -92,14 +93,11 @@ class WebSocketPort(asyncio.Protocol):
     # --- UdpPort ---------------------------------------------------------------------------------------------------
 
     def receive(self) -> tuple[memoryview, int, tuple[str, int]] | None:
-        if not self._inbox:
+        if not self._inbox or self._held:
             return None
         view, segment = self._inbox.popleft()
         self._waiting -= max(len(view), _SMALLEST)
-        if not self._reading and self._waiting <= RECEIVE_LIMIT // 2:
-            self._reading = True
-            if self._transport is not None:
-                self._transport.resume_reading()
+        self._read_or_not()
         return view, segment, self.remote
 
     def send(self, train: memoryview, segment: int, remote: tuple[str, int]) -> bool:
@@ -140,6 +138,21 @@ class WebSocketPort(asyncio.Protocol):
     @property
     def is_open(self) -> bool:
         return self._open
+
+    def hold(self) -> None:
+        self._held = True
+        self._read_or_not()
+
+    def release(self) -> None:
+        self._held = False
+        self._read_or_not()
+        if self._inbox and self._readable is not None:
+            # Not from within whatever call released it: a turn of the driver, perhaps.
+            self._loop.call_soon(self._tell)
+
+    def _tell(self) -> None:
+        if self._readable is not None:
+            self._readable()
 
     def on_congestion(self, callback: Callable[[bool], None]) -> None:
         self._congestion = callback
@@ -272,9 +285,18 @@ class WebSocketPort(asyncio.Protocol):
         self.received_bytes += len(view)
         self._inbox.append((view, segment))
         self._waiting += max(len(view), _SMALLEST)
-        if self._waiting > RECEIVE_LIMIT and self._reading and self._transport is not None:
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        """Reads the connection, or lets its other end wait: there is a band between the two."""
+        if self._transport is None:
+            return
+        if self._reading and (self._held or self._waiting > RECEIVE_LIMIT):
             self._reading = False
             self._transport.pause_reading()
+        elif not self._reading and not self._held and self._waiting <= RECEIVE_LIMIT // 2:
+            self._reading = True
+            self._transport.resume_reading()
 
     def _fail(self, code: CloseCode, why: str) -> None:
         if self._protocol.state is State.OPEN:

@@ -62,7 +62,7 @@ class Fallback:
             self._opening = None
         if self.route is not None:
             index, self.route = self.route.local, None
-            self._transport.remove_websocket(index)
+            self._transport.websockets.remove(index)
         self.problem = ""
 
     async def _open(self, head_start: float) -> None:
@@ -80,7 +80,7 @@ class Fallback:
             except CoveyError as error:
                 self.problem = error.message
                 continue
-            index = self._transport.add_websocket(port, self._lost)
+            index = self._transport.websockets.add(port, self._lost)
             self.route = Route(index, port.remote)
             self.problem = ""
             self._opening = None

@@ -27,9 +27,10 @@ from covey.core.stream import Stream as CoreStream
 from covey.core.stream import StreamCode
 from covey.core.traffic import Traffic
 from covey.crypto.credentials import Credentials
-from covey.net.host import Host, UdpPort, WebSocket
+from covey.net.host import Host, UdpPort
 from covey.net.turn import Driver
 from covey.net.waiter import Waiter
+from covey.node.websockets import WebSockets
 
 __all__ = ["POST_QUANTUM_SERVICES", "Handler", "Stream", "Transport"]
 
@@ -296,7 +297,7 @@ class Transport:
         )
         self.driver: Driver[events.Event] = Driver(host, self.endpoint, self._on_event)
         self.ports: list[tuple[int, UdpPort]] = []
-        self.websockets: dict[int, WebSocket] = {}
+        self.websockets = WebSockets(host, self.endpoint, self.driver)
         self._allow = allow
         self._pass_on = on_event
         self._handlers: dict[str, Handler] = {}
@@ -336,31 +337,6 @@ class Transport:
             if (":" in port.local[0]) == (":" in remote[0]):
                 return index
         return None
-
-    def add_websocket(self, port: WebSocket, on_lost: Callable[[], None]) -> int:
-        """Uses a connection that is open; its index. `on_lost` is called when it ended by itself."""
-        index = self.driver.add_connection(port)
-
-        def congested(full: bool) -> None:
-            (self.endpoint.hold if full else self.endpoint.release)(index)
-            self.driver.wake()
-
-        def lost() -> None:
-            self.remove_websocket(index)
-            on_lost()
-
-        port.on_congestion(congested)
-        port.on_closed(lost)
-        self.websockets[index] = port
-        return index
-
-    def remove_websocket(self, index: int) -> None:
-        """Closes a connection; the paths over it are gone. Twice is fine."""
-        if self.websockets.pop(index, None) is None or self._closed:
-            return
-        self.driver.remove_port(index)
-        self.endpoint.lose_port(self.host.now(), index)
-        self.wake()
 
     def route(self, remote: Address, circuit: int = 0) -> Route | None:
         index = self.port_for(remote)

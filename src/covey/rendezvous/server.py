@@ -129,7 +129,9 @@ class Rendezvous:
         self._transport = Transport(
             host, credentials, allow=self._allow, on_event=self._on_event, wall=self._clock.now_us
         )
-        self.relay = RelayTable(self._transport.driver.pass_on, rate=relaying.rate)
+        self.relay = RelayTable(
+            self._transport.driver.pass_on, rate=relaying.rate, press=self._transport.websockets.press
+        )
         self._relaying = relaying.encode()
         self._clients = Clients(self._transport, limits)
         self._service = Service(self._transport, self._clients, self._cache, self._custodian, self.relay, limits)
@@ -275,7 +277,7 @@ class Rendezvous:
             await self._listener.close()
 
     def _on_websocket(self, port: WebSocketPort) -> None:
-        index = self._transport.add_websocket(port, lambda: self._lost_websocket(port))
+        index = self._transport.websockets.add(port, lambda: self._lost_websocket(port))
         self._websockets[port] = index
 
     def _lost_websocket(self, port: WebSocketPort) -> None:
