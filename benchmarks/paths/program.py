@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import queue
 import signal
 import subprocess
@@ -13,10 +14,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from covey.lab import Lab, Machine
+from tests.net.tls import certificate
 
 __all__ = ["PORT", "Agent", "Rendezvous", "Trouble", "network"]
 
 PORT: Final = 4040
+WEBSOCKET_PORT: Final = 443
 _SECONDS: Final = 60.0
 _WORDS: Final = 1000
 """Characters of what a program said that explain its end."""
@@ -140,8 +143,13 @@ class Rendezvous:
 
 
 def network(lab: Lab, directory: Path, count: int = 2) -> list[Rendezvous]:
-    """So many rendezvous in the open; the last one's ticket has them all, and all know it."""
+    """So many rendezvous in the open; the last one's ticket has them all, and all know it.
+    They serve WebSockets, too."""
     made: list[Rendezvous] = []
-    for number in range(1, count + 1):
-        made.append(Rendezvous(lab.server(f"r{number}"), directory, made[-1].network if made else ""))
+    machines = [lab.server(f"r{number}") for number in range(1, count + 1)]
+    files = certificate(directory, *(machine.ip for machine in machines))
+    os.environ["SSL_CERT_FILE"] = files.authority  # for the agents, which get our environment
+    serving = ("--certificate", files.certificate, "--key", files.key, "--websocket", f"0.0.0.0:{WEBSOCKET_PORT}")
+    for machine in machines:
+        made.append(Rendezvous(machine, directory, made[-1].network if made else "", *serving))
     return made
