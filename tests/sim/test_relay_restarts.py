@@ -87,3 +87,24 @@ def test_relay_that_restarts_beside_another(tmp_path: Path) -> None:
             assert await gap(world, restart) < 0.05, "all went over to the other before it stopped"
 
     run(scenario(), limit_virtual_s=300)
+
+
+@pytest.mark.parametrize("use", ["steady", "seldom"])
+def test_reserve_does_not_go_stale(use: str, tmp_path: Path) -> None:
+    """Half an hour over one relay. Then it dies, and the other, that carried nothing meanwhile, takes over."""
+
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=WAN) as world:
+            await start(world, "one", "two")
+            for _ in range(60 if use == "steady" else 3):
+                await world.wait(30.0 if use == "steady" else 600.0)
+                assert (await world.node("a").send("b", "hello", wait=10)).result == "delivered"
+            await world.wait(1.0)
+            used = next(name for name in ("one", "two") if world.machines[name].host.ip == relay_of(world, "a", "b"))
+
+            async def die() -> None:
+                await world.crash(used)
+
+            assert await gap(world, die) < 0.5
+
+    run(scenario(), limit_virtual_s=3600)

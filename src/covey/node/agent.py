@@ -546,15 +546,18 @@ class Agent:
             self.network.look()
             self._network_news.look(self.network)
             self.port_mapping.look()
-            if self.announcement.settle_homes(self.clients):
-                for client in self.clients:
-                    client.publish_soon()
+            self._settle_homes()
             self.mailbox.on_change()
             before, self._reached = self._reached, sum(client.connected for client in self.clients)
             if self._reached > before:
                 self._seek_again()
             changed = RendezvousChanged(connected=self._reached, rendezvous=len(self.clients))
             self.bus.publish(changed, self.host.wall_us() / 1e6)
+
+    def _settle_homes(self) -> None:
+        if self.announcement.settle_homes(self.clients):
+            for client in self.clients:
+                client.publish_soon()
 
     def _seek_again(self) -> None:
         """There is a relay that was none: for those we could not reach, and as a reserve."""
@@ -633,6 +636,7 @@ class Agent:
             try:
                 await self._await_upkeep()
                 self.relays.settle()
+                self._settle_homes()
                 await self.mail.maintain(self.now_us(), self.clock.settle())
                 await self._renew_keys()
                 self.announcement.keep_fresh()

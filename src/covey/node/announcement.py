@@ -12,6 +12,7 @@ from covey.crypto.record import NO_MAILBOX, RECORD_LIFE_US, Record
 from covey.crypto.record import Home as RecordHome
 from covey.crypto.renewal import renewed
 from covey.net.host import Host
+from covey.node.homes import HOMES, choose_homes
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.storage import save
 from covey.node.transport import Transport
@@ -22,7 +23,6 @@ from covey.wire.ticket import Ticket
 __all__ = ["Announcement", "renew"]
 
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
-_HOMES: Final = 2
 _FRESH_US: Final = 3600 * 1_000_000
 """Age at which a record that nobody takes is made anew, microseconds; one that is published is made every 5 min."""
 
@@ -34,7 +34,7 @@ class Announcement:
         self._transport = transport
         self.name = name
         """What this agent calls itself."""
-        self.homes = [entry.identity for entry in (ticket.entries[:_HOMES] if ticket else ())]
+        self.homes = [entry.identity for entry in (ticket.entries[:HOMES] if ticket else ())]
         """Rendezvous that the record names as those to ask for us, at most two."""
         self.mailbox_key_id = NO_MAILBOX
         """Of the key that letters may be sealed to."""
@@ -82,11 +82,11 @@ class Announcement:
         self.signed()
 
     def settle_homes(self, clients: Sequence[RendezvousClient]) -> bool:
-        """A home that is away or about to stop is replaced by a rendezvous that is there. Whether one was."""
-        there = [client.identity for client in clients if client.connected and not client.draining]
+        """A home that is away or about to stop is replaced by a rendezvous that is there, one that is far by one that
+        is clearly nearer. Whether one was."""
+        there = {client.identity: client.measured_rtt for client in clients if client.connected and not client.draining}
         gone = {client.identity for client in clients if client.tried} - set(there)
-        stay = [home for home in self.homes if home not in gone]
-        homes = list(dict.fromkeys([*stay, *there, *self.homes]))[:_HOMES]
+        homes = choose_homes(self.homes, there, gone)
         if set(homes) == set(self.homes):
             return False
         self.homes = homes

@@ -160,6 +160,13 @@ class RendezvousClient:
         return connection.session.active.recovery.rtt.smoothed if connection and connection.session else 0.0
 
     @property
+    def measured_rtt(self) -> float | None:
+        """Smoothed round trip, seconds; None before it was measured."""
+        connection = self._transport.live(self.identity)
+        rtt = connection.session.active.recovery.rtt if connection and connection.session else None
+        return rtt.smoothed if rtt is not None and rtt.sampled else None
+
+    @property
     def patience(self) -> float:
         """How long a request may stay unanswered before it is silent, seconds."""
         connection = self._transport.live(self.identity)
