@@ -128,3 +128,23 @@ def test_peer_that_does_not_relay_for_us_is_not_used(change: str, tmp_path: Path
             assert not table
 
     run(scenario(), limit_virtual_s=120)
+
+
+def test_peers_that_relayed_once_are_where_agents_meet_when_every_rendezvous_is_gone(tmp_path: Path) -> None:
+    """Also after both restarted, one after the other, with nobody but the relay there."""
+
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=FAR) as world:
+            await meet(world)
+            await say(world, "a", "b")
+            await world.wait(5.0)
+            await world.crash("rendezvous")
+            for name in ("a", "b"):
+                await world.crash(name)
+                await world.restart(name)
+            begun = world.network.loop.time()
+            assert (await world.node("a").send("b", "hello", wait=120)).result == "delivered"
+            assert world.network.loop.time() - begun < 10.0
+            assert relay_of(world, "a", "b") == world.machines["r"].host.ip
+
+    run(scenario(), limit_virtual_s=300)

@@ -59,7 +59,7 @@ from covey.node.relays import RelayPolicy, Relays
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.services import MessageService, TrustService
 from covey.node.storage import Applied, Lock, Peer, Retention, Store, load_or_create, prepare, save
-from covey.node.storage.settings import BORN, NAME, NETWORK, WALL_CLOCK
+from covey.node.storage.settings import BORN, NAME, NETWORK, RELAYS, WALL_CLOCK
 from covey.node.storage.store import MAINTENANCE_SECONDS
 from covey.node.transport import Handler, Transport
 from covey.node.waits import Waits
@@ -179,7 +179,9 @@ class Agent:
             self.book,
             relaying or RelayPolicy(),
             rendezvous=[entry.identity for entry in (ticket.entries if ticket else ())],
+            remembered=store.settings.get(RELAYS) or b"",
             on_common=self._on_common_relay,
+            on_learnt=lambda relays: self._save(lambda: store.settings.set(RELAYS, relays)),
         )
         self.announcement.consents = birthday
         self.clients = [
@@ -502,6 +504,7 @@ class Agent:
         direct = [path.route.remote for path in session.paths if not path.route.relayed]
         if direct:
             self._background(lambda: self.book.remember_candidates(connection.peer, direct[-_KNOWN_CANDIDATES:]))
+        self.connector.keep_reserve(connection)
         self.path_news.look(connection)
 
     def _on_trust(self, applied: Applied) -> None:
@@ -551,8 +554,17 @@ class Agent:
             before, self._reached = self._reached, sum(client.connected for client in self.clients)
             if self._reached > before:
                 self._seek_again()
+            elif not self._reached and all(client.tried for client in self.clients):
+                self._keep_relays()
             changed = RendezvousChanged(connected=self._reached, rendezvous=len(self.clients))
             self.bus.publish(changed, self.host.wall_us() / 1e6)
+
+    def _keep_relays(self) -> None:
+        """Relays among our peers are kept while they are used, and looked for while no rendezvous is there."""
+        alone = bool(self.clients) and not self._reached
+        self.relays.settle(alone=alone)
+        if alone:
+            self.connector.attach()
 
     def _settle_homes(self) -> None:
         if self.announcement.settle_homes(self.clients):
@@ -635,7 +647,7 @@ class Agent:
         while True:
             try:
                 await self._await_upkeep()
-                self.relays.settle()
+                self._keep_relays()
                 self._settle_homes()
                 await self.mail.maintain(self.now_us(), self.clock.settle())
                 await self._renew_keys()

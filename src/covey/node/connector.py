@@ -26,6 +26,10 @@ __all__ = ["Connector", "patience"]
 
 OFFLINE: Final = "peer-offline"
 
+_ATTACH_SECONDS: Final = 1.5
+"""How long a search waits for a relay to say that it is one."""
+_RESERVE_PAUSE: Final = 1.0
+"""Between two looks for other relays to the same peer: what it says may cause them, and is not always true."""
 _NEAREST: Final = 2
 """Relays among both agents' peers that are kept ready."""
 
@@ -58,6 +62,10 @@ class Connector:
         self._bringing: dict[Identity, asyncio.Task[Connection]] = {}
         self._reviving: dict[Identity, Retry] = {}
         self._hopes: dict[Identity, asyncio.Event] = {}
+        self._reserving: set[Identity] = set()
+        """Peers for whom another relay is about to be looked for."""
+        self._reserved_at: dict[Identity, float] = {}
+        """When that was done last, seconds."""
         self._watched: set[Identity] = set()
         """Peers that were away when we last sought them, and whose return we shall be told."""
         self._problems: dict[Identity, str] = {}
@@ -117,9 +125,21 @@ class Connector:
 
     def keep_reserve(self, connection: Connection) -> None:
         """While the data is relayed, other circuits are proven, too: another rendezvous', and of relays that both have
-        among their peers those nearest. The best of them takes over, now or when the first dies."""
+        among their peers those nearest. The best of them takes over, now or when the first dies.
+
+        Call it whenever there may be something to do; it happens now, and not again for a while."""
+        identity = connection.peer
+        if identity not in self._reserving and self._wants_reserve(connection):
+            self._reserving.add(identity)
+            pause = self._reserved_at.get(identity, -_RESERVE_PAUSE) + _RESERVE_PAUSE - self._transport.host.now()
+            self._transport.spawn(self._look_for_reserve(connection, pause), "reserve")
+
+    async def _look_for_reserve(self, connection: Connection, pause: float) -> None:
+        if pause > 0:
+            await asyncio.sleep(pause)
+        self._reserving.discard(connection.peer)
         session = connection.session
-        if session is None or not session.active.route.relayed or not self._book.trusts(connection.peer):
+        if session is None or not self._wants_reserve(connection):
             return
         used = {path.route.remote for path in session.paths if path.route.relayed and not path.suspect}
         others: list[RelaySource] = [each for each in self._relaying() if each.relay not in used and not each.silent]
@@ -130,11 +150,21 @@ class Connector:
                 relay.connection.keepalive = KEEPALIVE
                 others.append(relay)
         if others:
-            self._transport.spawn(self._offer_relays(connection, others), "reserve")
+            self._reserved_at[connection.peer] = self._transport.host.now()
+            await self._offer_relays(connection, others)
+
+    def _wants_reserve(self, connection: Connection) -> bool:
+        session = connection.session
+        return session is not None and session.active.route.relayed and self._book.trusts(connection.peer)
 
     def _relaying(self) -> list[RendezvousClient]:
         """The rendezvous that may relay for us."""
         return [client for client in self._clients if self._relays.allows(client.identity)]
+
+    def attach(self) -> None:
+        """Connects with relays among our peers: no rendezvous is there, or we need them."""
+        for identity in self._relays.absent()[:_NEAREST]:
+            self._transport.spawn(self._reach(identity), "reach a relay")
 
     async def _reach(self, identity: Identity) -> None:
         """Connects with a relay of ours. Once it is there it says so, and is used."""
@@ -283,6 +313,11 @@ class Connector:
 
     async def _ask_members(self, identity: Identity, ways: _Ways) -> None:
         """Peers that relay for us may have a way where no rendezvous has. They learn whom we look for: asked last."""
+        if identity not in self._relays.remembered and not any(each.connected for each in self._relays.members()):
+            self.attach()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ATTACH_SECONDS):
+                    await self._relays.learnt()
         await ask(
             self._relays.members(),
             lambda relay: relay.introduce(identity),

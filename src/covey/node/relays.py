@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from covey.base.errors import CoveyError, LimitError, ParseError, UnreachableError
+from covey.base.types import IDENTITY_SIZE, Identity
 from covey.base.types import Endpoint as Address
-from covey.base.types import Identity
 from covey.core.connection import Connection
 from covey.core.path import Path, Route
 from covey.core.rates import Rates
@@ -147,7 +147,8 @@ class MemberRelay:
 
 
 class Relays:
-    """Both sides of it for one node. `on_common(connection)` hears of a peer that another relay may lead to."""
+    """Both sides of it for one node. `on_common(connection)` hears of a peer that another relay may lead to,
+    `on_learnt` what to remember of relays for the next start: `remembered`."""
 
     def __init__(
         self,
@@ -156,9 +157,18 @@ class Relays:
         policy: RelayPolicy,
         *,
         rendezvous: Iterable[Identity],
+        remembered: bytes,
         on_common: Callable[[Connection], None],
+        on_learnt: Callable[[bytes], None],
     ) -> None:
         self.policy = policy
+        self.remembered = [
+            Identity(remembered[at : at + IDENTITY_SIZE])
+            for at in range(0, len(remembered) - IDENTITY_SIZE + 1, IDENTITY_SIZE)
+        ]
+        """The peers that relay for us, as far as we know, the latest first: also those that are not connected."""
+        self._on_learnt = on_learnt
+        self._learnt = asyncio.Event()
         self._servers: dict[Identity, set[Address]] = {identity: set() for identity in rendezvous}
         """The rendezvous of the network, and from where they relay."""
         self._terms: dict[Identity, Relaying] = {}
@@ -273,6 +283,7 @@ class Relays:
             return
         if member is None:
             member = self._members[identity] = MemberRelay(self._transport, connection)
+            self._remember(identity)
         session = connection.session
         direct = (
             {path.route.remote for path in session.paths if not path.route.relayed} if session is not None else set()
@@ -284,6 +295,14 @@ class Relays:
             for each in endpoint.connections.values():
                 if member in self.common(each.peer):
                     self._on_common(each)
+
+    def _remember(self, identity: Identity) -> None:
+        self._learnt.set()
+        self._learnt.clear()
+        if self.remembered[:1] != [identity]:
+            others = [each for each in self.remembered if each != identity]
+            self.remembered = [identity, *others][:RELAYS_LIMIT]
+            self._on_learnt(b"".join(self.remembered))
 
     def _settle_addresses(self, member: MemberRelay, addresses: set[Address]) -> None:
         endpoint = self._transport.endpoint
@@ -299,8 +318,20 @@ class Relays:
                 del endpoint.relays[gone]
         member.addresses = addresses
 
-    def settle(self) -> None:
-        """Now and then: relays that we use are kept awake, the others are let go."""
+    def absent(self) -> list[Identity]:
+        """Peers that relay for us as far as we know, and are not connected; the latest that did first."""
+        return [
+            identity
+            for identity in self.remembered
+            if self._transport.live(identity) is None and self._book.trusts(identity)
+        ]
+
+    async def learnt(self) -> None:
+        """Until a peer says that it relays for us."""
+        await self._learnt.wait()
+
+    def settle(self, *, alone: bool) -> None:
+        """Now and then: relays that we use, or have instead of any rendezvous (`alone`), are kept awake."""
         used = {
             path.route.remote
             for connection in self._transport.endpoint.connections.values()
@@ -309,7 +340,7 @@ class Relays:
             if path.route.relayed
         }
         for member in self._members.values():
-            member.connection.keepalive = KEEPALIVE if used & member.addresses else None
+            member.connection.keepalive = KEEPALIVE if alone or used & member.addresses else None
         self._name_relays_to_all()
 
     # --- what we say -----------------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ from typing import Final
 
 from covey.node.storage.database import Database
 
-__all__ = ["BORN", "INCARNATION", "NAME", "NETWORK", "PORT_MAPPING_NONCE", "WALL_CLOCK", "Settings"]
+__all__ = ["BORN", "INCARNATION", "NAME", "NETWORK", "PORT_MAPPING_NONCE", "RELAYS", "WALL_CLOCK", "Settings"]
 
 NETWORK: Final = "network"
 """The ticket, remembered from the first `--network`."""
@@ -20,6 +20,8 @@ INCARNATION: Final = "outbox-incarnation"
 """Eight bytes (PROTOCOL 22)."""
 PORT_MAPPING_NONCE: Final = "port-mapping-nonce"
 """Twelve bytes: by them a router knows that the mapping it is asked to renew is ours (RFC 6887, 11.1)."""
+RELAYS: Final = "relays"
+"""Identities of the peers that relayed for us, 32 bytes each, the latest first."""
 
 
 class Settings:
