@@ -197,6 +197,10 @@ class Connection:
             if self.session is not None:
                 self.session.say_words()
 
+    def in_use(self, now: float) -> bool:
+        """Whether data went either way lately: what is in use is kept working."""
+        return now < self.last_used + limits.ACTIVE_SECONDS
+
     def admit(self, *, direct: bool = True) -> None:
         """The node trusts this peer: full windows and, if `direct`, an exchange of candidates. Idempotent."""
         if direct and not self.direct:

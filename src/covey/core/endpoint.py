@@ -301,8 +301,8 @@ class Endpoint:
         connections = [each for each in self.connections.values() if each.session is not None]
         connections.sort(key=lambda connection: connection.keepalive is None)
         for connection in connections:
-            in_use = connection.keepalive is not None or now < connection.last_used + limits.ACTIVE_SECONDS
-            if connection.session is not None and (in_use or connection.streams):
+            wanted = connection.keepalive is not None or connection.in_use(now) or bool(connection.streams)
+            if connection.session is not None and wanted:
                 connection.session.paths.network_changed(now)
 
     def lend_ports(self, now: float, connection: Connection, ports: Sequence[int]) -> None:

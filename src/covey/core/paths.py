@@ -105,6 +105,11 @@ class Paths:
         """Three PTOs of the slowest path, seconds: how long packets of before may still be on their way."""
         return 3 * max(path.recovery.rtt.pto() for path in self._paths)
 
+    @property
+    def relay_in_reserve(self) -> bool:
+        """Whether a relayed path that answers as far as we know could take over from the active one."""
+        return any(path.route.relayed and not path.suspect and path is not self.active for path in self._paths)
+
     # --- what arrives ----------------------------------------------------------------------------------------------
 
     def confirmed_on(self, route: Route) -> None:

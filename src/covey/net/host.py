@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, Protocol, TypeVar
 
-__all__ = ["PAYLOAD_LIMIT", "TRAIN_LIMIT", "Host", "UdpPort", "WebSocket", "train_limit"]
+__all__ = ["PAYLOAD_LIMIT", "TRAIN_LIMIT", "Host", "UdpPort", "Watch", "WebSocket", "train_limit"]
 
 T = TypeVar("T")
 
@@ -96,6 +96,14 @@ class WebSocket(UdpPort, Protocol):
         ...
 
 
+class Watch(Protocol):
+    """Somebody is told of something, until it is closed."""
+
+    def close(self) -> None:
+        """No callback after this. Closing twice is fine."""
+        ...
+
+
 class Host(Protocol):
     """What a node gets of the world."""
 
@@ -149,6 +157,13 @@ class Host(Protocol):
 
     def source_address(self, remote: tuple[str, int]) -> str | None:
         """The local IP that packets to `remote` (IP literal) would leave from, or None. Sends nothing."""
+        ...
+
+    def watch_network(self, callback: Callable[[], None]) -> Watch | None:
+        """Call `callback` from the running loop whenever addresses or routes of this machine may have changed.
+
+        It may be called in vain, and often. None where the system does not tell.
+        """
         ...
 
     async def resolve(self, host: str, port: int) -> list[tuple[str, int]]:

@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Final, TypeVar
 
 from covey.base.errors import CoveyError, UnreachableError
+from covey.net.changes import NetworkWatch, watch_network
 from covey.net.gateways import default_gateways
 from covey.net.host import UdpPort, WebSocket
 from covey.net.udp import UdpSocketPort, socket_family
@@ -102,6 +103,9 @@ class RealHost:
             except OSError:
                 return None
         return address
+
+    def watch_network(self, callback: Callable[[], None]) -> NetworkWatch | None:
+        return watch_network(callback)
 
     async def resolve(self, host: str, port: int) -> list[tuple[str, int]]:
         literal = _literal(host)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
@@ -57,6 +57,7 @@ from covey.node.path_news import NetworkNews, PathNews
 from covey.node.port_mapping import PortMapping
 from covey.node.relays import RelayPolicy, Relays
 from covey.node.rendezvous_client import RendezvousClient
+from covey.node.roaming import Roaming
 from covey.node.services import MessageService, TrustService
 from covey.node.storage import Applied, Lock, Peer, Retention, Store, load_or_create, prepare, save
 from covey.node.storage.settings import BORN, NAME, NETWORK, RELAYS, WALL_CLOCK
@@ -255,6 +256,7 @@ class Agent:
         self.port_mapping = PortMapping(
             self.transport, self.announcement, self.clients, store.settings, enabled=port_mapping
         )
+        self.roaming = Roaming(host, self._remotes, self._on_roamed)
         self._bind(listen)  # last: from here on there is something to close
 
     @property
@@ -279,6 +281,7 @@ class Agent:
             self.transport.spawn(client.run(), "rendezvous client")
             self.transport.spawn(self.mailbox.attend(client), "mailbox")
         self.transport.spawn(self.network.run(), "own network")
+        self.transport.spawn(self.roaming.run(), "roaming")
         self.transport.spawn(self._maintain(), "maintain")
         self.transport.spawn(self._compare_heads(), "compare log heads")
         self.mail.start()
@@ -574,8 +577,34 @@ class Agent:
     def _seek_again(self) -> None:
         """There is a relay that was none: for those we could not reach, and as a reserve."""
         self.mail.hope()
+        self._keep_reserves()
+
+    def _remotes(self) -> Iterator[Endpoint]:
+        """The endpoints that we depend on."""
+        yield from (client.endpoint for client in self.clients if client.endpoint is not None)
+        now = self.host.now()
+        for connection in self.transport.endpoint.connections.values():
+            if connection.session is not None and connection.in_use(now):
+                yield connection.session.active.route.remote
+
+    def _on_roamed(self) -> None:
+        """This machine is somewhere else, or slept: everybody who is in touch with us hears from us at once."""
+        self.transport.endpoint.network_changed(self.host.now())
+        self.announcement.refresh_candidates()
+        self.network.changed()
+        self.port_mapping.recheck()
+        self.transport.wake()
+        for client in self.clients:
+            client.on_network_change()
+        self.connector.on_network_change()
+        self.mail.hope()
+
+    def _keep_reserves(self) -> None:
+        now = self.host.now()
         for connection in list(self.transport.endpoint.connections.values()):
-            self.connector.keep_reserve(connection)
+            session = connection.session
+            if session is not None and (session.active.route.relayed or connection.in_use(now)):
+                self.connector.keep_reserve(connection)
 
     def _on_network_change(self) -> None:
         if not self._closing:
@@ -649,6 +678,7 @@ class Agent:
                 await self._await_upkeep()
                 self._keep_relays()
                 self._settle_homes()
+                self._keep_reserves()
                 await self.mail.maintain(self.now_us(), self.clock.settle())
                 await self._renew_keys()
                 self.announcement.keep_fresh()

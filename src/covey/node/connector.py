@@ -123,9 +123,15 @@ class Connector:
         if retry is not None:
             retry.hope()
 
+    def on_network_change(self) -> None:
+        """Our own network is another one: no pause between attempts makes sense any more."""
+        for identity in [*self._hopes, *self._reviving]:
+            self.hope(identity)
+
     def keep_reserve(self, connection: Connection) -> None:
-        """While the data is relayed, other circuits are proven, too: another rendezvous', and of relays that both have
-        among their peers those nearest. The best of them takes over, now or when the first dies.
+        """There is always a relayed path in reserve. While the data is relayed, other circuits are proven, too: another
+        rendezvous', and of relays that both have among their peers those nearest. The best of them takes over, now or
+        when the first dies.
 
         Call it whenever there may be something to do; it happens now, and not again for a while."""
         identity = connection.peer
@@ -155,7 +161,9 @@ class Connector:
 
     def _wants_reserve(self, connection: Connection) -> bool:
         session = connection.session
-        return session is not None and session.active.route.relayed and self._book.trusts(connection.peer)
+        if session is None or not self._book.trusts(connection.peer):
+            return False
+        return session.active.route.relayed or not session.paths.relay_in_reserve
 
     def _relaying(self) -> list[RendezvousClient]:
         """The rendezvous that may relay for us."""

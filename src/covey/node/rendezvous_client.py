@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from ipaddress import ip_address
@@ -117,6 +118,7 @@ class RendezvousClient:
         self._leaving = asyncio.Event()
         self._hangs = asyncio.Event()
         self._ways_changed = asyncio.Event()
+        self._hope = asyncio.Event()
         self._silent_since = 0.0
         self._watched: set[Identity] = set()
         self._comeback = Comeback(transport.host.now, transport.host.random)
@@ -222,6 +224,10 @@ class RendezvousClient:
 
     def on_stalled(self) -> None:
         self._stalled.set()
+
+    def on_network_change(self) -> None:
+        """Our own network is another one: no pause between attempts makes sense any more."""
+        self._hope.set()
 
     # --- requests --------------------------------------------------------------------------------------------------
 
@@ -335,7 +341,10 @@ class RendezvousClient:
                 self.problem = error.message
             finally:
                 self._disconnected()
-            await asyncio.sleep(self._comeback.pause())
+            self._hope.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._comeback.pause()):
+                    await self._hope.wait()
 
     async def _attend(self) -> None:
         """One session from beginning to end; raises what ended it."""

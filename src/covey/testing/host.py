@@ -108,6 +108,9 @@ class SimHost:
         self._base = float(self._luck.randrange(1_000, 100_000))
         self._disk_free = 0.0
         self._ports: dict[Endpoint, SimPort] = {}
+        self._watches: list[SimWatch] = []
+        self.tells_changes = True
+        """Whether this system says that addresses changed (as Linux does)."""
         for address in self.addresses:
             self.network.attach(address, self)
 
@@ -160,6 +163,9 @@ class SimHost:
             return "::1" if ":" in remote[0] else "127.0.0.1"
         return next((ip for ip in self.addresses if (":" in ip) == (":" in remote[0])), None)
 
+    def watch_network(self, callback: Callable[[], None]) -> SimWatch | None:
+        return SimWatch(self._watches, callback) if self.tells_changes else None
+
     async def resolve(self, host: str, port: int) -> list[tuple[str, int]]:
         try:
             return [(str(ipaddress.ip_address(host)), port)]
@@ -203,6 +209,8 @@ class SimHost:
         self.addresses = (ip, *also)
         for address in self.addresses:
             network.attach(address, self)
+        for watch in tuple(self._watches):
+            watch.tell(self._loop)
 
     def inbound(self, source: Endpoint, target: Endpoint, payloads: Sequence[bytes]) -> None:
         """From the network: datagrams for one of our ports. See `network.Receiver`."""
@@ -254,6 +262,23 @@ class SimHost:
         while self._conflict(host, port := self._luck.randrange(32_768, 61_000)):
             pass
         return port
+
+
+class SimWatch:
+    """`net.host.Watch` on a `SimHost`."""
+
+    def __init__(self, watches: list[SimWatch], callback: Callable[[], None]) -> None:
+        self._watches = watches
+        self._callback = callback
+        self._context = copy_context()
+        watches.append(self)
+
+    def tell(self, loop: asyncio.AbstractEventLoop) -> None:
+        loop.call_soon(self._callback, context=self._context)
+
+    def close(self) -> None:
+        if self in self._watches:
+            self._watches.remove(self)
 
 
 class SimPort:
