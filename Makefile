@@ -14,7 +14,7 @@ DEV         := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format kill-test sim-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes coverage constraints clean
+.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes coverage constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ kill-test: $(DEV) ## kill daemons in the middle of their work and count what was
 sim-long: $(DEV) ## SEEDS=5000 seeds of the hostile simulation (an hour on two cores), and a thousand nodes
 	@$(PY) -m pytest $(WORKERS) tests/sim/test_hostile.py --sim-seeds $(SEEDS) --timeout=3600 $(PYTEST_ARGS)
 	@$(PY) -m pytest tests/sim -m slow -s $(PYTEST_ARGS)
+
+lab-long: $(DEV) ## what takes the lab more than a few seconds: real boxes, real daemons (two minutes)
+	@$(PY) -m pytest tests/lab tests/e2e -m slow $(PYTEST_ARGS)
 
 prove: $(DEV) ## EXAMPLES=50000 random scripts against two endpoints and a model (an hour); prints the shortest that fails
 	@$(PY) -m tests.core.script_search --examples $(EXAMPLES)

@@ -18,6 +18,8 @@ import time
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
+
 from benchmarks.paths.load import BULK, ECHO, Inbox, Load, serve_bulk, serve_requests
 from covey.base.errors import CoveyError
 from covey.base.paths import Home
@@ -113,6 +115,15 @@ class Agent:
 
     async def peer(self, peer: str) -> dict[str, Any]:
         return {"peer": _plain(self._peer(peer))}
+
+    async def why(self, peer: str, code: str, seconds: float = 20.0) -> dict[str, Any]:
+        """Until the peer is on its path for this reason, or what it is after so long."""
+        with contextlib.suppress(TimeoutError):
+            await _until(lambda: self._peer(peer).why == code, seconds)
+        return {"peer": msgspec.to_builtins(self._peer(peer))}
+
+    async def netcheck(self) -> dict[str, Any]:
+        return {"found": msgspec.to_builtins(await self.node.netcheck())}
 
     async def load(self, peer: str, bulk_rate: float | None = None, run: str = "") -> dict[str, Any]:
         self._load = Load(self.node, peer, bulk_rate=float("inf") if bulk_rate is None else bulk_rate, run=run)

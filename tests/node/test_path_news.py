@@ -7,6 +7,7 @@ from pathlib import Path
 
 from covey.base.events import NetworkChanged, PeerPath
 from covey.base.reasons import reason
+from covey.node.relays import RelayPolicy
 from covey.testing import Link, run
 from covey.testing.nat import PORT_RESTRICTED, SYMMETRIC
 from covey.testing.world import World
@@ -63,5 +64,24 @@ def test_another_network_is_told_with_the_kind_of_its_nat(tmp_path: Path) -> Non
             assert [(each.nat, each.before, each.udp) for each in told if isinstance(each, NetworkChanged)] == [
                 ("symmetric", "", True)
             ]
+
+    run(scenario(), limit_virtual_s=120)
+
+
+def test_relay_of_a_path_is_named(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=Link(latency_s=0.05)) as world:
+            await world.start_rendezvous()
+            for name in ("a", "b"):
+                world.nat(name, SYMMETRIC)
+                await world.start_node(name, behind=name)
+            await world.start_node("r", relaying=RelayPolicy(serves="trusted"))
+            for name in ("a", "b"):
+                near = Link(latency_s=0.005)
+                world.network.set_link(world.boxes[name].external[0], world.machines["r"].host.ip, near)
+            await world.befriend("a", "b", "r")
+            await world.wait(10.0)
+            [peer] = [each for each in world.node("a").peers() if each.name == "b"]
+            assert {(path.active, path.relay) for path in peer.paths} >= {(True, "r"), (False, "rendezvous")}
 
     run(scenario(), limit_virtual_s=120)

@@ -84,14 +84,14 @@ _TABLE: Final = (
     Reason(
         "birthday-off",
         "chosen",
-        "one side's NAT takes unforeseeable ports; birthday probing gets through, but is off on this machine",
-        'birthday = "trusted" in config.toml of this machine',
+        "one side's NAT takes unforeseeable ports; birthday probing would get through, but is off on this machine",
+        'birthday = "trusted" in config.toml of this machine and of PEER, which needs it too; then restart',
     ),
     Reason(
         "peer-birthday-off",
         "chosen",
-        "one side's NAT takes unforeseeable ports; birthday probing gets through, but the peer does not consent to it",
-        'birthday = "trusted" in config.toml of PEER',
+        "one side's NAT takes unforeseeable ports; birthday probing would get through, but the peer has it off",
+        'birthday = "trusted" in config.toml of PEER; then restart it',
     ),
     Reason(
         "birthday-failed",

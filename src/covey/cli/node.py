@@ -79,11 +79,11 @@ def show_status(view: NodeView) -> None:
     if view.rendezvous:
         render.line()
         render.table(
-            ("RENDEZVOUS", "CONNECTED", "RTT ms", "SEES US AS", "PROBLEM"),
+            ("RENDEZVOUS", "CONNECTED BY", "RTT ms", "SEES US AS", "PROBLEM"),
             [
                 (
                     each.endpoint,
-                    "yes" if each.connected else "no",
+                    each.transport if each.connected else "no",
                     milliseconds(each.rtt_ms),
                     each.observed,
                     render.safe(each.problem),

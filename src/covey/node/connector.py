@@ -92,7 +92,7 @@ class Connector:
                 raise
             raise StateError("the node is closed", code="closed") from None
 
-    async def try_all(self, identities: Iterable[Identity], seconds: float = 3.0) -> None:
+    async def try_all(self, identities: Iterable[Identity], seconds: float = 2.5) -> None:
         """Calls all of them at once, and waits so long at most. Who cannot be reached has a `problem` afterwards."""
         calls = [asyncio.ensure_future(self.connect(each)) for each in identities if self._transport.live(each) is None]
         if calls:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from covey.base.reasons import change_for
 from covey.base.schema import SEVERITIES, FindingView
 from covey.base.types import identity_text
 from covey.crypto.renewal import DELEGATE_US
@@ -46,6 +47,7 @@ CODES: Final = (
             "single-rendezvous",
             "trust-unsent",
             "trust-waits",
+            "udp-blocked",
         }
     )
     | TROUBLES
@@ -84,6 +86,18 @@ def _network(agent: Agent) -> Iterator[FindingView]:
             f"the rendezvous at {client.view().endpoint} is not connected ({client.problem}); trying again"
             + lacking * (left == 1),
             "check that it runs and that UDP to it is allowed: covey doctor",
+        )
+
+
+def _way_out(agent: Agent) -> Iterator[FindingView]:
+    """Does UDP get through?"""
+    connected = [client for client in agent.clients if client.connected]
+    if connected and all(client.by_websocket for client in connected):
+        yield FindingView(
+            "udp-blocked",
+            "warning",
+            "no rendezvous answers over UDP, only over TCP 443: no path to a peer can be direct",
+            change_for("udp-blocked", ""),
         )
 
 
@@ -313,6 +327,7 @@ SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (
     _storage,
     _mailbox,
     _network,
+    _way_out,
     _silence,
     _contradictions,
     _revoked,

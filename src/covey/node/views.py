@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from importlib import metadata
 from typing import Final, cast
@@ -22,7 +22,7 @@ from covey.base.schema import (
     SendView,
     Told,
 )
-from covey.base.types import Identity, address_text, endpoint_text, identity_text
+from covey.base.types import Endpoint, Identity, address_text, endpoint_text, identity_text
 from covey.core.connection import Connection
 from covey.core.why import path_reason
 from covey.crypto.safety import safety_number
@@ -62,8 +62,11 @@ def safety_digits(peer: Identity, own: Identity) -> str:
     return safety_number(own, peer).replace(" ", "")
 
 
-def paths(connection: Connection, now: float, wall: float) -> list[PathView]:
-    """Every path of the session that carries the connection. `now` is monotonic, `wall` the same as epoch seconds."""
+def paths(
+    connection: Connection, now: float, wall: float, relay_at: Callable[[Endpoint], str] = lambda _: "rendezvous"
+) -> list[PathView]:
+    """Every path of the session that carries the connection. `now` is monotonic, `wall` the same as epoch seconds.
+    `relay_at` names the relay at an endpoint."""
     session = connection.session
     if session is None:
         return []
@@ -85,7 +88,7 @@ def paths(connection: Connection, now: float, wall: float) -> list[PathView]:
                 reason=path_reason(now, connection, path),
                 since=round(wall - (now - path.made_at), 3),
                 transport="websocket" if path.route.websocket else "udp",
-                relay="rendezvous" if path.route.relayed else "",
+                relay=relay_at(path.route.remote) if path.route.relayed else "",
             )
         )
     return found
