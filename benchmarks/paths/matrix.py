@@ -74,7 +74,7 @@ def measure(
     reasons: Counter[str] = Counter()
     failures: list[str] = []
     patience = hopeless_seconds if hopeless(a, b) else _PATIENT
-    with pair(a, b, lab=lab) as two:
+    with pair(a, b, lab=lab, birthday=True) as two:
         for number in range(runs):
             try:
                 byte, both, reason = once(two, f"run {number}", patience)
