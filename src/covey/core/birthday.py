@@ -53,6 +53,9 @@ _FAILED_SECONDS: Final = 3600.0
 """Between a run that found nothing and the next one with the same peer between the same networks."""
 _FOUND_SECONDS: Final = 60.0
 """The same after one that found the peer, so that the address was its own."""
+_ROUNDS: Final = 16.0
+_ROUND_SECONDS: Final = 20.0
+"""Rounds of probes that changes of a peer's candidates are good for at once, and seconds until there is one more."""
 _MOVES: Final = 3
 """Times that the peer may bring forward its next run by saying that it is somewhere else."""
 
@@ -195,6 +198,15 @@ class Runs:
         """The peer of the one that runs, or was asked for."""
         self._failures: dict[Identity, _Failure] = {}
         self._found: dict[Identity, float] = {}
+        self._rounds: dict[Identity, tuple[float, float]] = {}
+        """By peer, what is left of its rounds, and when that was."""
+
+    def round_allowed(self, now: float, peer: Identity) -> bool:
+        """Whether a round of ordinary probes may begin because this peer says that it is somewhere else."""
+        left, at = self._rounds.get(peer, (_ROUNDS, now))
+        left = min(_ROUNDS, left + (now - at) / _ROUND_SECONDS)
+        self._rounds[peer] = (left - 1 if left >= 1 else left, now)
+        return left >= 1
 
     def next_at(self, peer: Identity, places: Places) -> float:
         """When a run with this peer may begin, seconds; perhaps in the past."""

@@ -316,12 +316,12 @@ class Endpoint:
         self.close_ports(session.paths.proving.guessing.lend(now, ports))
         self._schedule.touch(session)
 
-    def vouch(self, now: float, connection: Connection, host: str, *, seen: bool) -> None:
-        """Answers `AddressInDoubt`: somebody else sees the peer at this address, or nobody does."""
+    def vouch(self, now: float, connection: Connection, host: str) -> None:
+        """Answers `AddressInDoubt`: somebody else sees the peer at this address."""
         self._now = now
         session = connection.session
         if session is not None and not connection.closed:
-            session.paths.proving.guessing.vouch(now, host, seen=seen)
+            session.paths.proving.guessing.vouch(now, host)
             self._schedule.touch(session)
 
     def add_log(self, log: KeyLog) -> None:

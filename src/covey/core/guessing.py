@@ -4,8 +4,8 @@
 
     opening side (hard NAT)                           trying side (easy NAT)
     the round of probes finds nothing
-    asks its rendezvous: is the peer at HOST?
-    BIRTHDAY ask, own address            -->          asks its rendezvous: is the peer at this address?
+    VOUCH to the rendezvous: is it at HOST?           VOUCH to the rendezvous: is it at HOST?
+    BIRTHDAY ask, own address            -->
                                          <--          BIRTHDAY go (or later); probes of random ports begin
     opens 256 ports, one probe from each
                          the first probe that meets a hole is answered: a path
@@ -38,10 +38,10 @@ _HEAD_START: Final = 0.5
 """Seconds that ordinary probes, and half a second more that predicted ones have before a birthday run is asked for."""
 _ANSWER_SECONDS: Final = 10.0
 """How long the other side may take to say go."""
-_AGAIN_SECONDS: Final = 60.0
-"""After a no, or no answer."""
-_DOUBT_SECONDS: Final = 60.0
-"""Nobody could say where the peer is: after so long it is asked again."""
+_AGAIN_SECONDS: Final = 15.0
+"""Until it is asked again after a no, or no answer; twice as long each time."""
+_VOUCHED_SECONDS: Final = 60.0
+"""How long somebody's word counts that the peer is there. If there was none it is asked for again after that."""
 
 
 class Guessing:
@@ -54,10 +54,12 @@ class Guessing:
         "_asked_at",
         "_at",
         "_doubted",
+        "_granted",
         "_heard",
         "_not_before",
         "_owner",
         "_proving",
+        "_refusals",
         "_run",
         "_session",
         "_wanted_by_peer",
@@ -71,8 +73,11 @@ class Guessing:
         self._at = float("inf")
         """When `expire` has something to do, seconds."""
         self._not_before = float("-inf")
+        self._refusals = 0
         self._asked_at: float | None = None
         """When we asked the other side to begin."""
+        self._granted = False
+        """It said go, and nobody has told us yet that it is where it says."""
         self._wanted_by_peer = ""
         """Where the peer asked us to try ports, as long as nobody said that it is there."""
         self._heard: set[int] = set()
@@ -125,6 +130,8 @@ class Guessing:
         """Something changed: is there a run to ask for, and when?"""
         if self.running:
             return
+        for host in self._hosts():
+            self._vouched(now, host)  # both have to ask before either is told
         self._at = float("inf")
         if self._part() is not Part.OPENS or self._target() is None:
             return
@@ -140,20 +147,22 @@ class Guessing:
         if message.word is Word.ASK:
             self._on_ask(now, message.host)
         elif self._asked_at is not None:
-            self._asked_at = None
             if message.word is Word.GO:
+                self._granted = True
                 self._open(now)
             else:
                 self._give_up(now)
 
-    def vouch(self, now: float, host: str, *, seen: bool) -> None:
-        """Somebody else saw the peer at this address lately, or did not."""
+    def vouch(self, now: float, host: str) -> None:
+        """Somebody else sees the peer at this address."""
         if host not in self._doubted:
             return
-        self._doubted[host] = (now, seen)
-        if seen and host == self._wanted_by_peer:
+        self._doubted[host] = (now, True)
+        if host == self._wanted_by_peer:
             self._on_ask(now, host)
-        if seen:
+        if self._granted:
+            self._open(now)
+        if not self._proving.probing and self.routes(now):
             self._proving.punch()
         self.consider(now)
 
@@ -193,7 +202,6 @@ class Guessing:
         if self._run is not None:
             self._advance(now)
         elif self._asked_at is not None:
-            self._asked_at = None
             self._give_up(now)
         else:
             self._ask(now)
@@ -206,11 +214,10 @@ class Guessing:
         seen = self._seen_for(target)
         if target is None or seen is None or not self._proving.wanted(now) or self._part() is not Part.OPENS:
             return
-        if not self._vouched(now, target[0]):
-            return
         if runs.running is not None:
             self._at = now + _HEAD_START
             return
+        self._vouched(now, target[0])
         runs.running = self._session.peer
         self._asked_at = now
         self._at = now + _ANSWER_SECONDS
@@ -220,16 +227,23 @@ class Guessing:
         target = self._target()
         if target is None:
             self._give_up(now)
+        if target is None or not self._vouched(now, target[0]):
             return
+        self._asked_at = None
+        self._granted = False
+        self._refusals = 0
         self._owner.runs.begin(now, self._session.peer, self._places())
         self._heard.clear()
         self._run = Opening(now, target)
         self._advance(now)
 
     def _give_up(self, now: float) -> None:
-        """The other side does not want to now."""
+        """The other side does not want to now, or nobody saw it."""
+        self._asked_at = None
+        self._granted = False
         self._owner.runs.release(self._session.peer)
-        self._not_before = now + _AGAIN_SECONDS
+        self._not_before = now + min(_AGAIN_SECONDS * 2**self._refusals, limits.PROBE_ROUND_LIMIT_SECONDS)
+        self._refusals += 1
         self.consider(now)
 
     def _target(self) -> Endpoint | None:
@@ -299,6 +313,7 @@ class Guessing:
                 self._owner.close_ports([port for port in run.ports if port not in self._heard])
         elif self._asked_at is not None:
             self._asked_at = None
+            self._granted = False
             self._owner.runs.release(peer)
 
     def _part(self) -> Part:
@@ -306,6 +321,18 @@ class Guessing:
         if not (own.consents and remote.consents):
             return Part.NONE
         return part_of(own.traits, remote.traits)
+
+    def _hosts(self) -> list[str]:
+        """Where the peer has to be, before we or it may guess."""
+        own, remote = self._candidates()
+        part = part_of(own.traits, remote.traits)
+        counting = [side.traits.ports is Ports.SEQUENTIAL for side in (own, remote)]
+        if part is Part.NONE or (part is Part.HOPELESS and not all(counting)) or not self._proving.may_punch:
+            return []
+        if not any(counting) and not (own.consents and remote.consents):
+            return []
+        target = self._target() if part is Part.OPENS else None
+        return _seen_at(remote) if target is None else [target[0]]
 
     def _candidates(self) -> tuple[Candidates, Candidates]:
         return self._owner.candidates(), self._proving.remote
@@ -325,12 +352,14 @@ class Guessing:
         """Whether the peer is known to be at this address; if not, somebody is asked."""
         at, seen = self._doubted.get(host, (float("-inf"), False))
         connection = self._session.connection
-        if not seen and now >= at + _DOUBT_SECONDS and connection is not None:
+        if now < at + _VOUCHED_SECONDS:
+            return seen
+        if connection is not None:
             self._doubted[host] = (now, False)
             while len(self._doubted) > control.CANDIDATES_LIMIT:
                 self._doubted.pop(next(iter(self._doubted)))
             self._owner.emit(AddressInDoubt(connection, host))
-        return seen
+        return False
 
 
 def _is_seen(candidate: control.Candidate) -> bool:

@@ -175,11 +175,11 @@ class Paths:
         if expected is not None:
             self._proven(now, expected.route, now - expected.asked, expected.size)
 
-    def on_candidates(self, candidates: control.Candidates) -> None:
+    def on_candidates(self, now: float, candidates: control.Candidates) -> None:
         self.remote_candidates = candidates.items
         self.remote_traits = candidates.traits
         self.remote_consents = candidates.consents
-        self.proving.on_candidates(candidates)
+        self.proving.on_candidates(now, candidates)
 
     # --- other relays ----------------------------------------------------------------------------------------------
 

@@ -121,9 +121,12 @@ class Proving:
 
     # --- looking for direct paths ----------------------------------------------------------------------------------
 
-    def on_candidates(self, candidates: control.Candidates) -> None:
+    def on_candidates(self, now: float, candidates: control.Candidates) -> None:
         self.remote = candidates
-        self.punch()
+        self.narrow = False
+        # A peer that keeps naming other addresses would have us send to all of them.
+        if self._owner.runs.round_allowed(now, self._session.peer):
+            self.punch()
 
     def punch(self, *, told: bool = False) -> None:
         """Something changed: a new round of probes towards the peer's candidates.
@@ -137,6 +140,7 @@ class Proving:
 
     def proven(self, now: float, path: Path) -> None:
         """A route has become a path."""
+        self.narrow = False
         self._reached.pop(path.route, None)
         self._holes.pop(path.route, None)
         self.guessing.proven(now, path)

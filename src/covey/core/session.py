@@ -742,7 +742,7 @@ class Session:
             if raw is not None:
                 self._owner.session_log(self, raw, now)
         elif kind == control.CANDIDATES:
-            self.paths.on_candidates(control.Candidates.parse(body))
+            self.paths.on_candidates(now, control.Candidates.parse(body))
         elif kind == control.BIRTHDAY:
             self.paths.proving.guessing.on_message(now, Birthday.parse(body))
         elif kind in (control.RELAYING, control.RELAYS, control.GONE):

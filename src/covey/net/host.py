@@ -146,6 +146,10 @@ class Host(Protocol):
         """
         ...
 
+    def spare_ports(self) -> int:
+        """How many more ports may be bound without leaving too little for everything else."""
+        ...
+
     async def blocking(self, function: Callable[[], T]) -> T:
         """Run storage work that would stall the event loop; its result or its exception.
 

@@ -25,6 +25,10 @@ _CLOCK: Final[int] = getattr(time, "CLOCK_BOOTTIME", getattr(time, "CLOCK_MONOTO
 """Linux: monotonic and counting while suspended. macOS: CLOCK_MONOTONIC counts then by itself."""
 
 
+_DESCRIPTORS_KEPT: Final = 256
+"""Descriptors that ports opened by the hundred leave to files, programs and new ports."""
+_SPARE_UNKNOWN: Final = 32
+
 _KEPT: Final = 4 * 1024 * 1024
 
 
@@ -85,6 +89,15 @@ class RealHost:
         from covey.net.websocket_client import open_websocket
 
         return await open_websocket(remote, os.environ)
+
+    def spare_ports(self) -> int:
+        try:
+            import resource
+
+            used = len(os.listdir("/dev/fd"))
+        except (ImportError, OSError):  # Windows
+            return _SPARE_UNKNOWN
+        return max(resource.getrlimit(resource.RLIMIT_NOFILE)[0] - used - _DESCRIPTORS_KEPT, 0)
 
     async def blocking(self, function: Callable[[], T]) -> T:
         if self._writer is None:

@@ -80,6 +80,8 @@ _HEADS_SECONDS: Final = 3600.0
 _HEADS_PAUSE: Final = 60.0
 _EXPIRY_PAUSE: Final = 0.05
 """Least time between two looks for messages that expire, seconds."""
+_VOUCH_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
+"""Until a rendezvous is asked again where a peer is, seconds."""
 _UPKEEP_PAUSE: Final = 10.0
 """After upkeep that failed (a full disk), seconds."""
 _COMINGS_AND_GOINGS: Final = (PeerConnected, PeerDisconnected, PeerPath)
@@ -418,13 +420,13 @@ class Agent:
     async def _ask_where(self, connection: Connection, host: str) -> None:
         """Whether a rendezvous sees the peer at the address at which it says to be: we would send much there."""
         endpoint, now = self.transport.endpoint, self.host.now
-
-        def say(_: RendezvousClient, seen: bool) -> None:
-            if seen:
-                endpoint.vouch(now(), connection, host, seen=True)
+        for pause in _VOUCH_PAUSES:
+            answers = await ask(self.clients, lambda client: client.vouch(connection.peer, host), now=now)
+            if any(seen for _, seen in answers):
+                endpoint.vouch(now(), connection, host)
                 self.transport.wake()
-
-        await ask(self.clients, lambda client: client.vouch(connection.peer, host), now=now, on_answer=say)
+                return
+            await asyncio.sleep(pause)  # it says nothing before the peer has asked about us
 
     async def _learn_record(self, event: events.RecordReceived) -> None:
         if await self.directory.learn(event):
@@ -539,6 +541,7 @@ class Agent:
         connection = self.transport.endpoint.connections.get(peer.identity)
         if connection is not None:
             self.relays.part(connection)
+            connection.direct = False
             self.transport.cut(connection, StreamCode.REFUSED, spare=trust.SERVICE)
         self._background(lambda: self.mail.refuse_all(peer.identity))
 

@@ -323,8 +323,9 @@ class Transport:
         """Opens ports for this connection alone, beside our own one of that family."""
         beside = next((port for _, port in self.ports if (":" in port.local[0]) == (family == 6)), None)
         opened: list[int] = []
+        spare = self.host.spare_ports()
         try:
-            while beside is not None and len(opened) < count:
+            while beside is not None and len(opened) < min(count, spare):
                 opened.append(self.driver.add_port(self.host.udp((beside.local[0], 0)), fresh=True))
         except CoveyError as error:
             _log.info("no more ports for a birthday run after %d: %s", len(opened), error.message)

@@ -18,7 +18,6 @@ __all__ = [
     "LOOK_SECONDS",
     "REQUEST_BYTES",
     "STREAMS_AT_ONCE",
-    "VOUCH_TOKENS",
     "Limits",
 ]
 
@@ -27,9 +26,6 @@ REQUEST_BYTES: Final = RECORD_LIMIT + LOG_LIMIT + 16
 
 LOG_BYTES_PER_TOKEN: Final = 700
 """A log that must be verified costs one token for so many bytes: four events, or 0.3 ms of Ed25519."""
-
-VOUCH_TOKENS: Final = 25.0
-"""Where an agent is can be found out by asking about one address after the other: two a second, not fifty."""
 
 DEPOSIT_TOKENS: Final = 10.0
 """A letter costs as much as ten other requests: an fsync of its own if nothing else is under way."""

@@ -5,7 +5,7 @@ PUBLISH    verified, put into the cache with whatever else waits for the disk, a
 LOOKUP     exact: identity, address or name. Nothing lists anything
 INTRODUCE  a circuit of the relay if the other is connected here now, else 0
 WATCH      one PRESENT when the other is there, perhaps at once
-VOUCH      whether the other is connected here from an address that it claims to have
+VOUCH      whether the other is connected here from an address that it claims to have, if it asks the same of us
 OPENBOX    letters for this client are taken from now on, while its mailbox key lives
 ASKBOX     that key, for whoever wants to seal to it
 DEPOSIT    a sealed letter for somebody who has a box here, answered when it is on the disk with fsync
@@ -40,10 +40,10 @@ from covey.rendezvous.limits import (
     LOOK_SECONDS,
     REQUEST_BYTES,
     STREAMS_AT_ONCE,
-    VOUCH_TOKENS,
     Limits,
 )
 from covey.rendezvous.publication import check_publication
+from covey.rendezvous.vouching import Vouching
 from covey.wire import rendezvous as wire
 from covey.wire.framing import FrameReader
 
@@ -80,6 +80,7 @@ class Service:
         self._custodian = custodian
         self._relay = relay
         self._limits = limits
+        self._vouching = Vouching()
 
     async def serve(self, stream: Stream) -> None:
         """A newer stream takes the place of a client's older one."""
@@ -140,8 +141,6 @@ class Service:
         """Tokens: one, and more for a log that has to be verified or a letter that has to be synced."""
         if isinstance(request, wire.Deposit):
             return DEPOSIT_TOKENS
-        if isinstance(request, wire.Vouch):
-            return VOUCH_TOKENS
         if not isinstance(request, wire.Publish):
             return 1.0
         known = self._transport.endpoint.log_of(client.identity)
@@ -175,7 +174,7 @@ class Service:
                     self._clients.watches.add(client.identity, identity)
                     return wire.Done(number)
                 case wire.Vouch(_, identity, host):
-                    return wire.Vouched(number, self._sees(identity, host))
+                    return wire.Vouched(number, self._sees(client, identity, host))
                 case wire.OpenBox(_, key):
                     log = self._transport.endpoint.log_of(client.identity)
                     await self._custodian.open_box(client.identity, key, log)
@@ -222,7 +221,9 @@ class Service:
         self._relay.learn(client.connection, publication.record.certificate.public)
         return await self._cache.publish(publication)
 
-    def _sees(self, identity: Identity, host: str) -> bool:
+    def _sees(self, client: Client, identity: Identity, host: str) -> bool:
+        if not self._vouching.ask(self._transport.host.now(), client.identity, identity):
+            return False
         other = self._clients.live(identity)
         session = None if other is None else other.connection.session
         return session is not None and session.active.route.remote[0] == host and not session.active.route.relayed

@@ -150,6 +150,9 @@ class SimHost:
     async def websocket(self, remote: tuple[str, int]) -> WebSocket:
         raise UnreachableError("there is no TCP in this world", code="websocket-unreachable")
 
+    def spare_ports(self) -> int:
+        return 60_000
+
     async def blocking(self, function: Callable[[], T]) -> T:
         self._check_alive()
         self._disk_free = max(self._disk_free, self._loop.time()) + self.disk_s

@@ -20,7 +20,7 @@ kind   name        body after the request number (4)
 0x12   FOUND       count 1, then {record block16, log block32}
 0x13   INTRODUCED  circuit 4 (0: the agent is not connected here)
 0x14   DONE        empty
-0x15   VOUCHED     seen 1 (1: that agent is connected here from that address now)
+0x15   VOUCHED     seen 1 (1: that agent is connected here from that address now, and asked about us lately)
 0x18   BOX         mailbox key block16, empty: there is none
 0x19   STORED      empty
 0x1a   LETTERS     more 1, count 1, then {number 8, sealed block32}, ascending; more: 1 if there are
