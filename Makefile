@@ -37,6 +37,7 @@ demo: $(CORE) ## watch agents meet, trust each other and talk, on this machine
 	@$(PY) -m scripts.demo
 
 test: $(DEV) ## the default tier of tests, on every core
+	@sh scripts/test_packages.sh
 	@mkdir -p build
 	@$(PY) -m pytest $(WORKERS) $(PYTEST_ARGS); status=$$?; echo $$status > build/pytest-status; exit $$status
 

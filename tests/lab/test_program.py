@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from covey.base.errors import CoveyError
+from covey.lab.program import main
 from covey.lab.store import Store
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -57,13 +58,17 @@ def test_lab_lives_until_it_is_taken_down(covey_lab: Run) -> None:
     assert covey_lab("show").returncode == 4
 
 
-def test_mistakes_make_no_lab(covey_lab: Run) -> None:
-    for words in (("up", "a=cone"), ("up", "a/b=server"), ("up", "a"), ("show",), ("nonsense",), ("exec", "a")):
-        refused = covey_lab(*words)
-        assert refused.returncode in (2, 4)
-        assert refused.stderr.startswith("error: ")
-    assert data(covey_lab("down", "--json")) == {"was_up": False}
-    assert json.loads(covey_lab("cut", "a", "--json").stdout)["error"]["code"] == "no-lab"
+def test_mistakes_make_no_lab(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    for words in ("up a=cone", "up a/b=server", "up a", "show", "nonsense", "exec a", "cut a --over x"):
+        assert main(words.split()) in (2, 4), words
+        assert capsys.readouterr().err.startswith("error: ")
+    assert main(["cut", "a", "--json"]) == 4
+    assert json.loads(capsys.readouterr().out)["error"]["code"] == "no-lab"
+    assert main(["down", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["data"] == {"was_up": False}
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ class Lab:
         self.counts: Counter[str] = Counter()
         """What was ever made of each sort: no address is used again."""
         self._stack = ExitStack()
-        self.namespaces = namespaces or self._stack.enter_context(Namespaces.make())
+        self.namespaces = namespaces or self._stack.enter_context(Namespaces.make("nft"))
         self.internet = Machine(self.namespaces, ROOT)
         try:
             self.directory = directory or Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="covey-")))
@@ -159,22 +159,28 @@ class Lab:
         self._give_public_addresses(box)
         plan.first(wiring.route(box))
         plan.then(box.name, wiring.uplink(box))
-        if box.kind is not None and box.kind.box:
-            plan.then(box.name, wiring.nft(rules.box(box.kind, box.ip)))
         self._carry_out(plan)
         if box is not machine:
             self.forget(name)
         self._apply(*self.faults.names())
 
     def forget(self, name: str) -> None:
-        """The machine's boxes forget their mappings, as in a restart."""
+        """The machine's boxes forget their mappings, as in a restart; those that were asked for as well."""
         box = self[name].box
         if box is None:
             raise UsageError(f"{name} stands behind no box", code="bad-kind")
         while box is not None:
-            box.nft(f"flush map inet {rules.TABLE} inside; flush set inet {rules.TABLE} permits")
-            box.run(*_FORGET)
+            self._restart(box)
             box = box.box
+
+    def _restart(self, box: Machine) -> None:
+        assert box.kind is not None
+        if box.kind.upnp:
+            self.namespaces.kill(box.name)
+        self.namespaces.build((box.name, wiring.nft(rules.box(box.kind, box.ip))))
+        box.run(*_FORGET)
+        if box.kind.upnp:
+            services.start(box, self.directory)
 
     # --- breaking --------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from covey.base.errors import CoveyError
 from covey.lab import lend
 from covey.lab.kinds import Kind
-from covey.lab.namespaces import ROOT, Namespaces
+from covey.lab.namespaces import ROOT, Namespaces, environment
 
 __all__ = ["Machine", "python_argv"]
 
@@ -124,7 +124,7 @@ class Machine:
         return [socket.socket(fileno=each) for each in fds]
 
     def _environment(self, env: dict[str, str] | None = None) -> dict[str, str]:
-        return {**(os.environ if env is None else env), **self.environment}
+        return {**environment(os.environ if env is None else env), **self.environment}
 
 
 def python_argv(module_or_code: str, *arguments: str) -> list[str]:

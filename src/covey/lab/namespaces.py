@@ -18,7 +18,7 @@ from typing import IO, Any, Final
 from covey.base.errors import CoveyError, StateError, UsageError
 from covey.lab import keeper
 
-__all__ = ["ROOT", "Namespaces", "missing_packages"]
+__all__ = ["ROOT", "Namespaces", "check_name", "environment", "missing_packages"]
 
 ROOT: Final = "internet"
 """The namespace that is there from the start; the others have a name in /run/netns."""
@@ -26,8 +26,10 @@ ROOT: Final = "internet"
 _SECONDS: Final = 30.0
 """For a program that builds, on a machine that may be busy."""
 
-_PROGRAMS: Final = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "nsenter": "util-linux"}
-"""What we need, and the Debian package that has it."""
+_PACKAGES: Final = {"ip": "iproute2", "nft": "nftables", "unshare": "util-linux", "nsenter": "util-linux"}
+"""Debian's, of each program."""
+
+_NEEDED: Final = ("ip", "unshare", "nsenter")
 
 _PATH: Final = "/usr/local/sbin:/usr/sbin:/sbin"
 """Where they are; a user's PATH may lack these."""
@@ -49,9 +51,9 @@ class Namespaces:
         """None if another process started it: then they are not ours to end."""
 
     @classmethod
-    def make(cls, *, stay: bool = False) -> Namespaces:
-        """New ones. `stay`: they outlive this process, until `end`."""
-        missing = missing_packages()
+    def make(cls, *programs: str, stay: bool = False) -> Namespaces:
+        """New ones, for somebody who needs these programs as well. `stay`: they outlive this process."""
+        missing = missing_packages(*_NEEDED, *programs)
         if missing:
             raise StateError(
                 "the lab needs programs that are not there",
@@ -104,7 +106,7 @@ class Namespaces:
                 check=False,
                 stdin=subprocess.DEVNULL,
                 timeout=timeout,
-                env=env,
+                env=environment() if env is None else env,
             )
         except subprocess.TimeoutExpired:
             raise _failed(name, " ".join(argv), f"no end within {timeout:g} s") from None
@@ -114,11 +116,17 @@ class Namespaces:
 
     def popen(self, name: str, argv: Sequence[str], **options: Any) -> subprocess.Popen[Any]:
         """Starts a program in a namespace. Its pid is the program's own."""
+        options.setdefault("env", environment())
         return subprocess.Popen(self.command(name, argv), **options)  # noqa: S603 - as above
 
     def remove(self, name: str) -> None:
         """Ends one namespace and what runs in it."""
-        self.build((ROOT, f"for pid in $(ip netns pids {name}); do kill -9 $pid || true; done; ip netns del {name}"))
+        self.kill(name)
+        self.build((ROOT, f"ip netns del {name}"))
+
+    def kill(self, name: str) -> None:
+        """Ends what runs in one namespace."""
+        self.build((ROOT, f"for pid in $(ip netns pids {name}); do kill -9 $pid || true; done"))
 
     def build(self, *steps: tuple[str, str]) -> None:
         """Runs shell scripts, each in a namespace, all at the same time."""
@@ -142,7 +150,7 @@ class Namespaces:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
             text=True,
-            env=_environment(),
+            env=environment(),
         )
 
 
@@ -154,7 +162,7 @@ def _begin(unshare: list[str], stay: bool) -> subprocess.Popen[str]:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
-        env=_environment(),
+        env=environment(),
         start_new_session=True,  # an interrupt at the terminal is for its lab to act on
     )
     assert started.stdout is not None
@@ -181,10 +189,10 @@ def enter(pid: int, name: str, argv: Sequence[str], *, rootless: bool, mounts: b
     return ["nsenter", "-t", str(pid), *user, *mount, net, *argv]
 
 
-def missing_packages() -> list[str]:
-    """The Debian packages to install before a lab can be built."""
-    path = _environment()["PATH"]
-    return sorted({package for program, package in _PROGRAMS.items() if shutil.which(program, path=path) is None})
+def missing_packages(*programs: str) -> list[str]:
+    """The Debian packages to install before these programs are there."""
+    path = environment()["PATH"]
+    return sorted({_PACKAGES[each] for each in programs if shutil.which(each, path=path) is None})
 
 
 def check_name(name: str) -> str:
@@ -196,8 +204,9 @@ def check_name(name: str) -> str:
     return name
 
 
-def _environment() -> dict[str, str]:
-    return {**os.environ, "PATH": f"{os.environ.get('PATH', '/usr/bin:/bin')}:{_PATH}"}
+def environment(given: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """With the directories of `ip` and `nft` in PATH, also for who is not root."""
+    return {**given, "PATH": f"{given.get('PATH', '/usr/bin:/bin')}:{_PATH}"}
 
 
 def _failed(name: str, what: str, said: str) -> CoveyError:

@@ -18,7 +18,7 @@ from covey.base.exit_codes import exit_code
 from covey.base.schema import SCHEMA_VERSION, ErrorView
 from covey.lab.kinds import KINDS, kind
 from covey.lab.lab import Lab
-from covey.lab.namespaces import check_name
+from covey.lab.namespaces import check_name, environment
 from covey.lab.picture import kind_name
 from covey.lab.store import Store
 
@@ -66,7 +66,6 @@ def main(arguments: Sequence[str]) -> int:
     as_json = "--json" in arguments[: arguments.index("--")] if "--" in arguments else "--json" in arguments
     try:
         options = _parser().parse_args(arguments)
-        os.umask(0o077)
         found, text = _carry_out(options)
     except CoveyError as error:
         return _report(error, json=as_json)
@@ -149,7 +148,7 @@ def _become(store: Store, options: argparse.Namespace) -> NoReturn:
     if not argv:
         raise UsageError("say what to run", next_step=f"covey lab exec {options.name} -- ip address")
     command = machine.command(argv)
-    os.execvpe(command[0], command, {**os.environ, **machine.environment})  # noqa: S606 - what the user asks for
+    os.execvpe(command[0], command, {**environment(), **machine.environment})  # noqa: S606 - what the user asks for
 
 
 def _view(lab: Lab) -> LabView:

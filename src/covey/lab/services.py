@@ -72,10 +72,11 @@ def _start_upnp(box: Machine, directory: Path) -> None:
     }
     text = "".join(f"{name}={value}\n" for name, value in lines.items())
     settings.write_text(f"{text}allow 1024-65535 0.0.0.0/0 1024-65535\ndeny 0-65535 0.0.0.0/0 0-65535\n")
-    log = (directory / f"{box.name}.miniupnpd.log").open("w")
-    with log:
+    number = directory / f"{box.name}.miniupnpd.pid"
+    number.unlink(missing_ok=True)  # of one that was killed: it would be believed
+    with (directory / f"{box.name}.miniupnpd.log").open("w") as log:
         box.popen(
-            [program, "-d", "-f", str(settings), "-P", str(directory / f"{box.name}.miniupnpd.pid")],
+            [program, "-d", "-f", str(settings), "-P", str(number)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -93,7 +93,7 @@ class Store:
         """A new lab, which nothing ends but `end`. StateError `lab-is-up` if there is one."""
         if self._read() is not None:
             raise StateError("the lab is up already", code="lab-is-up", next_step="covey lab down")
-        namespaces = Namespaces.make(stay=True)
+        namespaces = Namespaces.make("nft", stay=True)
         return Lab(namespaces, self.directory)
 
     def load(self) -> Lab:
