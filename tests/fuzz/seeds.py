@@ -30,6 +30,7 @@ from covey.wire.framing import encode_frame
 from covey.wire.ticket import Ticket, TicketEntry
 from tests.core.mallory import HALVES, credentials
 from tests.core.pair import WALL_START
+from tests.fuzz import websocket
 
 __all__ = ["seeds"]
 
@@ -109,6 +110,7 @@ def seeds() -> dict[str, list[bytes]]:
         "stream-request": [WHOLE + b"token\nbytes", b"\3" + b"x" * 43 + b"\n", WHOLE + b"y" * 300],
         "stranger": [*_strangers(), *(noise(120) for _ in range(6))],
         "peer": [*_peers(), *(noise(150) for _ in range(6))],
+        "websocket": [*websocket.seeds()],
     }  # fmt: skip
 
 

@@ -55,6 +55,7 @@ from covey.wire.ticket import Ticket
 from tests.core.mallory import credentials
 from tests.core.pair import WALL_START
 from tests.fuzz.sessions import peer, stranger
+from tests.fuzz.websocket import websocket
 
 __all__ = ["TARGETS", "bounded"]
 
@@ -433,4 +434,5 @@ TARGETS: Final[dict[str, Target]] = {
     "stream-request": stream_request,
     "stranger": stranger,
     "peer": peer,
+    "websocket": websocket,
 }

@@ -18,6 +18,7 @@ from covey.lab import proxy as lab_proxy
 from covey.net.websocket import CONGESTED_BYTES, PING_SECONDS, SEND_LIMIT, WebSocketPort
 from covey.net.websocket_client import open_websocket
 from covey.net.websocket_server import Certificate, ListenerLimits, WebSocketListener
+from tests.fuzz.websocket import REQUEST, frame
 from tests.net.tls import Files, certificate
 
 NO_ENVIRONMENT: dict[str, str] = {}
@@ -155,19 +156,12 @@ async def tls_to(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWr
     return await asyncio.open_connection("localhost", server.remote[1], ssl=context)
 
 
-WEBSOCKET = (
-    b"GET /covey HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
-    b"Sec-WebSocket-Protocol: covey.1\r\n\r\n"
-)
-
-
 @pytest.mark.parametrize(
     ("request_", "status"),
     [
-        (WEBSOCKET, b"101"),
-        (WEBSOCKET.replace(b"/covey ", b"/ "), b"404"),
-        (WEBSOCKET.replace(b"covey.1", b"covey.2"), b"400"),
+        (REQUEST, b"101"),
+        (REQUEST.replace(b"/covey ", b"/ "), b"404"),
+        (REQUEST.replace(b"covey.1", b"covey.2"), b"400"),
         (b"GET /covey HTTP/1.1\r\nHost: localhost\r\n\r\n", b"426"),
         (b"POST /covey HTTP/1.1\r\nHost: localhost\r\n\r\n", b"405"),
         (b"\x00" * 100 + b"\r\n\r\n", b""),
@@ -194,13 +188,6 @@ def test_opening_handshake(request_: bytes, status: bytes, files: Files) -> None
     play(story)
 
 
-def frame(opcode: int, payload: bytes, *, fin: bool = True) -> bytes:
-    """A client's frame, masked with zeros."""
-    size = len(payload)
-    length = bytes([0x80 | size]) if size < 126 else b"\xfe" + size.to_bytes(2, "big")
-    return bytes([(0x80 if fin else 0) | opcode]) + length + bytes(4) + payload
-
-
 WRONG = {
     "text": frame(1, b"hello"),
     "no train": frame(2, b"\x00"),
@@ -217,7 +204,7 @@ def test_client_that_says_something_else_is_cut_off(wrong: bytes, files: Files) 
     async def story() -> None:
         async with serving(files) as server:
             reader, writer = await tls_to(server)
-            writer.write(WEBSOCKET)
+            writer.write(REQUEST)
             await reader.readuntil(b"\r\n\r\n")
             port = await server.ports.get()
             writer.write(frame(2, b"\x00\x02ab") + frame(2, b"\x00\x02c", fin=False) + frame(0, b"d"))
@@ -237,7 +224,7 @@ def test_who_asks_and_does_not_listen_is_cut_off(files: Files) -> None:
     async def story() -> None:
         async with serving(files) as server:
             reader, writer = await tls_to(server)
-            writer.write(WEBSOCKET)
+            writer.write(REQUEST)
             await reader.readuntil(b"\r\n\r\n")
             port = await server.ports.get()
             gone = asyncio.ensure_future(closed(port))

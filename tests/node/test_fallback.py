@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from covey.base.paths import Home
+from covey.core.path import Route
 from covey.crypto.credentials import Credentials
 from covey.net.real import RealHost
 from covey.net.websocket_server import Certificate, WebSocketListener
@@ -100,5 +101,48 @@ def test_agent_without_udp_meets_one_with_udp(tmp_path: Path, silence: str, monk
                 result = await a.send("b", b"through a WebSocket", wait=10)
                 assert result.result == "delivered"
                 assert server.relay.forwarded_bytes > 0
+
+    asyncio.run(story())
+
+
+def test_agent_goes_back_to_udp_when_it_works_again(
+    tmp_path: Path, silence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with rendezvous(tmp_path) as (server, ticket):
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server-authority.pem"))
+            node = Node("a", network=deaf(ticket, silence), home=home(tmp_path, "a"), listen="127.0.0.1:0")
+            async with node:
+                await until(lambda: connected(node), node)
+                (client,) = node._running.clients
+                assert client.by_websocket
+                (connection,) = node._running.transport.endpoint.connections.values()
+                # From here on packets to the rendezvous arrive.
+                client._udp = [Route(client._udp[0].local, server.listening)]
+                await until(lambda: not client.by_websocket, node)
+                await until(lambda: len(server._transport.websockets) == 0, node)
+                assert connected(node)
+                assert list(node._running.transport.endpoint.connections.values()) == [connection], "the same session"
+                assert len(node._running.transport.websockets) == 0
+
+    asyncio.run(story())
+
+
+def test_lost_websocket_is_opened_again_and_the_connection_goes_on(
+    tmp_path: Path, silence: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story() -> None:
+        async with rendezvous(tmp_path) as (server, ticket):
+            monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "server-authority.pem"))
+            node = Node("a", network=deaf(ticket, silence), home=home(tmp_path, "a"), listen="127.0.0.1:0")
+            async with node:
+                await until(lambda: connected(node), node)
+                (connection,) = node._running.transport.endpoint.connections.values()
+                (port,) = server._websockets
+                port.abort()
+                await until(lambda: not connected(node), node)
+                await until(lambda: connected(node), node)
+                assert port not in server._websockets
+                assert list(node._running.transport.endpoint.connections.values()) == [connection]
 
     asyncio.run(story())

@@ -234,6 +234,9 @@ class WebSocketPort(asyncio.Protocol):
     def _on_request(self, request: Request) -> None:
         protocol = self._protocol
         assert isinstance(protocol, ServerProtocol)
+        if protocol.close_expected():  # what came behind the request was wrong already
+            self._opened("it is no WebSocket of Covey")
+            return
         if request.path == PATH:
             protocol.send_response(protocol.accept(request))
         else:
