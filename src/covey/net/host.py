@@ -170,6 +170,13 @@ class Host(Protocol):
         """
         ...
 
+    def local_addresses(self) -> list[str]:
+        """IP literals at which other machines may reach this one, of every interface; [] if the system does not tell.
+
+        No loopback and no link-local ones.
+        """
+        ...
+
     async def resolve(self, host: str, port: int) -> list[tuple[str, int]]:
         """UDP endpoints of a host name, in the system's order of preference, without duplicates.
 

@@ -15,6 +15,7 @@ from covey.base.errors import CoveyError, UnreachableError
 from covey.net.changes import NetworkWatch, watch_network
 from covey.net.gateways import default_gateways
 from covey.net.host import UdpPort, WebSocket
+from covey.net.interfaces import local_addresses
 from covey.net.udp import UdpSocketPort, socket_family
 
 __all__ = ["RealHost"]
@@ -119,6 +120,9 @@ class RealHost:
 
     def watch_network(self, callback: Callable[[], None]) -> NetworkWatch | None:
         return watch_network(callback)
+
+    def local_addresses(self) -> list[str]:
+        return local_addresses()
 
     async def resolve(self, host: str, port: int) -> list[tuple[str, int]]:
         literal = _literal(host)

@@ -643,6 +643,7 @@ class Agent:
                     remembered = 0  # somebody else has it now
             if not remembered:
                 settings.set(_LAST_PORT, self.transport.bind(listen).local[1])
+            self.network.listen_on_ipv6()
         except BaseException:
             self.transport.driver.close()
             raise

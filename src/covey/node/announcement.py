@@ -23,6 +23,8 @@ from covey.wire.ticket import Ticket
 __all__ = ["Announcement", "renew"]
 
 _ANY: Final = ("0.0.0.0", "::")  # noqa: S104 - compared with, not bound to
+_INTERFACES_LIMIT: Final = 8
+"""Addresses of our interfaces that peers are told, of each family."""
 _FRESH_US: Final = 3600 * 1_000_000
 """Age at which a record that nobody takes is made anew, microseconds; one that is published is made every 5 min."""
 
@@ -114,8 +116,20 @@ class Announcement:
                     found[Candidate(CandidateKind.REFLEXIVE, client.observed)] = None
         for source in sorted(self._found):
             found.update(dict.fromkeys(self._found[source]))
+        # Last, because of more than 32 the first count, and these are the least likely to be of use.
+        found.update(dict.fromkeys(self._of_interfaces()))
         transport.endpoint.set_candidates(list(found), self.traits, consents=self.consents)
         transport.wake()
+
+    def _of_interfaces(self) -> list[Candidate]:
+        """Every address of this machine that a port of ours listens at: peers may be in a network beside."""
+        addresses = self._transport.host.local_addresses()
+        found = []
+        for _, port in self._transport.ports:
+            host, number = port.local
+            hosts = [each for each in addresses if (":" in each) == (":" in host)] if host in _ANY else []
+            found += [Candidate(CandidateKind.HOST, (each, number)) for each in hosts[:_INTERFACES_LIMIT]]
+        return found
 
 
 def renew(credentials: Credentials, home: Home, host: Host, now_us: int) -> Credentials:

@@ -27,6 +27,7 @@ _DOUBT_SECONDS: Final = 5.0
 _SHORTEST_GAP: Final = 5.0
 """Between two surveys, whatever changes."""
 _SOURCE: Final = "survey"
+_ANY, _ANY6 = "0.0.0.0", "::"  # noqa: S104 - compared with; opened because the owner listens everywhere
 
 
 class OwnNetwork:
@@ -71,8 +72,24 @@ class OwnNetwork:
                     sure = True
             pause = _DOUBT_SECONDS if sure else min(2 * pause, _AGAIN_SECONDS)
 
+    def listen_on_ipv6(self) -> None:
+        """Whoever listens at every IPv4 address does so at every IPv6 address, too, once this machine has one: at the
+        same port, if it is free."""
+        transport = self._transport
+        hosts = {port.local[0]: port.local[1] for _, port in transport.ports}
+        if _ANY not in hosts or any(":" in host for host in hosts):
+            return
+        if not any(":" in address for address in transport.host.local_addresses()):
+            return
+        for number in (hosts[_ANY], 0):
+            with contextlib.suppress(CoveyError):
+                transport.bind((_ANY6, number))
+                return
+
     def changed(self) -> None:
-        """What was measured may be wrong by now."""
+        """This machine's addresses are others, or what was measured may be wrong by now for another reason."""
+        self.listen_on_ipv6()
+        self._announcement.refresh_candidates()
         self._due.set()
 
     def look(self) -> None:

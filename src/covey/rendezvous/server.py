@@ -155,6 +155,7 @@ class Rendezvous:
         await self._renew()
         transport = self._transport
         self.listening = transport.bind(self.listening).local
+        self._listen_on_ipv6()
         if self._listener is not None:
             self._listener.start()
         transport.endpoint.relay = self.relay
@@ -175,29 +176,44 @@ class Rendezvous:
         if self._advertise:
             return tuple(self._advertise)
         host, port = self.listening
-        if host in _ANY:
-            family = 6 if ":" in host else 4
-            host = self._host.source_address(_ELSEWHERE[family]) or _LOOPBACK[family]
-        return (endpoint_text((host, port)),)
+        if host not in _ANY:
+            return (endpoint_text((host, port)),)
+        families = [6] if ":" in host else [4]
+        if any(each.local == (_ANY[1], port) for _, each in self._transport.ports[1:]):
+            families.append(6)
+        ways = [self._host.source_address(_ELSEWHERE[family]) for family in families]
+        found = tuple(endpoint_text((way, port)) for way in ways if way is not None)
+        return found or (endpoint_text((_LOOPBACK[families[0]], port)),)
 
     def websockets(self) -> tuple[str, ...]:
         """Where agents without UDP are told to find it: unless told, the hosts of `endpoints`."""
         if self._listener is None or self._advertise_websockets:
             return tuple(self._advertise_websockets)
         number = self._listener.address[1]
-        hosts = dict.fromkeys(parse_endpoint(endpoint)[0] for endpoint in self.endpoints())
+        # Of those that were not given the first is of the family that it listens at.
+        known = self.endpoints() if self._advertise else self.endpoints()[:1]
+        hosts = dict.fromkeys(parse_endpoint(endpoint)[0] for endpoint in known)
         return tuple(endpoint_text((host, number)) for host in hosts)
+
+    def _listen_on_ipv6(self) -> None:
+        """Who listens at every IPv4 address does so at every IPv6 address, too, if this machine has any."""
+        host, number = self.listening
+        if host == _ANY[0] and any(":" in address for address in self._host.local_addresses()):
+            with contextlib.suppress(CoveyError):
+                self._transport.bind((_ANY[1], number))
 
     def _mirror(self) -> Mirror:
         """At the port that we listen on, and at a second one: the next, if it is free, or any (PROTOCOL 24)."""
-        transport, (host, number) = self._transport, self.listening
-        first, others = transport.ports[0][0], {}
-        for wanted in (number + 1 if number < _LAST_PORT else 0, 0):
-            with contextlib.suppress(CoveyError):
-                second = transport.bind((host, wanted)).local[1]
-                index = transport.ports[-1][0]
-                others = {first: (index, second), index: (first, number)}
-                break
+        transport = self._transport
+        others: dict[int, tuple[int, int]] = {}
+        for first, port in transport.ports[:]:
+            host, number = port.local
+            for wanted in (number + 1 if number < _LAST_PORT else 0, 0):
+                with contextlib.suppress(CoveyError):
+                    second = transport.bind((host, wanted)).local[1]
+                    index = transport.ports[-1][0]
+                    others |= {first: (index, second), index: (first, number)}
+                    break
         return Mirror(self.identity, others, transport.endpoint.send)
 
     async def counts(self) -> Counts:

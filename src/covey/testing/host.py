@@ -169,6 +169,9 @@ class SimHost:
     def watch_network(self, callback: Callable[[], None]) -> SimWatch | None:
         return SimWatch(self._watches, callback) if self.tells_changes else None
 
+    def local_addresses(self) -> list[str]:
+        return list(self.addresses)
+
     async def resolve(self, host: str, port: int) -> list[tuple[str, int]]:
         try:
             return [(str(ipaddress.ip_address(host)), port)]
