@@ -109,12 +109,13 @@ class Rendezvous:
 
     def start(self) -> str:
         """The ticket of the whole network."""
-        address = self.machine.ip
+        addresses = [f"{self.machine.ip}:{PORT}", *([f"[{self.machine.ip6}]:{PORT}"] if self.machine.ip6 else [])]
         with (self._directory / f"{self.machine.name}.err").open("ab") as errors:
             self._process = self.machine.popen(
                 [
                     *(sys.executable, "-m", "covey.rendezvous", "--json", "--log-level", "warning"),
-                    *("--listen", f"0.0.0.0:{PORT}", "--advertise", f"{address}:{PORT}"),
+                    *("--listen", f"0.0.0.0:{PORT}"),
+                    *(word for address in addresses for word in ("--advertise", address)),
                     *("--home", str(self._directory / self.machine.name), *self._options),
                 ],
                 stdin=subprocess.DEVNULL,

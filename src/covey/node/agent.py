@@ -258,7 +258,7 @@ class Agent:
         self.port_mapping = PortMapping(
             self.transport, self.announcement, self.clients, store.settings, enabled=port_mapping
         )
-        self.roaming = Roaming(host, self._remotes, self._on_roamed)
+        self.roaming = Roaming(host, self._remotes, self._on_roamed, self.network.changed)
         self._bind(listen)  # last: from here on there is something to close
 
     @property

@@ -52,6 +52,8 @@ class OwnNetwork:
         self._found: dict[int, Surroundings] = {}
         """By address family, 4 or 6."""
         self._measured: float | None = None
+        self._in_doubt = True
+        """Nothing was measured yet, or not in this network."""
         self._observed: dict[RendezvousClient, tuple[Endpoint | None, str | None]] = {}
 
     @property
@@ -90,6 +92,7 @@ class OwnNetwork:
         """This machine's addresses are others, or what was measured may be wrong by now for another reason."""
         self.listen_on_ipv6()
         self._announcement.refresh_candidates()
+        self._in_doubt = True
         self._due.set()
 
     def look(self) -> None:
@@ -124,15 +127,16 @@ class OwnNetwork:
                 works.append(self._survey_family(family, asked[:SERVERS_LIMIT], bind))
         if works:
             await asyncio.gather(*works)
+            self._in_doubt = False
             self._measured = self._transport.host.wall_us() / 1e6
             self._on_change()
 
     async def _survey_family(self, family: int, servers: Sequence[Server], bind: str) -> None:
-        known = family in self._found
+        in_doubt = self._in_doubt
 
         def report(found: Surroundings) -> None:
-            # While we know nothing everything is news; later only what is certain.
-            if not known:
+            # While we know nothing everything is news; otherwise only what is certain.
+            if in_doubt and found.udp:
                 self._take(family, found)
 
         self._take(family, await survey(self._transport.host, servers, bind, report))

@@ -27,17 +27,26 @@ _REMOTES_LIMIT: Final = 16
 
 
 class Roaming:
-    """`remotes` gives the endpoints in use; `on_change` is called when we reach them from elsewhere, or slept.
+    """`remotes` gives the endpoints in use; `on_change` is called when we reach them from elsewhere, or slept;
+    `on_addresses` when this machine has other addresses, whether we use them or not.
 
     `run` never ends by itself.
     """
 
-    def __init__(self, host: Host, remotes: Callable[[], Iterable[Endpoint]], on_change: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        host: Host,
+        remotes: Callable[[], Iterable[Endpoint]],
+        on_change: Callable[[], None],
+        on_addresses: Callable[[], None] = lambda: None,
+    ) -> None:
         self._host = host
         self._remotes = remotes
         self._on_change = on_change
+        self._on_addresses = on_addresses
         self._news = asyncio.Event()
         self._sources: dict[Endpoint, str | None] = {}
+        self._addresses: list[str] = host.local_addresses()
 
     async def run(self) -> None:
         watch = self._host.watch_network(self._news.set)
@@ -46,6 +55,10 @@ class Roaming:
             self._look()
             while True:
                 slept = await self._wait(pause)
+                addresses = self._host.local_addresses()
+                if addresses != self._addresses:
+                    self._addresses = addresses
+                    self._on_addresses()
                 if self._look() or slept:
                     self._on_change()
         finally:
