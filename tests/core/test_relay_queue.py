@@ -69,3 +69,45 @@ def test_queue_is_bounded_whoever_sends(monkeypatch: pytest.MonkeyPatch) -> None
         taken -= 1
     assert (taken, queue._size) == (0, 0)
     assert not queue._lines
+
+
+def test_client_that_is_held_back_waits_alone_and_comes_back_in_order() -> None:
+    queue = RelayQueue()
+    for mark in (1, 2):
+        assert queue.put(client(1), run(100, mark))
+        assert queue.put(client(2), run(100, mark))
+    assert queue.turn() == client(1)
+    queue.hold(client(1), 5.0)
+    assert queue.put(client(1), run(100, 3))
+    assert queue.has(client(1))
+    assert [queue.take() for _ in range(3)] == [run(100, 1), run(100, 2), None]
+    assert not queue
+    assert queue.deadline() == 5.0
+    queue.release(4.9)
+    assert not queue
+    queue.release(5.0)
+    assert queue.deadline() is None
+    assert [queue.take() for _ in range(3)] == [run(100, mark) for mark in (1, 2, 3)]
+    assert not queue.has(client(1))
+
+
+@pytest.mark.parametrize("held", [False, True])
+def test_what_a_client_left_behind_goes_with_it(held: bool) -> None:
+    queue = RelayQueue()
+    for _ in range(3):
+        assert queue.put(client(1), run(100))
+    assert queue.put(client(2), run(50))
+    if held:
+        queue.hold(client(1), 1.0)
+    assert queue.forget(client(1)) == 300
+    assert queue.forget(client(1)) == 0
+    queue.release(9.0)
+    assert [queue.take(), queue.take()] == [run(50), None]
+    assert queue._size == 0
+
+
+def test_one_client_has_only_so_much_waiting_where_that_is_said() -> None:
+    queue = RelayQueue()
+    assert queue.put(client(1), run(60_000), 1000), "one run always"
+    assert not queue.put(client(1), run(100), 1000)
+    assert queue.put(client(2), run(100), 1000)

@@ -172,6 +172,7 @@ class RelayTable:
     def forget(self, connection: Connection) -> None:
         """A client is gone: its circuits close."""
         self._filter.forget(connection)
+        self.dropped_bytes += self._queue.forget(connection.peer)
         self._quotas.pop(connection.peer, None)
         for number in list(self._of.get(connection, ())):
             self._close(number)

@@ -101,9 +101,18 @@ class RelayQueue:
         """Those whose time has come wait no longer."""
         while self._held and self._held[0][0] <= now:
             _, client = heappop(self._held)
-            line = self._waiting.pop(client)
-            line.credit = QUANTUM
-            self._lines[client] = line
+            line = self._waiting.pop(client, None)
+            if line is not None:
+                line.credit = QUANTUM
+                self._lines[client] = line
+
+    def forget(self, client: Identity) -> int:
+        """This client is gone, and what waits with it; the bytes of it."""
+        line = self._lines.pop(client, None) or self._waiting.pop(client, None)
+        if line is None:
+            return 0
+        self._size -= line.size
+        return sum(len(forward.data) for forward in line.runs)
 
     def take(self) -> Forward | None:
         if not self._lines:

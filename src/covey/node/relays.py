@@ -51,6 +51,9 @@ KEEPALIVE: Final = 25.0
 _OPEN_RATE: Final = 1.0
 _OPEN_BURST: Final = 64.0
 """Circuits a second, and at once, that one peer may ask us for."""
+_WORDS_RATE: Final = 0.5
+_WORDS_BURST: Final = 32.0
+"""How often, and how often at once, a peer may change what it says: each time all sessions are looked at."""
 _CLIENTS_LIMIT: Final = 4096
 _TELL_AGAIN_MS: Final = 10
 _TELL_AGAIN_SHARE: Final = 0.5
@@ -183,6 +186,7 @@ class Relays:
         self._members: dict[Identity, MemberRelay] = {}
         self._said: dict[Identity, int] = {}
         """The round trips that we told last, ms."""
+        self._words = Rates(_WORDS_RATE, _WORDS_BURST, _CLIENTS_LIMIT)
         self._requests = Rates(_OPEN_RATE, _OPEN_BURST, _CLIENTS_LIMIT)
         if policy.serves != "off":
             transport.endpoint.relay = RelayTable(transport.driver.pass_on, rate=policy.rate)
@@ -230,6 +234,8 @@ class Relays:
         self._judge(connection)
 
     def on_relaying(self, connection: Connection, relaying: Relaying) -> None:
+        if not self._words.take(self._transport.host.now(), connection.peer):
+            return  # nobody changes its mind so often
         if connection.peer in self._servers:
             self._terms[connection.peer] = relaying
             self._transport.endpoint.set_quota(connection.peer, relaying.rate)
@@ -240,7 +246,8 @@ class Relays:
 
     def allows(self, rendezvous: Identity) -> bool:
         """Whether this rendezvous may carry our traffic."""
-        return self.policy.allows(self._terms.get(rendezvous))
+        terms = self._terms.get(rendezvous)
+        return self.policy.allows(terms) and (terms is None or terms.relays)
 
     def use_server(self, rendezvous: Identity, addresses: Iterable[Address]) -> None:
         """Where it is now. What it relays is taken if it may."""
@@ -253,6 +260,8 @@ class Relays:
                 endpoint.forget_relay(address)
 
     def on_relays(self, connection: Connection, round_trips: dict[bytes, int]) -> None:
+        if not self._words.take(self._transport.host.now(), connection.peer):
+            return
         self._named[connection] = round_trips
         if self._book.trusts(connection.peer) and self.common(connection.peer):
             self._on_common(connection)
