@@ -94,10 +94,14 @@ class World:
 
 
 class Exchange:
-    """Questions of 64 bytes from a to b, each after the answer to the last; bulk beside it at `rate` bytes/s."""
+    """Questions of 64 bytes from a to b, each after the answer to the last; bulk beside it at `rate` bytes/s.
 
-    def __init__(self, world: World, *, pause: float = 0.005, rate: int = 300_000, back: int = 0) -> None:
+    Or one every 10 ms, answered or not, if it is `steady`.
+    """
+
+    def __init__(self, world: World, *, pause: float = 0.005, rate: int = 300_000, steady: bool = False) -> None:
         self.world, self.wire = world, world.wire
+        self.steady = steady
         self.pause, self.rate = pause, rate
         self.gap = 0.0
         self.answers = 0
@@ -132,6 +136,8 @@ class Exchange:
         if self.running:
             self.question.write(self._asked.to_bytes(8, "big") * (QUESTION // 8))
             self._asked += 1
+            if self.steady:
+                self.wire.after(0.01, self._ask)
 
     def _pour(self) -> None:
         assert self.bulk is not None
@@ -157,11 +163,12 @@ class Exchange:
     def _on_a(self, event: Event) -> None:
         if isinstance(event, StreamReadable) and event.stream is self.question:
             self._heard += len(self.question.read())
-            if self._heard == QUESTION * self._asked:
+            if self.steady or self._heard == QUESTION * self._asked:
                 self.gap = max(self.gap, self.wire.now - self.answered_at)
                 self.answered_at = self.wire.now
                 self.answers += 1
-                self.wire.after(self.pause, self._ask)
+                if not self.steady:
+                    self.wire.after(self.pause, self._ask)
 
     def reset(self) -> None:
         self.gap = self.bulk_gap = 0.0

@@ -76,6 +76,22 @@ def test_gap_of_an_exchange_beside_bulk_is_short_and_nothing_is_lost_or_doubled(
     assert max(gaps) < limit, gaps
 
 
+@pytest.mark.parametrize("delay", [0.0003, 0.01, 0.05])
+def test_questions_that_grow_together_do_not_stay_in_a_black_hole(delay: float) -> None:
+    """Single ones pass, and their acknowledgements; what is repeated shares a datagram with the next, and is lost."""
+    gaps = []
+    for seed in range(3):
+        world = World(seed, delay=delay)
+        exchange = Exchange(world, steady=True)
+        world.wire.run(3 + world.random.random())
+        exchange.reset()
+        world.narrow = 172
+        world.wire.run(6)
+        gaps.append(exchange.gap)
+        exchange.finish()
+    assert max(gaps) < WARM_S, gaps
+
+
 # --- paths in reserve -----------------------------------------------------------------------------------------------
 
 

@@ -8,6 +8,7 @@ from covey.base.types import Endpoint
 from covey.core import limits
 from covey.core.congestion import Congestion
 from covey.core.mtu import MtuSearch
+from covey.core.narrow import Narrow
 from covey.core.quota import Quota
 from covey.core.recovery import Recovery, Sent
 from covey.wire.datagram import RELAY_HEADER_SIZE
@@ -65,6 +66,7 @@ class Path:
         "made_at",
         "mtu",
         "mtu_search",
+        "narrow",
         "quota",
         "received_bytes",
         "recheck_at",
@@ -104,6 +106,8 @@ class Path:
         self.unanswered = 0
         """Challenges on it since one was answered."""
         self.large_losses = 0
+        self.narrow: Narrow | None = None
+        """What speaks for a path that carries only small datagrams, if anything does."""
         self.mtu_search = MtuSearch(6 if ":" in route.remote[0] else 4)
 
     def open_lane(self, now: float, congestion: Congestion) -> Path:
@@ -145,6 +149,13 @@ class Path:
         doubted = self.mtu_search.doubt()
         self._take_mtu()
         return doubted
+
+    def weigh_sizes(self, now: float, acked: list[Sent], lost: list[Sent]) -> None:
+        """Something was lost although later packets arrived. Was it as small as what was acknowledged?"""
+        sizes = [run.size for run in lost if not run.is_mtu_probe]
+        if sizes and not any(run.size >= min(sizes) for run in acked):
+            self.narrow = self.narrow or Narrow(now)
+            self.narrow.lost(now, min(sizes))
 
     def weigh_losses(self, acked: list[Sent], lost: list[Sent]) -> None:
         """Something was lost although later packets arrived: a path that takes only small ones looks like that."""

@@ -381,6 +381,8 @@ class Paths:
             at = path.recheck_at
             if at < due and (path.suspect or (path is not active and at <= kept_until)):
                 due = at
+            if path.narrow is not None or (path.lane is not None and path.lane.narrow is not None):
+                due = min(due, self._narrow_at(path))
             if recovery.outstanding:
                 probe_at = recovery.deadline()
                 if probe_at is not None and probe_at < due:
@@ -403,6 +405,8 @@ class Paths:
         for path in list(self._paths):
             if path.lane is not None:
                 self._expire_lane(now, path.lane)
+            if now >= self._narrow_at(path):
+                self._on_narrow(now, path)
             self._expire_path(now, path)
             if self._session.ended:
                 return
@@ -440,12 +444,30 @@ class Paths:
                 else:
                     self._ask(now, path)
 
+    def _narrow_at(self, path: Path) -> float:
+        """When a path that seems to carry only small datagrams is suspect; infinity for never."""
+        due = float("inf")
+        for each in (path, path.lane):
+            if each is not None and each.narrow is not None and each.narrow.suspicious:
+                due = min(due, each.narrow.since + self._patience(path))
+        return due
+
+    def _on_narrow(self, now: float, path: Path) -> None:
+        """First smaller datagrams, if they are large; then another path. Only a challenge of full size revives it."""
+        path.narrow = None
+        if path.lane is not None:
+            path.lane.narrow = None
+        if not path.doubt_mtu() and not path.suspect:
+            self._leave(now, path)
+
     def _expire_lane(self, now: float, lane: Path) -> None:
         """What gets no answer on a lane is sent again on the path itself, which is judged by it, not the lane."""
         recovery = lane.recovery
         at = recovery.deadline()
         if at is not None and now >= at and not (self._owner.unread and recovery.awaits_reading(now)):
-            self._session.lost(lane, recovery.on_deadline(now))
+            lost = recovery.on_deadline(now)
+            lane.weigh_sizes(now, [], lost)
+            self._session.lost(lane, lost)
             if recovery.probes:
                 recovery.probes = 0
                 lane.failures += 1
@@ -458,7 +480,9 @@ class Paths:
         recovery = path.recovery
         at = recovery.deadline()
         if at is not None and now >= at and not (self._owner.unread and recovery.awaits_reading(now)):
-            self._session.lost(path, recovery.on_deadline(now))
+            lost = recovery.on_deadline(now)
+            path.weigh_sizes(now, [], lost)
+            self._session.lost(path, lost)
             if recovery.probes and recovery.outstanding_beyond(limits.INITIAL_MTU):
                 # What asks for an answer now must pass where large datagrams no longer do.
                 path.doubt_mtu()

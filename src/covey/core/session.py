@@ -650,6 +650,8 @@ class Session:
                 self._answered_at = now
                 path.suspect = False
                 path.failures = 0
+                if path.narrow is not None and path.narrow.refuted((run,)):
+                    path.narrow = None
                 stream = run.stream
                 if stream is not None:
                     stream.connection.on_stream_acked(stream, run.offset, run.length, run.fin)
@@ -666,8 +668,11 @@ class Session:
             raise ParseError("an acknowledgement of what was never sent")
         acked, lost = path.recovery.on_ack(now, ranges, delay)
         if acked:
+            if path.narrow is not None and path.narrow.refuted(acked):
+                path.narrow = None
             self._acked(now, path, acked)
         if lost:
+            path.weigh_sizes(now, acked, lost)
             path.weigh_losses(acked, lost)
             self.lost(path, lost)
 
