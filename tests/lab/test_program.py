@@ -48,6 +48,8 @@ def test_lab_lives_until_it_is_taken_down(covey_lab: Run) -> None:
     assert "`-- bob 192.168.10.3" in added.stdout
     inside = covey_lab("exec", "bob", "--", "ip", "-brief", "address", "show", "eth0")
     assert inside.stdout.split()[2] == "192.168.10.3/24"
+    home = Path(covey_lab("exec", "bob", "--", "sh", "-c", 'mkdir -p $COVEY_HOME/x; echo "$COVEY_HOME"').stdout.strip())
+    assert home.is_dir()
     assert covey_lab("exec", "alice", "--", "sh", "-c", "sleep 1000 >/dev/null 2>&1 & exit 7").returncode == 7
     broken = data(covey_lab("cut", "alice", "r1", "--over", "200", "--json"))
     assert broken["faults"] == [{"one": "alice", "other": "r1", "over": 200}]
@@ -55,6 +57,7 @@ def test_lab_lives_until_it_is_taken_down(covey_lab: Run) -> None:
     assert moved["faults"] == broken["faults"]
     assert data(covey_lab("heal", "alice", "--json"))["faults"] == []
     assert data(covey_lab("down", "--json")) == {"was_up": True}
+    assert not home.exists()
     assert covey_lab("show").returncode == 4
 
 

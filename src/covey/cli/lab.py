@@ -69,7 +69,10 @@ def run(
     lab: _Lab = "default",
     json: _Json = False,
 ) -> NoReturn:
-    """Run a program on a machine of the lab."""
+    """Run a program on a machine of the lab.
+
+    COVEY_HOME, unless it is set, is a directory of that machine, which ends with the lab.
+    """
     _become("exec", lab, json, name, "--", *command)
 
 

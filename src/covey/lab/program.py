@@ -148,7 +148,8 @@ def _become(store: Store, options: argparse.Namespace) -> NoReturn:
     if not argv:
         raise UsageError("say what to run", next_step=f"covey lab exec {options.name} -- ip address")
     command = machine.command(argv)
-    os.execvpe(command[0], command, {**environment(), **machine.environment})  # noqa: S606 - what the user asks for
+    home = {"COVEY_HOME": str(store.home(machine.name).absolute())}
+    os.execvpe(command[0], command, {**home, **environment(), **machine.environment})  # noqa: S606 - what the user asks
 
 
 def _view(lab: Lab) -> LabView:

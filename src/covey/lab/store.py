@@ -1,8 +1,8 @@
 """A lab that outlives the command that made it: what `covey lab` keeps between commands.
 
 One directory for each lab, `$XDG_RUNTIME_DIR/covey-lab/NAME` (without that variable `/tmp/covey-UID/lab/NAME`), with
-`lab.json`, the files of what runs on boxes, and a lock which commands hold in turn. The namespaces are the keeper's; a
-keeper that is gone, or a process that has its number now, has no lab.
+`lab.json`, the files of what runs on boxes, a COVEY_HOME for each machine, and a lock which commands hold in turn. The
+namespaces are the keeper's; a keeper that is gone, or a process that has its number now, has no lab.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import fcntl
 import os
 import select
+import shutil
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -111,6 +112,10 @@ class Store:
             lab.faults.cut(lab[fault.one], lab[fault.other] if fault.other else None, fault.over)
         return lab
 
+    def home(self, machine: str) -> Path:
+        """Where Covey's files of a machine are, which end with the lab: agents that share one would be one agent."""
+        return self.directory / "homes" / machine
+
     def save(self, lab: Lab) -> None:
         """Keeps the lab as it is now."""
         namespaces = lab.namespaces
@@ -132,7 +137,9 @@ class Store:
         if found is not None:
             end_keeper(found.pid)
         for each in self.directory.iterdir():
-            if each.name != _LOCK:  # somebody may wait for it
+            if each.is_dir():
+                shutil.rmtree(each, ignore_errors=True)
+            elif each.name != _LOCK:  # somebody may wait for it
                 each.unlink()
         return found is not None
 
