@@ -82,6 +82,7 @@ def test_every_setting_resolves_from_each_of_its_places() -> None:
     good |= {"congestion": "bbr", "port_mapping": "off", "keep_read_days": "0", "keep_read_messages": "7"}
     good |= {"birthday": "trusted", "relay": "trusted", "relay_rate": "125000"}
     good |= {"jurisdiction": "eu", "relay_jurisdictions": "eu,us-ca"}
+    good |= {"addresses": "203.0.113.9:4040,2001:db8::9", "interconnects": "vpn-1=10.8.0.4,er=10.9.0.4:4040@20"}
     lines = (f"{key} = {text}" if key in NUMBERS else f"{key} = '{text}'" for key, text in good.items())
     config = parse_config("\n".join(lines).encode(), "c.toml")
     for number, (key, variable, option, default) in enumerate(SETTINGS, 1):
@@ -109,6 +110,8 @@ def test_every_setting_resolves_from_each_of_its_places() -> None:
         ("COVEY_RELAY_RATE", "bad-number"),
         ("COVEY_JURISDICTION", "bad-jurisdiction"),
         ("COVEY_RELAY_JURISDICTIONS", "bad-jurisdiction"),
+        ("COVEY_ADDRESSES", "bad-addresses"),
+        ("COVEY_INTERCONNECTS", "bad-interconnects"),
     ],
 )
 def test_variable_that_cannot_be_is_refused(variable: str, code: str) -> None:

@@ -38,6 +38,8 @@ def test_config_without_a_daemon_is_what_it_would_start_with(
         ("relay_rate", "0", "default", ""),
         ("jurisdiction", "", "default", ""),
         ("relay_jurisdictions", "", "default", ""),
+        ("addresses", "", "default", ""),
+        ("interconnects", "", "default", ""),
     ]
     assert [(each["key"], each["origin"], each["where"]) for each in data["places"]] == [
         ("profile", "default", ""),

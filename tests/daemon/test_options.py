@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from covey.base.config import ConfigFile
+from covey.base.declared import Declared
 from covey.base.errors import UsageError
 from covey.daemon.options import Options, parse_options, read_config, settings
 from covey.node.relays import RelayPolicy
@@ -114,7 +115,16 @@ def test_settings_know_where_each_value_comes_from() -> None:
         "relay_rate": ("default", ""),
         "jurisdiction": ("default", ""),
         "relay_jurisdictions": ("default", ""),
+        "addresses": ("default", ""),
+        "interconnects": ("default", ""),
     }
+
+
+def test_what_the_operator_declares_is_parsed_once() -> None:
+    chosen = settings(
+        Options(), ConfigFile(), {"COVEY_ADDRESSES": "203.0.113.9", "COVEY_INTERCONNECTS": "er=10.0.0.4@20"}
+    )
+    assert chosen.declared == (Declared("203.0.113.9", 0), Declared("10.0.0.4", 0, "er", 20))
 
 
 def test_birthday_probing_is_off_unless_it_is_wanted() -> None:

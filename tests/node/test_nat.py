@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
+from covey.base.declared import Declared
+from covey.base.schema import CandidateView
 from covey.core.paths import Paths
 from covey.testing import Link, run
 from covey.testing.nat import PORT_RESTRICTED, SYMMETRIC, SYMMETRIC_SEQUENTIAL, UDP_BLOCKED, NatKind
@@ -99,3 +101,27 @@ def test_nobody_answers_and_then_somebody_does(tmp_path: Path) -> None:
             await world.until(lambda: view().mapping == "endpoint-independent")
 
     run(scenario(), limit_virtual_s=120)
+
+
+def test_what_the_operator_declares_is_told_to_peers(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=WAN) as world:
+            await world.start_rendezvous()
+            await world.start_node("a")
+            announcement = world.node("a")._running.announcement
+            announcement.declared = (
+                Declared("203.0.113.9", 0),
+                Declared("10.8.0.4", 4040, "vpn", 20),
+                Declared("::1", 0),
+            )
+            announcement.refresh_candidates()
+            own = world.node("a").view().listen[0].rpartition(":")[2]
+            found = [
+                each for each in world.node("a").network_view().candidates if each.kind in ("declared", "interconnect")
+            ]
+            assert found == [
+                CandidateView("declared", f"203.0.113.9:{own}"),
+                CandidateView("interconnect", "10.8.0.4:4040", 20, "vpn"),
+            ]
+
+    run(scenario(), limit_virtual_s=60)

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from covey.base.declared import LABEL
 from covey.base.errors import ParseError
 from covey.wire import control
 from covey.wire.control import (
@@ -23,7 +24,7 @@ ADDRESSES = st.one_of(
     st.ip_addresses(v=4).filter(lambda ip: not ip.is_multicast and not ip.is_unspecified),
     st.ip_addresses(v=6).filter(lambda ip: not ip.is_multicast and not ip.is_unspecified),
 ).map(str)
-LABELS = st.from_regex(control.LABEL, fullmatch=True) | st.just("")
+LABELS = st.from_regex(LABEL, fullmatch=True) | st.just("")
 CANDIDATE = st.builds(
     Candidate,
     st.sampled_from(CandidateKind),

@@ -11,6 +11,7 @@ import tomllib
 from collections.abc import Mapping
 from typing import Any, Final, Literal, NamedTuple, get_args
 
+from covey.base.declared import declared_text, parse_addresses, parse_interconnects
 from covey.base.errors import CoveyError, UsageError
 from covey.base.schema import FindingView
 from covey.base.types import CongestionControl, check_name, endpoint_text, is_jurisdiction, parse_endpoint
@@ -79,6 +80,8 @@ SETTINGS: Final = (
     Setting("relay_rate", "COVEY_RELAY_RATE", "", "0"),
     Setting("jurisdiction", "COVEY_JURISDICTION", "", ""),
     Setting("relay_jurisdictions", "COVEY_RELAY_JURISDICTIONS", "", ""),
+    Setting("addresses", "COVEY_ADDRESSES", "", ""),
+    Setting("interconnects", "COVEY_INTERCONNECTS", "", ""),
 )
 
 VARIABLES: Final = frozenset(
@@ -153,7 +156,8 @@ def bad_config(config: ConfigFile) -> UsageError | None:
 
 def check_value(key: str, text: str) -> str:
     """The value in its usual form. UsageError (`bad-name`, `bad-listen`, `bad-log-level`, `bad-congestion`,
-    `bad-number`, `bad-switch`, `bad-birthday`, `bad-relay`, `bad-jurisdiction`)."""
+    `bad-number`, `bad-switch`, `bad-birthday`, `bad-relay`, `bad-jurisdiction`, `bad-addresses`,
+    `bad-interconnects`)."""
     if key == "hostname":
         return check_name(text)
     if key == "listen":
@@ -186,6 +190,10 @@ def check_value(key: str, text: str) -> str:
                 next_step="covey config show",
             )
         return ",".join(words)
+    if key == "addresses":
+        return declared_text(parse_addresses(text))
+    if key == "interconnects":
+        return declared_text(parse_interconnects(text))
     if key in SWITCHES and text not in ("on", "off"):
         raise UsageError(f"{key} is on or off", code="bad-switch", next_step="covey config show")
     if key in NUMBERS and not (text.isascii() and text.isdigit() and int(text[:12]) <= NUMBERS[key]):

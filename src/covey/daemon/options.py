@@ -23,6 +23,7 @@ from covey.base.config import (
     parse_config,
     resolve,
 )
+from covey.base.declared import Declared, parse_addresses, parse_interconnects
 from covey.base.errors import UsageError
 from covey.base.types import CongestionControl
 from covey.node.relays import RelayPolicy
@@ -61,6 +62,8 @@ class Settings(msgspec.Struct, frozen=True):
     congestion: CongestionControl = "cubic"
     relaying: RelayPolicy = RelayPolicy()
     port_mapping: bool = True
+    declared: tuple[Declared, ...] = ()
+    """Ways to this agent that nobody could measure."""
     birthday: bool = False
     """Trusted peers may look for our port by trying many, and we for theirs."""
     values: dict[str, Value] = {}
@@ -120,6 +123,10 @@ def settings(options: Options, config: ConfigFile, environment: Mapping[str, str
             jurisdictions=frozenset(jurisdictions(values["relay_jurisdictions"].text or "")),
         ),
         port_mapping=values["port_mapping"].text == "on",
+        declared=(
+            *parse_addresses(values["addresses"].text or ""),
+            *parse_interconnects(values["interconnects"].text or ""),
+        ),
         values=values,
         trust_clock=options.trust_clock,
     )

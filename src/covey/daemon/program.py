@@ -89,6 +89,7 @@ def _real_node(home: Home, chosen: Settings) -> Node:
         relaying=chosen.relaying,
         port_mapping=chosen.port_mapping,
         birthday=chosen.birthday,
+        declared=chosen.declared,
     )
 
 

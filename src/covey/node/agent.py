@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import msgspec
 
+from covey.base.declared import Declared
 from covey.base.errors import CoveyError, RefusedError, StateError, StorageError
 from covey.base.events import (
     IntroductionFailed,
@@ -142,6 +143,7 @@ class Agent:
         relaying: RelayPolicy | None = None,
         port_mapping: bool = True,
         birthday: bool = False,
+        declared: tuple[Declared, ...] = (),
     ) -> None:
         store = files.store
         self.host = host
@@ -187,6 +189,7 @@ class Agent:
             on_learnt=lambda relays: self._save(lambda: store.settings.set(RELAYS, relays)),
         )
         self.announcement.consents = birthday
+        self.announcement.declared = declared
         self.clients = [
             RendezvousClient(
                 self.transport,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from covey.base.declared import Declared
 from covey.base.paths import Home
 from covey.crypto.certificates import CLOCK_SKEW_US
 from covey.crypto.credentials import Credentials
@@ -44,6 +45,8 @@ class Announcement:
         """What our NAT does, as far as it was measured."""
         self.consents = False
         """Trusted peers may look for our port by birthday probing."""
+        self.declared: tuple[Declared, ...] = ()
+        """What the operator says that leads to us."""
         self._now_us = now_us
         self._sequence = 0
         self.clients: Sequence[RendezvousClient] = ()
@@ -116,10 +119,24 @@ class Announcement:
                     found[Candidate(CandidateKind.REFLEXIVE, client.observed)] = None
         for source in sorted(self._found):
             found.update(dict.fromkeys(self._found[source]))
+        found.update(dict.fromkeys(self._of_operator()))
         # Last, because of more than 32 the first count, and these are the least likely to be of use.
         found.update(dict.fromkeys(self._of_interfaces()))
         transport.endpoint.set_candidates(list(found), self.traits, consents=self.consents)
         transport.wake()
+
+    def _of_operator(self) -> list[Candidate]:
+        """What was declared; without a port, with the one that we listen at in that address family."""
+        own: dict[bool, int] = {}
+        for _, port in self._transport.ports:
+            own.setdefault(":" in port.local[0], port.local[1])
+        found = []
+        for host, number, label, cost in self.declared:
+            kind = CandidateKind.INTERCONNECT if label else CandidateKind.DECLARED
+            port_number = number or own.get(":" in host)
+            if port_number:
+                found.append(Candidate(kind, (host, port_number), cost, label))
+        return found
 
     def _of_interfaces(self) -> list[Candidate]:
         """Every address of this machine that a port of ours listens at: peers may be in a network beside."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import replace
 from typing import Any, Final, Literal
 
 import msgspec
 
 from covey.base.constants import INTRODUCTION_LIMIT_SECONDS, INTRODUCTION_SECONDS
+from covey.base.declared import Declared
 from covey.base.errors import CoveyError, NotFoundError, RefusedError, StateError, UsageError
 from covey.base.events import NameChanged, RecentEvents
 from covey.base.paths import Home
@@ -90,6 +91,7 @@ class Node:
     the path (docs/howto.md says when). `relaying` says whether it relays for its peers, and which relays it uses.
     `port_mapping`: the router is asked to let peers in (PCP, NAT-PMP, UPnP).
     `birthday`: trusted peers that allow it too and we may look for a hard NAT's ports by trying many of them.
+    `declared`: addresses and private lines at which peers reach this agent, that nobody could measure.
 
     Every method raises CoveyError (`base.errors`) with a code and the next step; before `start` and after `close`
     that is StateError (`not-running`).
@@ -111,6 +113,7 @@ class Node:
         relaying: RelayPolicy | None = None,
         port_mapping: bool = True,
         birthday: bool = False,
+        declared: Sequence[Declared] = (),
     ) -> None:
         self._wanted_name = check_name(name) if name else None
         self._wanted_ticket = Ticket.parse(network) if network else None
@@ -124,6 +127,7 @@ class Node:
         self._relaying = relaying
         self._port_mapping = port_mapping
         self._birthday = birthday
+        self._declared = tuple(declared)
         self._handlers: dict[str, Handler] = {SINK: serve_sink, ECHO: serve_echo}
         self._agent: Agent | None = None
         self._own_host: RealHost | None = None
@@ -167,6 +171,7 @@ class Node:
                 relaying=self._relaying,
                 port_mapping=self._port_mapping,
                 birthday=self._birthday,
+                declared=self._declared,
             )
         except BaseException:
             if files is not None:

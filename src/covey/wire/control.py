@@ -25,12 +25,12 @@ numbers of it.
 from __future__ import annotations
 
 import ipaddress
-import re
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Final, TypeVar
 
 from covey.base.codec import Reader, Writer
+from covey.base.declared import LABEL
 from covey.base.errors import ParseError
 from covey.base.types import Endpoint
 
@@ -40,7 +40,6 @@ __all__ = [
     "CANDIDATES",
     "CANDIDATES_LIMIT",
     "GONE",
-    "LABEL",
     "LOG",
     "LOG_PIECE",
     "LOG_REQUEST",
@@ -76,8 +75,6 @@ LOG_PIECE: Final = 4096
 """Bytes of log in one LOG message, so that one message always fits the stream's reassembly cap."""
 _MESSAGE_LIMIT: Final = 8192
 
-LABEL: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,31}")
-"""A name that an operator gave to one way; people see it. An empty one is no label."""
 _CONSENTS: Final = 0x01
 _STEP_SPAN: Final = 0x8000
 
