@@ -10,7 +10,7 @@ from covey.lab import Machine
 
 SECONDS = 5.0
 """For what must arrive; a busy machine needs some."""
-SILENCE = 0.1
+SILENCE = 0.05
 """For what must not. A packet that crosses namespaces is there before `sendto` returns, unless the kernel is busy."""
 
 Address = tuple[str, int]

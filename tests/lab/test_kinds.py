@@ -185,7 +185,7 @@ def test_mappings_end_without_use(lab: Lab) -> None:
     with udp(agent, 5000) as (inside,), udp(server, 7000) as (outside,):
         mapping = seen(inside, outside)
         assert passes(outside, mapping, inside)
-        inside.settimeout(1.5)
+        inside.settimeout(1.1)
         with pytest.raises(TimeoutError):
             inside.recv(1)
         assert is_lost(outside, mapping, inside)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import select
+import signal
+import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
@@ -27,6 +31,26 @@ def test_programs_end_with_the_lab() -> None:
         return
     with open(f"/proc/{orphan}/stat") as stat:
         assert " Z " in stat.read()
+
+
+DOOMED = """
+import os, signal
+from covey.lab import Lab
+lab = Lab()
+print(lab.server("one").run("sh", "-c", "setsid sleep 1000 >/dev/null 2>&1 & echo $!"), flush=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_nothing_is_left_of_a_lab_whose_process_was_killed() -> None:
+    done = subprocess.run([sys.executable, "-c", DOOMED], capture_output=True, text=True, check=False)
+    assert done.returncode == -signal.SIGKILL
+    with suppress(ProcessLookupError):
+        orphan = os.pidfd_open(int(done.stdout))
+        try:
+            assert select.select([orphan], [], [], 30.0)[0]
+        finally:
+            os.close(orphan)
 
 
 def test_cut_drops_what_passes_between_two(lab: Lab) -> None:
