@@ -31,7 +31,7 @@ from covey.node.storage.check import check_files, check_identity, check_store, i
 from covey.node.storage.settings import NETWORK
 from covey.wire.ticket import Ticket
 
-__all__ = ["CHECKS", "CODES", "Patient", "chosen_ticket", "examine"]
+__all__ = ["CHECKS", "CODES", "Patient", "chosen_setting", "chosen_ticket", "examine"]
 
 CODES: Final = frozenset(
     {
@@ -279,10 +279,14 @@ def _config(patient: Patient) -> ConfigFile:
         return ConfigFile(findings=(FindingView("bad-config", "error", what, f"ls -ld {path}"),))
 
 
+def chosen_setting(patient: Patient, key: str) -> str | None:
+    """What a start would take from the environment, `config.toml` or as a default."""
+    return resolve({}, patient.environment, _config(patient), "")[key].text
+
+
 def chosen_ticket(patient: Patient) -> Ticket | None:
     """The network that a start would join."""
-    chosen = resolve({}, patient.environment, _config(patient), "")["network"].text
-    text = chosen or remembered(patient.home, NETWORK)
+    text = chosen_setting(patient, "network") or remembered(patient.home, NETWORK)
     return Ticket.parse(text) if text else None
 
 

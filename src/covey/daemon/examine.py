@@ -62,15 +62,16 @@ def _doctor(home: Home) -> Items[CheckView]:
 def _netcheck(home: Home) -> NetcheckView:
     import asyncio
 
-    from covey.daemon.doctor import Patient, chosen_ticket
+    from covey.daemon.doctor import Patient, chosen_setting, chosen_ticket
     from covey.net.real import RealHost
     from covey.node.netcheck import measure
     from covey.node.prospects import netcheck_view
 
     host = RealHost()
     try:
-        ticket = chosen_ticket(Patient(home, os.environ, host))
-        return netcheck_view(asyncio.run(measure(host, ticket)), os.environ)
+        patient = Patient(home, os.environ, host)
+        ticket, consents = chosen_ticket(patient), chosen_setting(patient, "birthday") == "trusted"
+        return netcheck_view(asyncio.run(measure(host, ticket)), os.environ, consents=consents)
     finally:
         host.close()
 

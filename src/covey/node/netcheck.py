@@ -7,6 +7,7 @@ is asked at once, and nothing is waited for longer than `LIMIT_SECONDS`. What it
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -25,7 +26,10 @@ __all__ = ["LIMIT_SECONDS", "Family", "Measured", "measure"]
 LIMIT_SECONDS: Final = 3.5
 """Ours: whoever asks wants to know within five seconds, the start of the program included."""
 _REACH_SECONDS: Final = 2.5
+_HEAD_START_SECONDS: Final = 0.5
 _RESOLVE_SECONDS: Final = 2.0
+_ANYWHERE: Final = {4: "192.0.2.1", 6: "2001:db8::1"}
+"""Addresses that the way out would lead to (RFC 5737, RFC 3849). Nothing is sent there."""
 _BINDS: Final = {4: "0.0.0.0", 6: "::"}  # noqa: S104 - sockets to ask from
 
 
@@ -39,6 +43,8 @@ class Family:
     """A rendezvous has an address of this family."""
     asked: bool = False
     """And there is a way out to it."""
+    elsewhere: bool = False
+    """No rendezvous has one, but this machine could reach one that had."""
     surroundings: Surroundings = field(default_factory=Surroundings)
 
 
@@ -73,21 +79,29 @@ async def measure(host: Host, ticket: Ticket | None) -> Measured:
     found = Measured()
     if ticket is None:
         return found
-    parts = [_reach(host, entry, found) for entry in ticket.entries]
-    parts += [_open(host, entry, found) for entry in ticket.entries if entry.websockets]
-    await _within(LIMIT_SECONDS, [*parts, _look_around(host, ticket, found)])
+    measured = asyncio.Event()
+    parts = [_ask_rendezvous(host, ticket, found, measured), _look_around(host, ticket, found)]
+    parts += [_open(host, entry, found, measured) for entry in ticket.entries if entry.websockets]
+    await _within(LIMIT_SECONDS, parts)
     order = [identity_text(entry.identity) for entry in ticket.entries]
     found.rendezvous.sort(key=lambda each: order.index(each.identity))
     found.seconds = host.now() - begun
     return found
 
 
-async def _reach(host: Host, entry: TicketEntry, found: Measured) -> None:
-    found.rendezvous.append(await reach(host, entry, _REACH_SECONDS))
+async def _ask_rendezvous(host: Host, ticket: Ticket, found: Measured, measured: asyncio.Event) -> None:
+    async def ask(entry: TicketEntry) -> None:
+        found.rendezvous.append(await reach(host, entry, _REACH_SECONDS))
+
+    await asyncio.gather(*(ask(entry) for entry in ticket.entries))
+    measured.set()
 
 
-async def _open(host: Host, entry: TicketEntry, found: Measured) -> None:
+async def _open(host: Host, entry: TicketEntry, found: Measured, measured: asyncio.Event) -> None:
     """A WebSocket to the rendezvous, as an agent without UDP would: through a proxy, with its certificate verified."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_HEAD_START_SECONDS):
+            await measured.wait()  # TLS takes so much CPU that a round trip measured meanwhile would show it
     identity, problem, begun = identity_text(entry.identity), "", host.now()
     for text in entry.websockets:
         try:
@@ -116,6 +130,8 @@ async def _look_around(host: Host, ticket: Ticket, found: Measured) -> None:
         own = [server for server in servers if (6 if ":" in server.address[0] else 4) == number]
         family.addressed = bool(own)
         family.source = next((source for each in own if (source := host.source_address(each.address))), None)
+        if not own:
+            family.elsewhere = host.source_address((_ANYWHERE[number], 9)) is not None
         if family.source is not None:
             family.asked = True
             surveys.append(_survey(host, own, _BINDS[number], family))

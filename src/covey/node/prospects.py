@@ -22,7 +22,7 @@ from covey.base.types import endpoint_text
 from covey.core.why import foretell, nat_kind
 from covey.node.nat import word
 from covey.node.netcheck import Family, Measured, WebSocketTried
-from covey.node.reach import clock_finding
+from covey.node.reach import Reached, clock_finding
 from covey.wire.control import Candidate, CandidateKind, Candidates, Filtering, NatTraits, Ports
 from covey.wire.control import Mapping as NatMapping
 
@@ -30,6 +30,7 @@ __all__ = ["CODES", "netcheck_view", "own_candidates", "peer_reach", "proxies"]
 
 CODES: Final = (
     "no-network",
+    "other-family",
     "offline",
     "names-not-found",
     "nobody-answers",
@@ -121,7 +122,7 @@ def _reached(found: Measured) -> list[ReachView]:
             ReachView(
                 identity=each.identity,
                 endpoint=each.endpoint,
-                udp_ms=each.rtt_ms,
+                udp_ms=_shortest(each, found),
                 websocket_ms=websocket.milliseconds,
                 ahead_s=each.ahead_us / 1e6,
                 problem=each.problem,
@@ -129,6 +130,13 @@ def _reached(found: Measured) -> list[ReachView]:
             )
         )
     return views
+
+
+def _shortest(reached: Reached, found: Measured) -> float | None:
+    """The rendezvous' own work, and ours, are in every measurement: the shortest has the least of it."""
+    seen = [*found.four.surroundings.observations, *found.six.surroundings.observations]
+    times = [round(each.rtt * 1000, 3) for each in seen if endpoint_text(each.observer) == reached.endpoint]
+    return min([*times, reached.rtt_ms]) if reached.rtt_ms is not None else None
 
 
 def _traits(found: Measured) -> NatTraits:
@@ -163,7 +171,7 @@ def _network(found: Measured, traits: NatTraits, known: NetworkView | None) -> N
         step=traits.step,
         udp=_udp(found) if asked else None,
         hairpin=hairpin if hairpin is not None or known is None else known.hairpin,
-        ipv6=found.six.surroundings.udp or (known is not None and known.ipv6),
+        ipv6=found.six.surroundings.udp or found.six.elsewhere or (known is not None and known.ipv6),
         public=list(dict.fromkeys(each.seen[0] for each in seen)),
         observers=[
             ObserverView(each.kind, endpoint_text(each.observer), endpoint_text(each.seen), round(each.rtt * 1000, 3))
@@ -206,7 +214,9 @@ def _unmeasured(found: Measured, traits: NatTraits, network: NetworkView) -> lis
 
 
 def _why_not_6(family: Family) -> str:
-    return "no way out of this machine over it" if family.addressed else "no rendezvous has an IPv6 address"
+    if family.addressed:
+        return "no way out of this machine over it"
+    return "no rendezvous has an IPv6 address" + (", this machine has" if family.elsewhere else "")
 
 
 def _findings(found: Measured, traits: NatTraits) -> list[FindingView]:
@@ -233,6 +243,11 @@ def _nobody(found: Measured) -> FindingView:
         names = ", ".join(sorted(set(found.unresolved)))
         what = f"the names of the rendezvous cannot be looked up: {names}"
         return FindingView("names-not-found", "error", what, "check this machine's DNS: getent hosts NAME")
+    for family, theirs, ours in ((found.six, "IPv4", "IPv6"), (found.four, "IPv6", "IPv4")):
+        if family.elsewhere and not found.four.asked and not found.six.asked:
+            what = f"the rendezvous have {theirs} addresses only, and this machine has a way out over {ours} only"
+            hint = f"give a rendezvous an {ours} address too: covey rendezvous --advertise, then its ticket to all"
+            return FindingView("other-family", "error", what, hint)
     if not found.four.asked and not found.six.asked:
         return FindingView(
             "offline", "error", "no packet can leave this machine towards a rendezvous", "check its network: ip route"
