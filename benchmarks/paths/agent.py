@@ -25,6 +25,7 @@ from covey.base.errors import CoveyError
 from covey.base.paths import Home
 from covey.base.schema import PeerView
 from covey.node.node import Node
+from covey.node.relays import RelayPolicy
 
 _LOOK_SECONDS: Final = 0.005
 
@@ -51,7 +52,10 @@ class Agent:
     async def start(self, home: str, name: str, network: str, settings: dict[str, Any] | None = None) -> dict[str, Any]:
         """A node that is connected to every rendezvous of the network, or to one after two more seconds."""
         place = Home.locate("default", {"COVEY_HOME": home}, uid=os.getuid())
-        node = Node(name, network=network, home=place, **(settings or {}))
+        settings = settings or {}
+        if "relaying" in settings:
+            settings["relaying"] = msgspec.convert(settings["relaying"], RelayPolicy)
+        node = Node(name, network=network, home=place, **settings)
         node.serve(ECHO, serve_requests)
         node.serve(BULK, serve_bulk)
         await node.start()

@@ -57,7 +57,7 @@ async def gap(world: World, change: Callable[[], Awaitable[None]], *, pieces: in
     return max(later - sooner for sooner, later in itertools.pairwise(arrived))
 
 
-@pytest.mark.parametrize("away_s", [0.0, 5.0])
+@pytest.mark.parametrize("away_s", [0.0, pytest.param(5.0, marks=pytest.mark.slow)])
 def test_the_only_relay_restarts(away_s: float, tmp_path: Path) -> None:
     async def scenario() -> None:
         async with World(tmp_path, seed=1, link=WAN) as world:
@@ -89,7 +89,7 @@ def test_relay_that_restarts_beside_another(tmp_path: Path) -> None:
     run(scenario(), limit_virtual_s=300)
 
 
-@pytest.mark.parametrize("use", ["steady", "seldom"])
+@pytest.mark.parametrize("use", ["steady", pytest.param("seldom", marks=pytest.mark.slow)])
 def test_reserve_does_not_go_stale(use: str, tmp_path: Path) -> None:
     """Half an hour over one relay. Then it dies, and the other, that carried nothing meanwhile, takes over."""
 
