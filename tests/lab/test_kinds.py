@@ -20,6 +20,7 @@ BOXES = {
     "address-restricted": ("preserved", True, False),
     "port-restricted": ("preserved", False, False),
     "double": ("preserved", False, False),
+    "port-changing": ("changed", False, False),
     "symmetric": ("random", False, False),
     "sequential": ("sequential", False, False),
 }
@@ -50,6 +51,8 @@ def _ports(found: list[int]) -> str:
         return "preserved"
     if found == [found[0], found[0] + 1, found[0] + 2]:
         return "sequential"
+    if found == [found[0]] * 3:
+        return "changed"
     return "random" if len({5000, *found}) == 4 else "none of these"
 
 
@@ -148,6 +151,9 @@ def test_ipv6_is_routed_and_lets_in_what_was_asked_for(lab: Lab) -> None:
     server = lab.server("one")
     only, dual = lab.agent("a", nat="ipv6-only"), lab.agent("b", nat="dual-stack")
     assert (only.ip, only.public_ip) == ("", "")
+    bare = lab.agent("c", nat=Kind(box=False, ipv6=True))
+    with udp(bare, 5000, host=bare.ip6) as (open_to_all,), udp(only, 5001) as (stranger,):
+        assert passes(stranger, open_to_all.getsockname(), open_to_all)
     with (
         udp(only, 5000) as (alice,),
         udp(dual, 5000, host=dual.ip6) as (bob,),

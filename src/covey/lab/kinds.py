@@ -8,10 +8,13 @@ from typing import Final
 
 from covey.base.errors import UsageError
 
-__all__ = ["CARRIER", "KINDS", "SMALL", "Filtering", "Kind", "Ports", "kind"]
+__all__ = ["CARRIER", "KINDS", "LOW_PORTS", "SMALL", "Filtering", "Kind", "Ports", "kind"]
 
 MAPPING_SECONDS: Final = 120
 """How long a mapping lasts without use (REQ-5: two minutes at least)."""
+
+LOW_PORTS: Final = (1024, 4095)
+"""What CHANGED takes ports from: none that a socket gets by itself."""
 
 SMALL: Final = 200
 """Largest IP packet that a black hole lets pass, bytes."""
@@ -23,10 +26,12 @@ LEAST_MTU: Final = 1280
 class Ports(Enum):
     """External ports; RFC 4787, 4.2.
 
-    PRESERVED maps by inside endpoint (endpoint-independent mapping), the others anew for each remote endpoint.
+    PRESERVED and CHANGED map by inside endpoint (endpoint-independent mapping), the others anew for each remote one.
     """
 
     PRESERVED = "preserved"
+    CHANGED = "changed"
+    """A random one, for inside ports that are not in `LOW_PORTS` themselves."""
     RANDOM = "random"
     SEQUENTIAL = "sequential"
 
@@ -79,6 +84,7 @@ KINDS: Final = {
     "full-cone": Kind(filtering=Filtering.ENDPOINT_INDEPENDENT),
     "address-restricted": Kind(filtering=Filtering.ADDRESS_DEPENDENT),
     "port-restricted": Kind(),
+    "port-changing": Kind(ports=Ports.CHANGED),
     "symmetric": Kind(ports=Ports.RANDOM),
     "sequential": Kind(ports=Ports.SEQUENTIAL),
     "double": Kind(double=True),

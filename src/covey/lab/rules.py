@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from covey.lab.kinds import Filtering, Kind, Ports
+from covey.lab.kinds import LOW_PORTS, Filtering, Kind, Ports
 
 __all__ = ["SERVERS", "TABLE", "UPNP_CHAINS", "box", "timeouts"]
 
@@ -99,6 +99,9 @@ def _postrouting(kind: Kind, wan: str) -> list[str]:
         # A map, because the kernel would write the number of `numgen` with its bytes in the wrong order.
         ports = ", ".join(f"{number} : {_FIRST_PORT + number}" for number in range(_SEQUENCE))
         rules.append(f"oifname wan meta l4proto udp snat ip to {wan} : numgen inc mod {_SEQUENCE} map {{ {ports} }}")
+    if kind.ports is Ports.CHANGED:
+        first, last = LOW_PORTS
+        rules.append(f"oifname wan meta l4proto udp snat ip to {wan} : {first}-{last}")
     how = " fully-random" if kind.ports is Ports.RANDOM else ""
     return [*rules, f"oifname wan meta nfproto ipv4 snat ip to {wan}{how}"]
 
