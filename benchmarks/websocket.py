@@ -24,6 +24,8 @@ from benchmarks.beside import holding, running
 from benchmarks.relay import RELAYED
 from covey.bench.measures import MEASURES, Scale
 from covey.bench.pair import Failed, Pair, Prepared, Site, Subject
+from covey.net.websocket_client import open_websocket
+from covey.net.websocket_server import Certificate, ListenerLimits, WebSocketListener
 from covey.wire.ticket import Ticket
 from tests.net.tls import certificate
 
@@ -73,29 +75,39 @@ def measure(runs: int, seconds: float) -> dict[str, dict[str, float]]:
 
 
 async def memory(clients: int) -> dict[str, float]:
-    """Bytes of a rendezvous' process for each connection that is open, and for each byte it sends to none."""
-    from covey.net.websocket_client import open_websocket
-
+    """Bytes of a serving process for each connection that is open and silent."""
     with tempfile.TemporaryDirectory() as name:
-        directory = Path(name)
-        files = certificate(directory, "127.0.0.1")
-        argv = [sys.executable, "-m", "covey.rendezvous", "--listen", "127.0.0.1:0", "--home", str(directory / "rv")]
-        argv += ["--certificate", files.certificate, "--key", files.key, "--websocket", "127.0.0.1:0"]
+        files = certificate(Path(name), "127.0.0.1")
+        os.environ["SSL_CERT_FILE"] = files.authority
+        argv = [sys.executable, "-m", "benchmarks.websocket", "--serve", files.certificate, files.key]
         process = await asyncio.create_subprocess_exec(*argv, stdout=asyncio.subprocess.PIPE)
         assert process.stdout is not None
-        (entry,) = Ticket.parse((await process.stdout.readline()).decode().strip()).entries
-        os.environ["SSL_CERT_FILE"] = files.authority
-        host, _, number = entry.websockets[0].rpartition(":")
+        number = int(await process.stdout.readline())
         try:
             before = _private_bytes(process.pid)
-            ports = [await open_websocket((host, int(number)), {}) for _ in range(clients)]
+            ports = [await open_websocket(("127.0.0.1", number), {}) for _ in range(clients)]
             after = _private_bytes(process.pid)
+            assert all(port.is_open for port in ports)
             for port in ports:
                 port.close()
         finally:
             process.terminate()
             await process.wait()
     return {"clients": clients, "before_bytes": before, "bytes_per_connection": (after - before) / clients}
+
+
+async def serve(certificate_file: str, key: str) -> None:
+    """A listener for whom everybody is a client; prints its port."""
+    port = WebSocketListener(
+        ("127.0.0.1", 0),
+        Certificate(certificate_file, key).context,
+        on_open=lambda port: None,
+        is_used=lambda port: True,
+        limits=ListenerLimits(strangers=100_000, strangers_per_network=100_000, per_second=1e6, burst=1e6),
+    )
+    port.start()
+    print(port.address[1], flush=True)
+    await asyncio.Event().wait()
 
 
 def _private_bytes(pid: int) -> int:
@@ -107,8 +119,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.websocket", description=__doc__)
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each transfer")
-    parser.add_argument("--clients", type=int, default=50, help="connections for the measure of memory")
+    parser.add_argument("--clients", type=int, default=1000, help="connections for the measure of memory")
+    parser.add_argument("--serve", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
+    if given.serve:
+        asyncio.run(serve(*given.serve))
     try:
         found = measure(given.runs, given.seconds)
     except Failed as failed:

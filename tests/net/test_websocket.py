@@ -162,12 +162,13 @@ async def tls_to(server: Server) -> tuple[asyncio.StreamReader, asyncio.StreamWr
         (REQUEST, b"101"),
         (REQUEST.replace(b"/covey ", b"/ "), b"404"),
         (REQUEST.replace(b"covey.1", b"covey.2"), b"400"),
+        (REQUEST.replace(b"\r\n\r\n", b"\r\nOrigin: https://example.com\r\n\r\n"), b"403"),
         (b"GET /covey HTTP/1.1\r\nHost: localhost\r\n\r\n", b"426"),
         (b"POST /covey HTTP/1.1\r\nHost: localhost\r\n\r\n", b"405"),
         (b"\x00" * 100 + b"\r\n\r\n", b""),
         (b"GET /covey HTTP/1.1\r\n" + b"A: b\r\n" * 100_000, b"431"),
     ],
-    ids=["good", "elsewhere", "other version", "no upgrade", "post", "zeros", "endless"],
+    ids=["good", "elsewhere", "other version", "from a web page", "no upgrade", "post", "zeros", "endless"],
 )
 def test_opening_handshake(request_: bytes, status: bytes, files: Files) -> None:
     async def story() -> None:
@@ -300,7 +301,7 @@ def test_silence_is_answered_by_a_ping_and_ends_the_connection(files: Files) -> 
 
 def test_strangers_have_few_places_and_little_time(files: Files) -> None:
     async def story() -> None:
-        limits = ListenerLimits(strangers=8, strangers_per_network=2, stranger_seconds=0.3)
+        limits = ListenerLimits(strangers=8, strangers_per_network=2, stranger_seconds=0.3, turn_seconds=0.0)
         async with serving(files, limits) as server:
             first, at_server = await server.pair()
             server.clients.add(at_server)
@@ -312,6 +313,42 @@ def test_strangers_have_few_places_and_little_time(files: Files) -> None:
             assert len(server.listener) == 1
             assert server.listener.turned_away == 3
             first.close()
+
+    play(story)
+
+
+def test_those_who_came_just_now_are_not_turned_away_for_others(files: Files) -> None:
+    """Or many who come at once would keep all of them out."""
+
+    async def story() -> None:
+        async with serving(files, ListenerLimits(strangers_per_network=2)) as server:
+            early = [await server.pair() for _ in range(2)]
+            with pytest.raises(UnreachableError) as info:
+                await open_websocket(server.remote, NO_ENVIRONMENT)
+            assert info.value.code == "websocket-unreachable"
+            assert all(client.is_open for client, _ in early)
+
+    play(story)
+
+
+def test_one_network_gets_so_many_handshakes_a_second(files: Files) -> None:
+    async def story() -> None:
+        async with serving(files, ListenerLimits(per_second=0.001, burst=3)) as server:
+            for _ in range(3):
+                await server.pair()
+            with pytest.raises(UnreachableError):
+                await open_websocket(server.remote, NO_ENVIRONMENT)
+            assert server.listener.turned_away == 1
+
+    play(story)
+
+
+@pytest.mark.parametrize("host", ["a b", "a\r\nX: y", "a/b", "", "x" * 300, "a..\u00e4"])
+def test_host_that_would_mean_something_else_in_a_request_is_refused(host: str) -> None:
+    async def story() -> None:
+        with pytest.raises(UnreachableError) as info:
+            await open_websocket((host, 443), NO_ENVIRONMENT)
+        assert info.value.code == "host-not-found"
 
     play(story)
 

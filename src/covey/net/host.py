@@ -78,6 +78,8 @@ class WebSocket(UdpPort, Protocol):
     """Who is at the other end."""
     congested: bool
     """What is sent now waits; what is sent in spite of that may be lost."""
+    send_limit: int
+    """Bytes that may wait in it, whoever sends; more is lost."""
     problem: str
     """Why it ended."""
 

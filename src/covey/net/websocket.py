@@ -56,7 +56,7 @@ class WebSocketPort(asyncio.Protocol):
     """One connection, client's or server's side. See `net.host.UdpPort` for what every port does.
 
     `opened` is done when the opening handshake is over: "" or why it failed. `on_congestion(full)` tells when `send`
-    should wait and when it may go on; what is sent in spite of it is kept up to `SEND_LIMIT`, then lost. `on_closed()`
+    should wait and when it may go on; what is sent in spite of it is kept up to `send_limit`, then lost. `on_closed()`
     is called once, when the connection is gone after it was open.
     """
 
@@ -67,6 +67,7 @@ class WebSocketPort(asyncio.Protocol):
         self.lower: asyncio.Transport | None = None
         """What carries it, or will."""
         self.dropped = 0
+        self.send_limit = SEND_LIMIT
         self.congested = False
         self.problem = ""
         """Why it is closed."""
@@ -107,7 +108,7 @@ class WebSocketPort(asyncio.Protocol):
             not self._open
             or transport is None
             or not len(train)
-            or (self.congested and transport.get_write_buffer_size() + len(train) > SEND_LIMIT)
+            or (self.congested and transport.get_write_buffer_size() + len(train) > self.send_limit)
         ):
             self.dropped += 1
         else:

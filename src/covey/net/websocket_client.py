@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import ssl
 from collections.abc import AsyncIterator, Mapping
+from ipaddress import ip_address
 from typing import Any, Final
 
 from websockets.client import ClientProtocol
@@ -23,6 +25,7 @@ __all__ = ["OPEN_SECONDS", "open_websocket"]
 
 OPEN_SECONDS: Final = 10.0
 """For everything until the WebSocket is open."""
+_HOST: Final = re.compile(r"[A-Za-z0-9._-]{1,253}")
 _STAGGER: Final = 0.25
 """Seconds until the next address of a name is tried, too (RFC 8305)."""
 
@@ -34,6 +37,7 @@ async def open_websocket(remote: Endpoint, environment: Mapping[str, str]) -> We
     (`bad-proxy`) and UnreachableError: `host-not-found`, `websocket-unreachable`, `proxy-unreachable`,
     `proxy-refused`, `proxy-credentials`, `certificate-refused`, `websocket-refused`.
     """
+    remote = _checked(remote)
     proxy = proxy_for(remote, environment)
     where = endpoint_text(remote) + (f" through the proxy {proxy}" if proxy else "")
     port: WebSocketPort | None = None
@@ -51,6 +55,27 @@ async def open_websocket(remote: Endpoint, environment: Mapping[str, str]) -> We
         _give_up(port)
         raise
     return port
+
+
+def _checked(remote: Endpoint) -> Endpoint:
+    """With a host that means nothing else in a request (a ticket may have been made by anybody), and in ASCII."""
+    host, number = remote
+    try:
+        if _HOST.fullmatch(host) is None and not _is_address(host):
+            host = host.encode("idna").decode()
+            if _HOST.fullmatch(host) is None:
+                raise ValueError(host)
+    except (UnicodeError, ValueError):
+        raise UnreachableError(f"{remote[0]!r} is not the name of a host", code="host-not-found") from None
+    return host, number
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 async def _connect(remote: Endpoint, proxy: Proxy | None) -> WebSocketPort:

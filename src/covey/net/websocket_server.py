@@ -14,7 +14,7 @@ import os
 import socket
 import ssl
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -24,7 +24,7 @@ from websockets.typing import Subprotocol
 
 from covey.base.errors import StateError, StorageError, UsageError
 from covey.base.types import Endpoint, endpoint_text
-from covey.core.rates import network
+from covey.core.rates import Rates, network
 from covey.net.tls import Tls
 from covey.net.websocket import QUIET, WebSocketPort
 from covey.wire.websocket import MESSAGE_LIMIT, SUBPROTOCOL
@@ -34,6 +34,9 @@ __all__ = ["Certificate", "ListenerLimits", "WebSocketListener"]
 _log = logging.getLogger(__name__)
 
 _BACKLOG: Final = 128
+_NETWORKS_LIMIT: Final = 4096
+"""Networks whose rates are remembered."""
+_LOOK: Final = 6
 _PAUSE: Final = 0.1
 """Before accepting goes on after the system refused, as when there are too many open files, seconds."""
 
@@ -47,7 +50,13 @@ class ListenerLimits:
     strangers_per_network: int = 64
     """... and of them those of one IPv4 address or IPv6 /64."""
     stranger_seconds: float = 10.0
-    """How long one may stay without a session, and how often others are looked at."""
+    """How long one may stay without a session; the others are looked at six times as rarely."""
+    turn_seconds: float = 2.0
+    """How long one may stay although another wants its place: time for every handshake, so that many who come at once
+    do not turn each other away for ever."""
+    per_second: float = 50.0
+    burst: float = 250.0
+    """Connections of one network that we shake hands with: TLS costs us a signature each."""
     connections: int = 12_000
     """Altogether: a little more than clients."""
 
@@ -77,8 +86,9 @@ class WebSocketListener:
         self._socket: socket.socket | None = None
         self._accepting: asyncio.Task[None] | None = None
         self._shaking: set[asyncio.Task[None]] = set()
-        self._strangers: dict[WebSocketPort, bytes] = {}
-        """Without a session, the oldest first, and the network of each."""
+        self._strangers: dict[WebSocketPort, tuple[bytes, float]] = {}
+        """Without a session, the oldest first: the network of each, and when it came."""
+        self._rates = Rates(self._limits.per_second, self._limits.burst, _NETWORKS_LIMIT)
         self._networks: Counter[bytes] = Counter()
         self._ports: set[WebSocketPort] = set()
         self._looking: dict[WebSocketPort, asyncio.TimerHandle] = {}
@@ -136,14 +146,14 @@ class WebSocketListener:
                     _log.error("no WebSocket can be accepted: %s", error)
                     await asyncio.sleep(_PAUSE)
                 continue
-            if len(self._ports) >= self._limits.connections:
+            source = network(remote[:2])
+            if not self._may_come(source):
                 self.turned_away += 1
                 sock.close()
                 continue
             port = WebSocketPort(_protocol())
             port.remote = remote[:2]
-            self._make_room(network(port.remote))
-            self._admit(port)
+            self._admit(port, source)
             task = self._loop.create_task(self._shake_hands(sock, port), name="WebSocket handshake")
             self._shaking.add(task)
             task.add_done_callback(self._shaking.discard)
@@ -169,19 +179,26 @@ class WebSocketListener:
             return
         self._on_open(port)
 
-    def _admit(self, port: WebSocketPort) -> None:
-        source = network(port.remote)
+    def _may_come(self, source: bytes) -> bool:
+        """Whether there is a place for one more of this network, perhaps that of a stranger who had its time."""
+        if len(self._ports) >= self._limits.connections or not self._rates.take(self._loop.time(), source):
+            return False
+        if self._networks[source] >= self._limits.strangers_per_network:
+            return self._turn_away_one(port for port, (theirs, _) in self._strangers.items() if theirs == source)
+        return len(self._strangers) < self._limits.strangers or self._turn_away_one(self._strangers)
+
+    def _turn_away_one(self, strangers: Iterable[WebSocketPort]) -> bool:
+        oldest = next(iter(strangers))
+        if self._loop.time() - self._strangers[oldest][1] < self._limits.turn_seconds:
+            return False
+        self._turn_away(oldest)
+        return True
+
+    def _admit(self, port: WebSocketPort, source: bytes) -> None:
         self._ports.add(port)
-        self._strangers[port] = source
+        self._strangers[port] = source, self._loop.time()
         self._networks[source] += 1
         self._looking[port] = self._loop.call_later(self._limits.stranger_seconds, self._look, port)
-
-    def _make_room(self, source: bytes) -> None:
-        """For one more stranger of this network: the oldest has to go."""
-        if self._networks[source] >= self._limits.strangers_per_network:
-            self._turn_away(next(port for port, theirs in self._strangers.items() if theirs == source))
-        elif len(self._strangers) >= self._limits.strangers:
-            self._turn_away(next(iter(self._strangers)))
 
     def _turn_away(self, port: WebSocketPort) -> None:
         if self._is_used(port):  # no stranger any more, and nobody looked since
@@ -197,10 +214,10 @@ class WebSocketListener:
             self._turn_away(port)
             return
         self._no_stranger(port)
-        self._looking[port] = self._loop.call_later(self._limits.stranger_seconds, self._look, port)
+        self._looking[port] = self._loop.call_later(_LOOK * self._limits.stranger_seconds, self._look, port)
 
     def _no_stranger(self, port: WebSocketPort) -> None:
-        source = self._strangers.pop(port, None)
+        source, _ = self._strangers.pop(port, (None, 0.0))
         if source is not None:
             self._networks[source] -= 1
             if not self._networks[source]:
@@ -258,7 +275,8 @@ class Certificate:
 
 
 def _protocol() -> ServerProtocol:
-    return ServerProtocol(subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=MESSAGE_LIMIT, logger=QUIET)
+    # No origin: what a web page makes a browser do is not for us.
+    return ServerProtocol(origins=[None], subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=MESSAGE_LIMIT, logger=QUIET)
 
 
 def _not_bound(address: Endpoint, error: OSError) -> Exception:

@@ -12,6 +12,11 @@ from covey.net.turn import Driver
 
 __all__ = ["WebSockets"]
 
+_ALL_BYTES: Final = 256 * 1024 * 1024
+"""What may wait in all full connections together, each with its share: they are as many as somebody likes."""
+_MOST_BYTES: Final = 512 * 1024
+_LEAST_BYTES: Final = 64 * 1024
+
 _PRESSED_SECONDS: Final = 0.25
 """The longest that nothing is read from one connection because what it sends meets a full one. Whoever does not read
 must not stop others for good: from then on what is too much for it is lost."""
@@ -33,6 +38,7 @@ class WebSockets:
         """Full ports, and those that are not read until they are not."""
         self._stuck: set[int] = set()
         """Ports that have been full for so long that nobody waits for them."""
+        self._full: set[int] = set()
         self._timers: dict[int, asyncio.TimerHandle] = {}
 
     def __len__(self) -> int:
@@ -77,6 +83,8 @@ class WebSockets:
 
     def _fill(self, index: int) -> None:
         self._endpoint.hold(index)
+        self._full.add(index)
+        self._ports[index].send_limit = max(_LEAST_BYTES, min(_MOST_BYTES, _ALL_BYTES // len(self._full)))
         self._timers[index] = self._loop.call_later(_PRESSED_SECONDS, self._give_up, index)
 
     def _relieve(self, index: int) -> None:
@@ -85,6 +93,7 @@ class WebSockets:
         if timer is not None:
             timer.cancel()
         self._stuck.discard(index)
+        self._full.discard(index)
         self._let_go(index)
         self._driver.wake()
 

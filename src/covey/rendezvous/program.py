@@ -22,7 +22,7 @@ import signal
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial, reduce
 from pathlib import Path
-from typing import Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from covey.base.config import NUMBERS, check_value
 from covey.base.constants import DEFAULT_PORT
@@ -31,13 +31,15 @@ from covey.base.exit_codes import exit_code
 from covey.base.types import Endpoint, parse_endpoint
 from covey.crypto.credentials import Credentials
 from covey.net.real import RealHost
-from covey.net.websocket_server import Certificate, WebSocketListener
 from covey.node.storage.database import Database
 from covey.rendezvous import logs, ready
 from covey.rendezvous.home import Place, Remembered, WebSocketPlace, place
 from covey.rendezvous.server import Rendezvous
 from covey.wire.relay import Relaying
 from covey.wire.ticket import Ticket
+
+if TYPE_CHECKING:
+    from covey.net.websocket_server import Certificate
 
 __all__ = ["Options", "main", "parse_options", "run"]
 
@@ -146,6 +148,9 @@ async def _serve(
         websocket = await _websocket(options, before, host, listens[0][0])
         certificate = None
         if websocket is not None:
+            # Here, because TLS takes memory that not every rendezvous needs.
+            from covey.net.websocket_server import Certificate, WebSocketListener
+
             certificate = Certificate(websocket.certificate, websocket.key)
             listener = partial(WebSocketListener, (websocket.host, websocket.port), certificate.context)
             make = partial(make, websockets=listener, advertise_websockets=websocket.advertise)

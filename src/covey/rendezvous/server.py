@@ -12,7 +12,7 @@ import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Final, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
 from covey.base.constants import RECORD_LIFE_SECONDS
 from covey.base.errors import CoveyError
@@ -27,8 +27,6 @@ from covey.crypto.credentials import Credentials
 from covey.crypto.record import Record
 from covey.crypto.renewal import renewed
 from covey.net.host import Host, UdpPort
-from covey.net.websocket import WebSocketPort
-from covey.net.websocket_server import WebSocketListener
 from covey.node.clock import Clock
 from covey.node.transport import Transport
 from covey.rendezvous.cache import Cache
@@ -42,6 +40,10 @@ from covey.wire import control
 from covey.wire import rendezvous as wire
 from covey.wire.relay import Relaying
 from covey.wire.ticket import Ticket, TicketEntry
+
+if TYPE_CHECKING:
+    from covey.net.websocket import WebSocketPort
+    from covey.net.websocket_server import WebSocketListener
 
 __all__ = ["Counts", "Rendezvous"]
 
