@@ -53,7 +53,7 @@ def box(kind: Kind, wan: str) -> str:
         *_chain("type nat hook postrouting priority srcnat", _postrouting(kind, wan)),
         *_chain("type filter hook forward priority filter; policy drop", _forward(kind)),
         *_chain("type filter hook input priority filter", _input(wan)),
-        *_chain("type filter hook postrouting priority srcnat + 1", _REMEMBER if wan else []),
+        *_chain("type filter hook postrouting priority srcnat + 1", _remember(kind) if wan else []),
     ]
     lines = "\n".join(body)
     return f"table inet {TABLE} {{}}\ndelete table inet {TABLE}\ntable inet {TABLE} {{\n{lines}\n}}\n"
@@ -66,6 +66,12 @@ _REMEMBER: Final = [
     f"{_OUT} reply update @inside {{ ct original proto-dst : ct reply ip saddr . ct reply proto-src }}",
     f"{_OUT} reply update @permits {{ ct original proto-dst . ip daddr }}",
 ]
+
+
+def _remember(kind: Kind) -> list[str]:
+    """Only where `_prerouting` asks: it is work for each packet."""
+    asks = kind.hairpin or kind.filtering is not Filtering.ADDRESS_AND_PORT_DEPENDENT
+    return _REMEMBER if asks else []
 
 
 def _chain(hook: str, rules: list[str]) -> list[str]:
