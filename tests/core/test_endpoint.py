@@ -399,6 +399,22 @@ def test_idle_agent_is_cheap() -> None:
     assert wire.sent_bytes - sent < 40_000
 
 
+def test_who_waits_for_its_turn_to_send_is_not_due() -> None:
+    """Asked at every turn until then, a thousand sessions that all have something to say would cost a million looks."""
+    wire, a, b = connected()
+    a.connection(b).open("s").write(bytes(5000))
+    train = memoryview(bytearray(65_536))
+    sent = a.endpoint.transmit(wire.now, train)
+    assert sent is not None
+    b.endpoint.receive(wire.now, train[: sent.size], sent.segment, 0, A)
+    session = b.connection(a).session
+    assert session.acks.at == wire.now
+    assert session.in_ready
+    assert b.endpoint.deadline() > wire.now
+    assert b.endpoint.transmit(wire.now, train) is not None
+    assert session.acks.at is None
+
+
 def test_connection_without_keys_ends_after_a_day() -> None:
     wire, a, b = connected()
     wire.run(limits.IDLE_SECONDS + 60)

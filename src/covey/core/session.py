@@ -802,7 +802,12 @@ class Session:
     def deadline(self) -> float | None:
         """When `expire` is due, seconds."""
         due = self.paths.deadline()
-        for at in (self.acks.at, self.sender.ready_at, self.retire_at, self.epochs.deadline()):
+        if not self.in_ready:
+            # Who waits for its turn to send needs no reminder: asked at every turn, many would cost their square.
+            for at in (self.acks.at, self.sender.ready_at):
+                if at is not None and at < due:
+                    due = at
+        for at in (self.retire_at, self.epochs.deadline()):
             if at is not None and at < due:
                 due = at
         connection, epochs = self.connection, self.epochs
