@@ -34,3 +34,19 @@ def test_both_sides_say_why_and_netcheck_agrees(kinds: str, lab: Lab) -> None:
             assert (peer["expected"], peer["why"]) == (code, code)
             assert found["elapsed_ms"] < 5000
         two.stop()
+
+
+@pytest.mark.slow
+def test_firewall_between_two_that_could_meet_is_told_from_a_black_hole(lab: Lab) -> None:
+    with pair("port-restricted", "port-restricted", lab=lab) as two:
+        for break_, code in ((lab.cut, "peer-silent"), (lab.black_hole, "mtu")):
+            break_("a", "b")
+            two.start()
+            for agent, peer in zip(two.agents, reversed(two.identities), strict=True):
+                agent.begin("send", peer=peer, body=code)
+            for agent in two.agents:
+                assert agent.end()["result"] == "delivered"
+            for agent, peer in zip(two.agents, reversed(two.identities), strict=True):
+                assert agent.do("why", peer=peer, code=code)["peer"]["why"] == code
+            two.stop()
+            lab.heal("a", "b")

@@ -74,7 +74,7 @@ def _show(view: NetcheckView) -> None:
         ("RENDEZVOUS", "UDP ms", "WEBSOCKET ms", "CLOCK", "PROBLEM"),
         [
             (
-                each.endpoint,
+                render.safe(each.endpoint),
                 _milliseconds(each.udp_ms),
                 _milliseconds(each.websocket_ms),
                 _clock(each.ahead_s) if each.udp_ms is not None else "-",
