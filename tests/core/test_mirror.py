@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from covey.base.types import Endpoint, Identity
 from covey.core import limits
-from covey.core.mirror import Mirror
+from covey.core.events import Event, Reflected
+from covey.core.mirror import Mirror, Reflections
 from covey.core.path import Route
 from covey.crypto.mac import mac1, mac1_key
 from covey.wire.datagram import MIRROR_SIZE, MirrorRequest, MirrorResponse
@@ -94,3 +95,37 @@ def test_mirror_says_nothing_to_noise(noise: bytes) -> None:
     desk = Desk()
     desk.mirror.receive(0.0, memoryview(noise), Route(0, CLIENT))
     assert desk.sent == []
+
+
+def test_reflections_believe_whom_they_asked_once() -> None:
+    sent: list[tuple[Route, bytes]] = []
+    events: list[Event] = []
+    reflections = Reflections(lambda size: NONCE[:size], lambda *each: sent.append(each), events.append)
+    reflections.ask(OWN, DIRECT)
+    [(route, datagram)] = sent
+    desk = Desk()
+    desk.mirror.receive(0.0, memoryview(datagram), Route(0, CLIENT))
+    answer = memoryview(desk.sent[0][1])
+    for wrong, noise in ((Route(1, CLIENT), answer), (Route(0, ("192.0.2.9", 1)), answer), (route, answer[:-1])):
+        reflections.receive(noise, wrong)
+    assert events == []
+    reflections.receive(answer, route)
+    reflections.receive(answer, route)
+    assert events == [Reflected(route, CLIENT)]
+
+
+def test_reflections_remember_so_many_questions() -> None:
+    numbers = iter(range(1000))
+    events: list[Event] = []
+    asked: list[bytes] = []
+
+    def random(size: int) -> bytes:
+        asked.append(next(numbers).to_bytes(size, "big"))
+        return asked[-1]
+
+    reflections = Reflections(random, lambda *_: None, events.append)
+    for _ in range(100):
+        reflections.ask(OWN, DIRECT)
+    for nonce in asked:
+        reflections.receive(memoryview(MirrorResponse(nonce, 0, CLIENT).encode()), DIRECT)
+    assert len(events) == 32

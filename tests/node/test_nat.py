@@ -8,7 +8,7 @@ from typing import Final
 from covey.base.declared import Declared
 from covey.base.schema import CandidateView
 from covey.core.paths import Paths
-from covey.testing import Link, run
+from covey.testing import Link, SimHost, run
 from covey.testing.nat import PORT_RESTRICTED, SYMMETRIC, SYMMETRIC_SEQUENTIAL, UDP_BLOCKED, NatKind
 from covey.testing.world import World
 from covey.wire.control import Mapping, Ports
@@ -123,5 +123,53 @@ def test_what_the_operator_declares_is_told_to_peers(tmp_path: Path) -> None:
                 CandidateView("declared", f"203.0.113.9:{own}"),
                 CandidateView("interconnect", "10.8.0.4:4040", 20, "vpn"),
             ]
+
+    run(scenario(), limit_virtual_s=60)
+
+
+def test_a_counting_nat_is_asked_again_when_a_peer_comes(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=WAN) as world:
+            await world.start_rendezvous()
+            await behind(world, "a", SYMMETRIC_SEQUENTIAL)
+            await world.start_node("c")
+            await world.until(lambda: world.node("a").network_view().measured is not None)
+            box = world.boxes["a's box"]
+            other = SimHost(box.inside, "192.168.1.9")
+            for port in (other.udp(("0.0.0.0", 0)) for _ in range(100)):
+                port.send(memoryview(bytearray(b"x")), 1, ("10.9.9.9", 9))  # somebody else behind the same box
+            await world.wait(11.0)
+            await world.befriend("a", "c")
+            await world.until(lambda: bool(paths(world, "c", "a").remote_candidates))
+            await world.wait(1.0)
+            told = [
+                each.endpoint[1]
+                for each in paths(world, "c", "a").remote_candidates
+                if each.endpoint[0] in box.external
+            ]
+            now = max(port for _, port in box._by_external)
+            assert 0 <= now - max(told) < 10
+
+    run(scenario(), limit_virtual_s=60)
+
+
+def test_every_address_family_is_seen_by_somebody(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=WAN) as world:
+            await world.start_rendezvous()
+            box = world.nat("box", PORT_RESTRICTED)
+            place = world.place("a", behind="box")
+            place.host.move(box.inside, "192.168.1.2", "2001:db8::2")
+            await place.start()
+            view = world.node("a").network_view
+            await world.until(lambda: view().measured is not None and bool(view().public))
+            assert len(world.node("a").view().listen) == 2
+            network = world.node("a")._running.network
+            # As if the session were on IPv6: nobody but the mirror sees the IPv4 port.
+            world.node("a")._running.clients[0].observed = None
+            network.changed()
+            await world.until(lambda: any(each.kind == "reflexive" for each in view().candidates))
+            [seen] = [each.endpoint for each in view().candidates if each.kind == "reflexive"]
+            assert seen.rpartition(":")[0] == box.external[0]
 
     run(scenario(), limit_virtual_s=60)

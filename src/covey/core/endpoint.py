@@ -41,7 +41,7 @@ from covey.core.handshakes import NO_ANSWER, Handshakes
 from covey.core.introduction import Introduction
 from covey.core.keyring import Keyring
 from covey.core.lent_ports import LentPorts
-from covey.core.mirror import Mirror
+from covey.core.mirror import Mirror, Reflections
 from covey.core.path import Route
 from covey.core.quota import Quota
 from covey.core.relay import RelayTable
@@ -59,6 +59,7 @@ from covey.wire.control import CANDIDATES_LIMIT, Candidate, Candidates, NatTrait
 from covey.wire.datagram import (
     HEADER,
     MIRROR_REQUEST,
+    MIRROR_RESPONSE,
     PACKET,
     PACKET_OVERHEAD,
     RELAY_HEADER,
@@ -119,6 +120,7 @@ class Endpoint:
         self._random = random
         self.handshakes = Handshakes(self)
         self.introduction = Introduction(self)
+        self.reflections = Reflections(random, self.send, self.emit)
         self._encapsulate = encapsulate
         self._lifetimes = lifetimes
         self._congestion = congestion
@@ -423,6 +425,10 @@ class Endpoint:
         """Asks whoever is at `route` for the record of `identity`, once; `RecordReceived` may follow."""
         self.handshakes.request_record(identity, route)
 
+    def ask_where(self, identity: Identity, route: Route) -> None:
+        """Asks the rendezvous at `route` where it sees us, once; `Reflected` may follow."""
+        self.reflections.ask(identity, route)
+
     def close(self, now: float, connection: Connection, code: int = CloseCode.DONE, reason: str = "") -> None:
         """Ends a connection and tells the peer (once, unreliably: a peer that misses it finds out by itself)."""
         self.handshakes.cancel(connection.peer)
@@ -641,6 +647,9 @@ class Endpoint:
             if kind == MIRROR_REQUEST:
                 if self.mirror is not None:
                     self.mirror.receive(now, view[head:stop], route)
+                return stop
+            if kind == MIRROR_RESPONSE:
+                self.reflections.receive(view[head:stop], route)
                 return stop
             machine = self.introduction if kind in INTRODUCTION_KINDS else self.handshakes
             machine.receive(now, view[head:stop], route)

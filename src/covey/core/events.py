@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from covey.base.types import Endpoint as Address
 from covey.base.types import Identity
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = [
     "PortsUnused",
     "PortsWanted",
     "RecordReceived",
+    "Reflected",
     "RelayingTold",
     "RelaysTold",
     "StreamOffered",
@@ -126,6 +128,14 @@ class RecordReceived(Event):
     identity: Identity
     record: bytes
     log: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Reflected(Event):
+    """Who is at the other end of `route` sees what we send on it come from `seen`. Advice, as everything it says."""
+
+    route: Route
+    seen: Address
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Tells whoever asks where its datagrams come from, at two ports: the rendezvous' part of knowing one's NAT.
+"""Where datagrams come from: `Mirror` tells whoever asks, at two ports of a rendezvous; `Reflections` asks.
 
 What a NAT does shows when one socket of an agent is seen from several places (RFC 5780), and when somebody answers whom
 the socket never spoke to. A request therefore may ask for an answer from our other port, or to another port of the
@@ -8,17 +8,22 @@ that sending to the victim itself would not have given.
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 
 from covey.base.errors import ParseError
 from covey.base.types import Identity
 from covey.core import limits
+from covey.core.events import Event, Reflected
 from covey.core.path import Route
 from covey.core.rates import Rates, network
 from covey.crypto.mac import mac1, mac1_key, same
 from covey.wire.datagram import MirrorRequest, MirrorResponse
 
-__all__ = ["Mirror"]
+__all__ = ["Mirror", "Reflections"]
+
+_ASKED_LIMIT = 32
+"""Questions of ours that may still be answered."""
 
 
 class Mirror:
@@ -55,3 +60,41 @@ class Mirror:
         host, port = route.remote
         target = Route(local, (host, request.port or port))
         self._send(target, MirrorResponse(request.nonce, number, (host.partition("%")[0], port)).encode())
+
+
+class Reflections:
+    """Our own questions, asked from the ports that sessions use. `Reflected` is emitted for every answer, once.
+
+    `random` gives bytes, `send` queues a datagram. An answer counts if it comes from whom we asked, to the port that we
+    asked from, with the eight bytes that nobody else saw.
+    """
+
+    def __init__(
+        self,
+        random: Callable[[int], bytes],
+        send: Callable[[Route, bytes], None],
+        emit: Callable[[Event], None],
+    ) -> None:
+        self._random = random
+        self._send = send
+        self._emit = emit
+        self._asked: OrderedDict[bytes, Route] = OrderedDict()
+
+    def ask(self, identity: Identity, route: Route) -> None:
+        """Asks the rendezvous with that identity, once."""
+        nonce = self._random(8)
+        self._asked[nonce] = route
+        while len(self._asked) > _ASKED_LIMIT:
+            self._asked.popitem(last=False)
+        prefix = MirrorRequest.prefix(nonce)
+        self._send(route, prefix + mac1(mac1_key(identity), prefix))
+
+    def receive(self, datagram: memoryview, route: Route) -> None:
+        """A MIRROR_RESPONSE, or what looks like one."""
+        try:
+            response = MirrorResponse.parse(datagram)
+        except ParseError:
+            return
+        if self._asked.get(response.nonce) == route:
+            del self._asked[response.nonce]
+            self._emit(Reflected(route, response.seen))

@@ -389,6 +389,8 @@ class Agent:
                 self._save(lambda: settings.set_handshake_timestamp(identity, key, timestamp))
             case events.LogLearnt(log):
                 self._on_log(log)
+            case events.Reflected(route, seen):
+                self.network.on_reflected(route, seen)
             case events.RecordReceived(identity, _, _):
                 client = self._client(identity)
                 if client is not None:
@@ -411,6 +413,7 @@ class Agent:
     def _on_live(self, connection: Connection) -> None:
         if self.book.trusts(connection.peer):
             connection.admit()
+            self.network.freshen()
             self.relays.greet(connection)
             self.connector.keep_reserve(connection)
             self._background(lambda: self._compare_head(connection.peer))
@@ -522,6 +525,7 @@ class Agent:
         connection = self.transport.endpoint.connections.get(peer.identity)
         if trusted and connection is not None:
             connection.admit()
+            self.network.freshen()
             self.relays.greet(connection)
             self.connector.keep_reserve(connection)
             self.transport.wake()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from enum import IntEnum
 from ipaddress import ip_address
 from typing import Final, NoReturn, cast
@@ -12,9 +13,10 @@ from typing import Final, NoReturn, cast
 from covey.base.errors import CoveyError
 from covey.base.schema import CandidateView, NatBehaviour, NatPorts, NetworkView, ObserverView
 from covey.base.types import Endpoint, endpoint_text, parse_endpoint
+from covey.core.path import Route
 from covey.node.announcement import Announcement
-from covey.node.rendezvous_client import RendezvousClient
-from covey.node.survey import SERVERS_LIMIT, Server, Surroundings, survey
+from covey.node.rendezvous_client import RendezvousClient, may_see
+from covey.node.survey import SERVERS_LIMIT, Server, Surroundings, newest_mapping, survey
 from covey.node.transport import Transport
 from covey.wire.control import Candidate, CandidateKind, Mapping, NatTraits, Ports
 
@@ -27,6 +29,9 @@ _DOUBT_SECONDS: Final = 5.0
 _SHORTEST_GAP: Final = 5.0
 """Between two surveys, whatever changes."""
 _SOURCE: Final = "survey"
+_FRESH_SECONDS: Final = 10.0
+"""What was asked so recently is not asked again for the next peer."""
+_MIRRORED: Final = "mirror"
 _ANY, _ANY6 = "0.0.0.0", "::"  # noqa: S104 - compared with; opened because the owner listens everywhere
 
 
@@ -54,6 +59,11 @@ class OwnNetwork:
         self._measured: float | None = None
         self._in_doubt = True
         """Nothing was measured yet, or not in this network."""
+        self._servers: dict[int, list[Server]] = {}
+        """Those that were asked, by address family, the nearest first."""
+        self._own: dict[int, Endpoint] = {}
+        """Where a rendezvous sees ports of ours that have no session with it, by index."""
+        self._freshened = float("-inf")
         self._observed: dict[RendezvousClient, tuple[Endpoint | None, str | None]] = {}
 
     @property
@@ -78,7 +88,7 @@ class OwnNetwork:
         """Whoever listens at every IPv4 address does so at every IPv6 address, too, once this machine has one: at the
         same port, if it is free."""
         transport = self._transport
-        hosts = {port.local[0]: port.local[1] for _, port in transport.ports}
+        hosts = dict(port.local for _, port in reversed(transport.ports))
         if _ANY not in hosts or any(":" in host for host in hosts):
             return
         if not any(":" in address for address in transport.host.local_addresses()):
@@ -91,9 +101,47 @@ class OwnNetwork:
     def changed(self) -> None:
         """This machine's addresses are others, or what was measured may be wrong by now for another reason."""
         self.listen_on_ipv6()
+        self._own.clear()
+        self._announcement.offer(_MIRRORED, ())
         self._announcement.refresh_candidates()
         self._in_doubt = True
+        self._freshened = float("-inf")
         self._due.set()
+
+    def freshen(self) -> None:
+        """Somebody who trusts us is about to look for us: what we told is asked again, if it grows old.
+
+        Where we are seen in an address family that no session with a rendezvous uses, and which port a NAT that counts
+        gave last.
+        """
+        transport, now = self._transport, self._transport.host.now()
+        if now - self._freshened < _FRESH_SECONDS:
+            return
+        self._freshened = now
+        sessions = {":" in client.observed[0] for client in self._clients if client.observed is not None}
+        for index, port in transport.ports:
+            servers = self._servers.get(6 if ":" in port.local[0] else 4)
+            if servers and (":" in port.local[0]) not in sessions:
+                transport.endpoint.ask_where(servers[0].identity, Route(index, servers[0].address))
+        transport.wake()
+        for family, found in self._found.items():
+            if found.traits.ports is Ports.SEQUENTIAL and self._servers.get(family):
+                transport.spawn(self._count_on(family), "newest mapping")
+
+    def on_reflected(self, route: Route, seen: Endpoint) -> None:
+        """A rendezvous saw one of our ports there."""
+        if may_see(route.remote, seen):
+            self._own[route.local] = seen
+            self._announcement.offer(
+                _MIRRORED, [Candidate(CandidateKind.REFLEXIVE, each) for each in dict.fromkeys(self._own.values())]
+            )
+
+    async def _count_on(self, family: int) -> None:
+        bind = next(port.local[0] for _, port in self._transport.ports if (":" in port.local[0]) == (family == 6))
+        newest = await newest_mapping(self._transport.host, self._servers[family], bind)
+        if newest is not None:
+            self._found[family] = replace(self._found[family], newest=newest)
+            self._offer_newest()
 
     def look(self) -> None:
         """A rendezvous came, went, or sees us elsewhere: perhaps our network is another one."""
@@ -117,16 +165,19 @@ class OwnNetwork:
 
     async def _survey(self) -> None:
         """Of each address family that we have a port of, at the same time."""
-        servers = [server for client in self._clients for server in await self._servers(client)]
+        servers = [server for client in self._clients for server in await self._addresses_of(client)]
         works = []
         for family, bind in {
             (6 if ":" in port.local[0] else 4): port.local[0] for _, port in self._transport.ports
         }.items():
             asked = [server for server in servers if (":" in server.address[0]) == (family == 6)]
             if asked:
+                self._servers[family] = asked[:SERVERS_LIMIT]
                 works.append(self._survey_family(family, asked[:SERVERS_LIMIT], bind))
         if works:
             await asyncio.gather(*works)
+            self._freshened = float("-inf")
+            self.freshen()
             self._in_doubt = False
             self._measured = self._transport.host.wall_us() / 1e6
             self._on_change()
@@ -143,10 +194,15 @@ class OwnNetwork:
 
     def _take(self, family: int, found: Surroundings) -> None:
         self._found[family] = found
-        announcement = self._announcement
+        rtt = {each.observer: each.rtt for each in found.observations}
+        self._servers[family].sort(key=lambda server: rtt.get(server.address, float("inf")))
         self._settle_traits()
+        self._offer_newest()
+
+    def _offer_newest(self) -> None:
         newest = [each.newest for each in self._found.values() if each.traits.ports is Ports.SEQUENTIAL]
-        announcement.offer(_SOURCE, [Candidate(CandidateKind.REFLEXIVE, seen) for seen in newest if seen is not None])
+        found = [Candidate(CandidateKind.REFLEXIVE, seen) for seen in newest if seen is not None]
+        self._announcement.offer(_SOURCE, found)
 
     def _settle_traits(self) -> None:
         """Tells peers what stands before us, if that is news."""
@@ -162,11 +218,11 @@ class OwnNetwork:
             self._announcement.traits = traits
             self._announcement.refresh_candidates()
 
-    async def _servers(self, client: RendezvousClient) -> list[Server]:
+    async def _addresses_of(self, client: RendezvousClient) -> list[Server]:
         """One address of each family."""
-        if client.endpoint is not None:
-            return [Server(client.identity, client.endpoint)]
         found: dict[bool, Server] = {}
+        if client.endpoint is not None and not client.by_websocket:
+            found[":" in client.endpoint[0]] = Server(client.identity, client.endpoint)
         for text in client.places:
             with contextlib.suppress(CoveyError):
                 for address in await self._transport.host.resolve(*parse_endpoint(text)):

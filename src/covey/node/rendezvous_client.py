@@ -27,7 +27,7 @@ from covey.wire import rendezvous as wire
 from covey.wire.framing import FrameReader
 from covey.wire.ticket import TicketEntry
 
-__all__ = ["RendezvousClient"]
+__all__ = ["RendezvousClient", "may_see"]
 
 _KEEPALIVE: Final = 25.0
 """Seconds between pings on an otherwise silent session: below the 30 s after which the quickest NATs forget."""
@@ -619,7 +619,7 @@ class RendezvousClient:
         """It says where our packets come from. An address that cannot be is not believed (PROTOCOL 25)."""
         if self._route is not None and self._route.websocket:
             return
-        if self.endpoint is None or not _may_see(self.endpoint, endpoint):
+        if self.endpoint is None or not may_see(self.endpoint, endpoint):
             return
         self._said_endpoint = endpoint
         if self._observing is None:
@@ -651,7 +651,7 @@ class RendezvousClient:
         self._on_change()
 
 
-def _may_see(from_endpoint: Address, observed: Address) -> bool:
+def may_see(from_endpoint: Address, observed: Address) -> bool:
     """Whether a server there can receive packets from such an address, and anybody else send any to it.
 
     It is of the same family, and of this machine alone only if the server is on this machine. A scope (fe80::1%2) means

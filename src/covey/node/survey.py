@@ -25,7 +25,7 @@ from covey.net.host import Host, UdpPort
 from covey.wire.control import Mapping, NatTraits
 from covey.wire.datagram import MirrorRequest, MirrorResponse
 
-__all__ = ["SERVERS_LIMIT", "Observation", "Server", "Surroundings", "survey"]
+__all__ = ["SERVERS_LIMIT", "Observation", "Server", "Surroundings", "newest_mapping", "survey"]
 
 SERVERS_LIMIT: Final = 3
 """Rendezvous that are asked."""
@@ -107,6 +107,19 @@ async def survey(
     finally:
         asker.close()
     return asker.result()
+
+
+async def newest_mapping(host: Host, servers: Sequence[Server], bind: str) -> Endpoint | None:
+    """Where the mapping is seen that one more socket makes: the next one of a NAT that counts follows it."""
+    asker = _Asker(host, servers[:1], bind)
+    try:
+        asker.open(1)
+        await asker.meet()
+    except CoveyError:
+        return None
+    finally:
+        asker.close()
+    return asker.result().newest
 
 
 class _Asker:
