@@ -61,7 +61,8 @@ _SHARE: Final = 0.95
 
 def hopeless(a: str, b: str) -> bool:
     """Neither side's port can be known or guessed, or there is no UDP."""
-    return (a, b) == ("symmetric", "symmetric") or bool(_NEVER & {a, b})
+    hard = {a, b} <= {"symmetric", "sequential"} and "symmetric" in (a, b)
+    return hard or bool(_NEVER & {a, b})
 
 
 def measure(

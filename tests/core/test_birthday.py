@@ -141,6 +141,17 @@ def test_run_that_found_nothing_is_not_repeated_for_an_hour() -> None:
     assert not runs.failed(3600.0, PEER)
 
 
+def test_run_that_was_cut_short_counts_for_what_was_sent() -> None:
+    """So there are never more than 2,048 probes an hour, however often the peer ends a run."""
+    runs = Runs()
+    runs.begin(0.0, PEER, HERE)
+    runs.end(2.0, PEER, found=False, done=0.1)
+    assert runs.next_at(PEER, HERE) == 362.0
+    runs.begin(400.0, PEER, HERE)
+    runs.end(400.0, PEER, found=False, done=0.0)
+    assert runs.next_at(PEER, HERE) == 460.0
+
+
 def test_run_is_repeated_when_our_network_is_another() -> None:
     runs = Runs()
     runs.begin(0.0, PEER, HERE)

@@ -140,6 +140,10 @@ class Opening:
         self._next = now + _BATCH_GAP
         return [Route(self._waiting.popleft(), self.target) for _ in range(min(_BATCH, len(self._waiting)))]
 
+    def done(self, now: float) -> float:
+        """How much of the run is behind us, 0 to 1."""
+        return min(1 - (self._end - now) / _OPEN_SECONDS, 1.0)
+
     def over(self, now: float) -> bool:
         return now >= self._end
 
@@ -168,6 +172,10 @@ class Trying:
         if self._next <= now:
             self._next = now + 1 / _RATE
         return routes
+
+    def done(self, now: float) -> float:
+        """How much of the run is behind us, 0 to 1."""
+        return self.tried / PROBES
 
     def over(self, now: float) -> bool:
         return self.tried >= PROBES and now >= self._next + _ANSWER_SECONDS
@@ -236,8 +244,13 @@ class Runs:
         if self.running == peer:
             self.running = None
 
-    def end(self, now: float, peer: Identity, *, found: bool) -> None:
+    def end(self, now: float, peer: Identity, *, found: bool, done: float = 1.0) -> None:
+        """`done`: how much of it there was. Half of a run may be followed by another one in half an hour."""
         self.release(peer)
+        failure = self._failures.get(peer)
+        if failure is not None and not found:
+            until = now + max(done * _FAILED_SECONDS, _FOUND_SECONDS)
+            self._failures[peer] = failure._replace(until=min(until, failure.until))
         if found:
             self._failures.pop(peer, None)
             self._found[peer] = now + _FOUND_SECONDS

@@ -491,6 +491,8 @@ class Connection:
 
     def rebind(self, session: Session) -> None:
         """Another session takes over: everything the peer must know is said again."""
+        if self.session is not None and self.session is not session:
+            session.paths.proving.take_over(self.session.paths.proving)
         self.session = session
         self.stalled_at = None
         if self.admitted:

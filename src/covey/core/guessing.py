@@ -94,6 +94,11 @@ class Guessing:
         """Those that were opened for the run."""
         return self._run.ports if isinstance(self._run, Opening) else ()
 
+    @property
+    def _place(self) -> str:
+        """The address of the peer in the run."""
+        return self._run.target[0] if isinstance(self._run, Opening) else self._run.host if self._run else ""
+
     def failed(self, now: float) -> bool:
         """The last birthday run with this peer found nothing, and there will not be another one soon."""
         return self._owner.runs.failed(now, self._session.peer)
@@ -128,6 +133,8 @@ class Guessing:
 
     def consider(self, now: float) -> None:
         """Something changed: is there a run to ask for, and when?"""
+        if self._run is not None and not any(each.endpoint[0] == self._place for each in self._proving.remote.items):
+            self._end(now, found=False)  # it says that it is there no more
         if self.running:
             return
         for host in self._hosts():
@@ -174,6 +181,15 @@ class Guessing:
         self._advance(now)
         return ()
 
+    def take_over(self, before: Guessing) -> None:
+        """A newer session goes on with what this connection does."""
+        if self.running or not before.running:
+            return
+        self._run, before._run = before._run, None
+        self._asked_at, before._asked_at = before._asked_at, None
+        self._at, before._at = before._at, float("inf")
+        self._granted, self._heard, self._doubted = before._granted, before._heard, before._doubted
+
     def heard(self, route: Route) -> None:
         """The peer's probe came by this route."""
         if isinstance(self._run, Opening) and route.local in self._run.ports:
@@ -185,8 +201,7 @@ class Guessing:
         if run is None or path.route.relayed:
             return
         self._heard.add(path.route.local)
-        host = run.target[0] if isinstance(run, Opening) else run.host
-        self._end(now, found=path.route.remote[0] == host)
+        self._end(now, found=path.route.remote[0] == self._place)
 
     def stop(self, now: float) -> None:
         """The session is over, or the peer is not trusted any more."""
@@ -307,7 +322,7 @@ class Guessing:
         self._at = float("inf")
         self._wanted_by_peer = ""
         if run is not None:
-            self._owner.runs.end(now, peer, found=found)
+            self._owner.runs.end(now, peer, found=found, done=run.done(now))
             if isinstance(run, Opening):
                 # One on which the peer was heard too may be the one it took: it goes if no path needs it.
                 self._owner.close_ports([port for port in run.ports if port not in self._heard])

@@ -138,6 +138,13 @@ class Proving:
             after = min(rtt.smoothed / 2, _HEAD_START_LIMIT) if told and rtt.sampled else 0.0
             self._round.start_soon(self.pairs(), after)
 
+    def take_over(self, before: Proving) -> None:
+        """The session of `before` gives way to ours: what it knows of the peer, and a birthday run, go on here."""
+        if not self.remote.items:
+            self.remote = before.remote
+        self._holes |= before._holes
+        self.guessing.take_over(before.guessing)
+
     def proven(self, now: float, path: Path) -> None:
         """A route has become a path."""
         self.narrow = False

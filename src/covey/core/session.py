@@ -749,7 +749,9 @@ class Session:
         elif kind == control.CANDIDATES:
             self.paths.on_candidates(now, control.Candidates.parse(body))
         elif kind == control.BIRTHDAY:
-            self.paths.proving.guessing.on_message(now, Birthday.parse(body))
+            message, connection = Birthday.parse(body), self.connection
+            current = connection.session if connection is not None else None
+            (current or self).paths.proving.guessing.on_message(now, message)
         elif kind in (control.RELAYING, control.RELAYS, control.GONE):
             self._on_relay_control(kind, body)
         else:
