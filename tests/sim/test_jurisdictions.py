@@ -57,6 +57,8 @@ def test_without_a_relay_in_place_it_says_policy(tmp_path: Path) -> None:
             with pytest.raises(CoveyError) as caught:
                 await agent.connector.connect(peer.identity)
             assert caught.value.code == "policy"
+            codes = {name: [each.code for each in world.node(name).view().findings] for name in ("a", "b")}
+            assert ["no-relay-allowed" in codes[name] for name in ("a", "b")] == [True, False]
 
     run(scenario(), limit_virtual_s=120)
 

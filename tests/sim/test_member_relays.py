@@ -54,7 +54,12 @@ def test_peer_that_relays_is_used_when_it_is_nearer(tmp_path: Path) -> None:
             await world.until(lambda: {relay_of(world, "a", "b"), relay_of(world, "b", "a")} == {near})
             assert world.network.loop.time() - begun < 2.0
             assert [await say(world, "a", "b"), await say(world, "b", "a")] == ["delivered"] * 2
-            assert world.node("r")._running.relays.table.forwarded_bytes > 0
+            relayed = world.node("r").view().relayed
+            assert relayed is not None
+            assert (relayed.circuits, relayed.forwarded_bytes > 0, relayed.dropped_bytes) == (1, True, 0)
+            [relay] = world.node("a").view().relays
+            assert (relay.name, relay.connected, relay.rtt_ms) == ("r", True, pytest.approx(10.0, abs=2.0))
+            assert world.node("a").view().relayed is None
 
     run(scenario(), limit_virtual_s=120)
 

@@ -39,6 +39,8 @@ __all__ = [
     "PingView",
     "PortMappingView",
     "ReachView",
+    "RelayView",
+    "RelayedView",
     "RendezvousView",
     "SendResult",
     "SendView",
@@ -212,6 +214,32 @@ class RendezvousView(msgspec.Struct, frozen=True):
     transport: Literal["udp", "websocket"] = "udp"
 
 
+class RelayedView(msgspec.Struct, frozen=True):
+    """What this node relays for the peers it trusts."""
+
+    circuits: int
+    """Pairs of peers that asked for one, and used it in the last ten minutes."""
+    forwarded_bytes: int
+    dropped_bytes: int
+    """Since the start, relay headers included."""
+    rate: int = 0
+    """Bytes per second for each peer; 0: no limit."""
+    jurisdiction: str = ""
+
+
+class RelayView(msgspec.Struct, frozen=True):
+    """A peer that relays for this node."""
+
+    identity: str
+    name: str
+    connected: bool
+    rtt_ms: float | None = None
+    rate: int = 0
+    """Bytes per second that it relays for us; 0: no limit."""
+    jurisdiction: str = ""
+    """Where it says that it is."""
+
+
 class NodeView(msgspec.Struct, frozen=True):
     """`covey status` and `covey id`."""
 
@@ -226,6 +254,10 @@ class NodeView(msgspec.Struct, frozen=True):
     network: str
     """The ticket, or ""."""
     rendezvous: list[RendezvousView] = []
+    relays: list[RelayView] = []
+    """The peers that relay for us, the nearest first."""
+    relayed: RelayedView | None = None
+    """None: it relays for nobody (setting `relay`)."""
     peers_trusted: int = 0
     peers_connected: int = 0
     peers_pending: int = 0

@@ -74,6 +74,7 @@ def show_status(view: NodeView) -> None:
             ("peers", peers),
             ("messages", f"{view.inbox_unread} unread, {view.outbox_queued} waiting to be delivered"),
             ("network", view.network or "none"),
+            *_relaying(view),
         ]
     )
     if view.rendezvous:
@@ -92,6 +93,18 @@ def show_status(view: NodeView) -> None:
             ],
             empty="",
         )
+
+
+def _relaying(view: NodeView) -> list[tuple[str, str]]:
+    """Who relays for this agent, and what it relays for others; nothing where nobody does."""
+    rows = []
+    if view.relays:
+        names = (f"{render.safe(each.name)} ({milliseconds(each.rtt_ms)} ms)" for each in view.relays)
+        rows.append(("relays", ", ".join(names)))
+    if view.relayed is not None:
+        carried = f"{view.relayed.circuits} circuits, {render.amount(view.relayed.forwarded_bytes)} passed on"
+        rows.append(("relayed for peers", f"{carried}, {render.amount(view.relayed.dropped_bytes)} dropped"))
+    return rows
 
 
 def milliseconds(value: float | None) -> str:

@@ -119,8 +119,8 @@ def show_paths(paths: list[PathView]) -> None:
                 percent(path.loss),
                 str(path.mtu),
                 render.ago(path.since, now) if path.since is not None else "-",
-                amount(path.sent_bytes),
-                amount(path.received_bytes),
+                render.amount(path.sent_bytes),
+                render.amount(path.received_bytes),
                 path.reason,
             )
             for path in sorted(paths, key=lambda path: not path.active)
@@ -146,16 +146,6 @@ def kind(path: PathView) -> str:
 def percent(share: float) -> str:
     """`0 %`, `0.2 %`, `12 %`."""
     return f"{100 * share:.0f} %" if share == 0 or share >= 0.1 else f"{100 * share:.1f} %"
-
-
-def amount(size: int) -> str:
-    """`512 B`, `1.5 MB`."""
-    number, unit = float(size), "B"
-    for larger in ("kB", "MB", "GB", "TB"):
-        if number < 1000:
-            break
-        number, unit = number / 1000, larger
-    return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
 
 
 def told_text(peer: PeerView) -> str:

@@ -20,6 +20,7 @@ from covey.base.schema import SEVERITIES, FindingView
 
 __all__ = [
     "ago",
+    "amount",
     "columns",
     "document",
     "error",
@@ -160,6 +161,16 @@ def safe(text: str, *, newlines: bool = False) -> str:
 def when(seconds: float | None) -> str:
     """Local date and time of an epoch time; "" for None."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds)) if seconds is not None else ""
+
+
+def amount(size: int) -> str:
+    """`512 B`, `1.5 MB`."""
+    number, unit = float(size), "B"
+    for larger in ("kB", "MB", "GB", "TB"):
+        if number < 1000:
+            break
+        number, unit = number / 1000, larger
+    return f"{number:.0f} {unit}" if unit == "B" or number >= 100 else f"{number:.1f} {unit}"
 
 
 def ago(seconds: float, now: float) -> str:

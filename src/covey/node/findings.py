@@ -38,6 +38,7 @@ CODES: Final = (
             "mailbox-damaged",
             "name-taken",
             "no-network",
+            "no-relay-allowed",
             "operational-key-ends",
             "peer-revoked",
             "rendezvous-away",
@@ -98,6 +99,21 @@ def _way_out(agent: Agent) -> Iterator[FindingView]:
             "warning",
             "no rendezvous answers over UDP, only over TCP 443: no path to a peer can be direct",
             change_for("udp-blocked", ""),
+        )
+
+
+def _relays(agent: Agent) -> Iterator[FindingView]:
+    """Is there a relay that may carry its traffic?"""
+    relays = agent.relays
+    allowed = bool(relays.members()) or any(relays.allows(client.identity) for client in agent.clients)
+    if relays.refused and not allowed:
+        wanted = ", ".join(sorted(relays.policy.jurisdictions))
+        yield FindingView(
+            "no-relay-allowed",
+            "warning",
+            f"no relay says that it is in {wanted}, as `relay_jurisdictions` wants it, and {len(relays.refused)} "
+            "elsewhere may not be used: peers without a direct path are not reached",
+            "name where relays are: covey rendezvous --jurisdiction; or change relay_jurisdictions: covey config show",
         )
 
 
@@ -329,6 +345,7 @@ SOURCES: Final[tuple[Callable[[Agent], Iterable[FindingView]], ...]] = (
     _network,
     _way_out,
     _silence,
+    _relays,
     _contradictions,
     _revoked,
     _introduction,

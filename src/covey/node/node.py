@@ -249,6 +249,8 @@ class Node:
                 )
                 for client in agent.clients
             ],
+            relays=agent.relays.views(),
+            relayed=agent.relays.relayed(),
             peers_trusted=sum(peer.trust == "trusted" for peer in peers),
             peers_connected=sum(agent.transport.live(peer.identity) is not None for peer in peers),
             peers_pending=sum(peer.trust == "pending" for peer in peers),

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 from typing import Final, Literal, Protocol
 
 from covey.base.errors import CoveyError, LimitError, ParseError, UnreachableError
-from covey.base.types import IDENTITY_SIZE, Identity
+from covey.base.schema import RelayedView, RelayView
+from covey.base.types import IDENTITY_SIZE, Identity, identity_text
 from covey.base.types import Endpoint as Address
 from covey.core.connection import Connection
 from covey.core.path import Path, Route
@@ -213,6 +214,44 @@ class Relays:
             if rest is not None:
                 found.append((relay.rtt + rest / 1000, relay.identity, relay))
         return [relay for _, _, relay in sorted(found, key=lambda each: each[:2])]
+
+    def views(self) -> list[RelayView]:
+        """The same, for people."""
+        found = []
+        for relay in self.members():
+            peer, path, terms = self._book.get(relay.identity), relay.path(), self._told.get(relay.connection)
+            rtt = path.recovery.rtt if path is not None else None
+            found.append(
+                RelayView(
+                    identity=identity_text(relay.identity),
+                    name=peer.name if peer is not None else "",
+                    connected=relay.connected,
+                    rtt_ms=round(rtt.smoothed * 1000, 3) if rtt is not None and rtt.sampled else None,
+                    rate=terms.rate if terms is not None else 0,
+                    jurisdiction=terms.jurisdiction if terms is not None else "",
+                )
+            )
+        return found
+
+    def relayed(self) -> RelayedView | None:
+        """What we relay for others."""
+        table = self.table
+        if table is None:
+            return None
+        return RelayedView(len(table), table.forwarded_bytes, table.dropped_bytes, table.rate, self.policy.jurisdiction)
+
+    @property
+    def refused(self) -> list[Identity]:
+        """Those that would relay for us, if we let relays there: rendezvous, and peers."""
+        told = [
+            *self._terms.items(),
+            *(
+                (connection.peer, terms)
+                for connection, terms in self._told.items()
+                if self._book.trusts(connection.peer)
+            ),
+        ]
+        return [identity for identity, terms in told if terms.relays and not self.policy.allows(terms)]
 
     # --- what happens ----------------------------------------------------------------------------------------------
 
