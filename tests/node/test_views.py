@@ -48,6 +48,7 @@ def test_peer_view_follows_the_connection(play: Play) -> None:
         await world.until(lambda: any(p.active and p.kind == "direct" for p in about(a, "b").paths))
         kinds = {path.kind: path.reason for path in about(a, "b").paths}
         assert kinds["direct"] == "direct"
+        assert (a.view().peers_connected, a.view().peers_direct) == (1, 1)
         await world.machines["b"].stop()  # type: ignore[union-attr]
         await world.until(lambda: not about(a, "b").connected)
         assert about(a, "b").paths == []

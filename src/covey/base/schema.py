@@ -260,6 +260,8 @@ class NodeView(msgspec.Struct, frozen=True):
     """None: it relays for nobody (setting `relay`)."""
     peers_trusted: int = 0
     peers_connected: int = 0
+    peers_direct: int = 0
+    """Of these, those whose data does not go through a relay."""
     peers_pending: int = 0
     inbox_unread: int = 0
     outbox_queued: int = 0

@@ -55,7 +55,8 @@ def own_version() -> str:
 
 def show_status(view: NodeView) -> None:
     """`view` for people: the verdict, what there is to say, a block of fields, the rendezvous."""
-    peers = f"{view.peers_trusted} trusted, {view.peers_connected} connected, {view.peers_pending} pending"
+    connected = f"{view.peers_connected} connected" + (f" ({view.peers_direct} direct)" if view.peers_connected else "")
+    peers = f"{view.peers_trusted} trusted, {connected}, {view.peers_pending} pending"
     if view.degraded:
         render.verdict("degraded", f"{view.name} is up, with {render.tally(view.degraded)}")
     else:

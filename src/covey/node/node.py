@@ -231,6 +231,7 @@ class Node:
         """What `covey status` shows."""
         agent = self._running
         peers = agent.book.all()
+        live = [connection for peer in peers if (connection := agent.transport.live(peer.identity)) is not None]
         return NodeView(
             identity=self.identity,
             address=self.address,
@@ -252,7 +253,8 @@ class Node:
             relays=agent.relays.views(),
             relayed=agent.relays.relayed(),
             peers_trusted=sum(peer.trust == "trusted" for peer in peers),
-            peers_connected=sum(agent.transport.live(peer.identity) is not None for peer in peers),
+            peers_connected=len(live),
+            peers_direct=sum(each.session is not None and not each.session.active.route.relayed for each in live),
             peers_pending=sum(peer.trust == "pending" for peer in peers),
             inbox_unread=agent.mail.unread,
             outbox_queued=sum(agent.mail.queued.values()),
