@@ -18,7 +18,7 @@ from covey.net.proxy import parse_connect_response
 from covey.net.websocket import QUIET, RECEIVE_LIMIT, WebSocketPort
 from covey.wire.websocket import DATAGRAMS_LIMIT, MESSAGE_LIMIT, PATH, SUBPROTOCOL, encode_train, parse_train
 
-__all__ = ["REQUEST", "frame", "websocket"]
+__all__ = ["REQUEST", "Connection", "frame", "server_protocol", "websocket"]
 
 REQUEST = (
     f"GET {PATH} HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
@@ -51,8 +51,8 @@ def websocket(data: bytes) -> None:
 
 
 async def _hear(who: int, data: bytes, size: int) -> None:
-    port = WebSocketPort(_client() if who == 2 else _server())
-    connection = _Connection()
+    port = WebSocketPort(_client() if who == 2 else server_protocol())
+    connection = Connection()
     port.connection_made(connection)
     if who == 1:
         port.data_received(REQUEST)
@@ -77,12 +77,13 @@ async def _hear(who: int, data: bytes, size: int) -> None:
     assert port.opened.done()
 
 
-class _Connection(asyncio.Transport):
-    """A connection whose other end takes everything."""
+class Connection(asyncio.Transport):
+    """A connection whose other end takes everything; `waiting` bytes of it seem to wait."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.written = 0
+        self.written = self.waiting = 0
+        self.limits: tuple[int | None, int | None] = (None, None)
         self.closed = self.paused = False
 
     def write(self, data: Any) -> None:
@@ -103,13 +104,13 @@ class _Connection(asyncio.Transport):
         self.paused = False
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
-        pass
+        self.limits = (high, low)
 
     def get_write_buffer_size(self) -> int:
-        return 0
+        return self.waiting
 
 
-def _server() -> ServerProtocol:
+def server_protocol() -> ServerProtocol:
     return ServerProtocol(subprotocols=[Subprotocol(SUBPROTOCOL)], max_size=MESSAGE_LIMIT, logger=QUIET)
 
 

@@ -15,10 +15,10 @@ import pytest
 
 from covey.base.errors import UnreachableError
 from covey.lab import proxy as lab_proxy
-from covey.net.websocket import CONGESTED_BYTES, PING_SECONDS, SEND_LIMIT, WebSocketPort
+from covey.net.websocket import CONGESTED_BYTES, LEAST_BYTES, PING_SECONDS, SEND_LIMIT, WebSocketPort
 from covey.net.websocket_client import open_websocket
 from covey.net.websocket_server import Certificate, ListenerLimits, WebSocketListener
-from tests.fuzz.websocket import REQUEST, frame
+from tests.fuzz.websocket import REQUEST, Connection, frame, server_protocol
 from tests.net.tls import Files, certificate
 
 NO_ENVIRONMENT: dict[str, str] = {}
@@ -272,6 +272,36 @@ def test_full_connection_says_so_keeps_some_and_loses_the_rest(files: Files) -> 
             await relieved.wait()
             assert changes == [True, False]
             client.close()
+
+    play(story)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "congested", "lost"),
+    [(0.001, CONGESTED_BYTES, SEND_LIMIT), (1.0, 24_000, 120_000), (60.0, LEAST_BYTES, 4 * LEAST_BYTES)],
+    ids=["fast", "slow", "very slow"],
+)
+def test_queue_is_as_long_as_its_line_is_fast(seconds: float, congested: int, lost: int) -> None:
+    """480 kB left in so many seconds; what waits is a twentieth of a second's worth, what is kept a quarter."""
+
+    async def story() -> None:
+        port, line = WebSocketPort(server_protocol()), Connection()
+        port.connection_made(line)
+        port.data_received(REQUEST)
+        line.waiting = 500_000
+        port.pause_writing()
+        port._congested_at -= seconds
+        line.waiting = 20_000
+        port.resume_writing()
+        assert line.limits[0] == pytest.approx(congested, rel=0.05)
+        port.pause_writing()
+        line.waiting = lost - 1300
+        send(port, bytes(1200), 1200)
+        assert port.dropped == 0
+        line.waiting = int(lost * 1.05)
+        send(port, bytes(1200), 1200)
+        assert port.dropped == 1
+        port.connection_lost(None)
 
     play(story)
 

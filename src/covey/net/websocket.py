@@ -13,6 +13,7 @@ import socket
 import sys
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from websockets.client import ClientProtocol
@@ -31,13 +32,19 @@ QUIET: Final = logging.getLogger("covey.net.websocket")
 """For the library, which tells of every connection that comes and goes."""
 QUIET.setLevel(logging.WARNING)
 
-CONGESTED_BYTES: Final = 128 * 1024
-"""What may wait to be written until the port says that it is congested: two full trains. As much again may wait in the
-kernel, where it supports TCP_NOTSENT_LOWAT, and 64 KiB in TLS."""
-RELIEVED_BYTES: Final = 32 * 1024
-"""What still waits when it says that it is not any more."""
+CONGESTED_BYTES: Final = 256 * 1024
+"""What may wait to be written until the port says that it is congested: four full trains. As much again may wait in the
+kernel, where it supports TCP_NOTSENT_LOWAT."""
+CONGESTED_SECONDS: Final = 0.05
+LEAST_BYTES: Final = 16 * 1024
+"""On a slow line, what leaves in so much time, but so many bytes at least. A quarter of it still waits when the port
+says that it is not congested any more."""
 SEND_LIMIT: Final = 512 * 1024
-"""More than this never waits: who goes on sending to a congested port is told nothing, as on a wire."""
+"""More than this never waits: who goes on sending to a congested port is told nothing, as on a wire ..."""
+SEND_SECONDS: Final = 0.25
+"""... nor what would wait for longer; 64 KiB at least."""
+_FADES: Final = 0.5
+"""A line is taken for so much slower at most from one measure to the next: perhaps it was us who were slow."""
 RECEIVE_LIMIT: Final = 256 * 1024
 """Bytes received that nobody has taken yet, then the connection is not read: its other end waits."""
 PING_SECONDS: Final = 15.0
@@ -68,6 +75,7 @@ class WebSocketPort(asyncio.Protocol):
         """What carries it, or will."""
         self.dropped = 0
         self.send_limit = SEND_LIMIT
+        self._limit = SEND_LIMIT
         self.congested = False
         self.problem = ""
         """Why it is closed."""
@@ -86,6 +94,11 @@ class WebSocketPort(asyncio.Protocol):
         self._heard = True
         self._silences = 0
         self._handshake_bytes = 0
+        self._rate = float("inf")
+        """Bytes a second that leave while the port is congested."""
+        self._congested_at = 0.0
+        self._to_leave = 0
+        """What waited when it became congested, and what came since."""
         self._tick: asyncio.TimerHandle | None = None
         self._readable: Callable[[], None] | None = None
         self._congestion: Callable[[bool], None] | None = None
@@ -108,11 +121,12 @@ class WebSocketPort(asyncio.Protocol):
             not self._open
             or transport is None
             or not len(train)
-            or (self.congested and transport.get_write_buffer_size() + len(train) > self.send_limit)
+            or (self.congested and transport.get_write_buffer_size() + len(train) > min(self._limit, self.send_limit))
         ):
             self.dropped += 1
         else:
             self.sent_bytes += len(train)
+            self._to_leave += len(train)
             self._protocol.send_binary(encode_train(train, segment))
             self._write()
         return True
@@ -171,13 +185,11 @@ class WebSocketPort(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
         self._transport = transport
-        transport.set_write_buffer_limits(CONGESTED_BYTES, RELIEVED_BYTES)
         sock = transport.get_extra_info("socket")
         if sock is not None:
             self.local = sock.getsockname()[:2]
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if _TCP_NOTSENT_LOWAT is not None:
-                sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, CONGESTED_BYTES)
+        self._set_limits()
         if isinstance(self._protocol, ClientProtocol):
             self._protocol.send_request(self._protocol.connect())
             self._write()
@@ -203,7 +215,7 @@ class WebSocketPort(asyncio.Protocol):
         transport = self._transport
         if transport is None:
             return
-        if self.congested and transport.get_write_buffer_size() > SEND_LIMIT:
+        if self.congested and transport.get_write_buffer_size() > self._limit + CONGESTED_BYTES:
             self._finish("it asks and does not listen")  # each ping has its pong
             transport.abort()
         elif self._protocol.close_expected():
@@ -225,10 +237,29 @@ class WebSocketPort(asyncio.Protocol):
         self._finish(str(error) if error is not None else "the connection ended")
 
     def pause_writing(self) -> None:
+        self._congested_at = self._loop.time()
+        self._to_leave = 0 if self._transport is None else self._transport.get_write_buffer_size()
         self._congest(full=True)
 
     def resume_writing(self) -> None:
+        transport = self._transport
+        if transport is not None:
+            passed = max(self._loop.time() - self._congested_at, 1e-6)
+            rate = max(self._to_leave - transport.get_write_buffer_size(), 0) / passed
+            self._rate = rate if self._rate == float("inf") else max(rate, _FADES * self._rate)
+            self._set_limits()
         self._congest(full=False)
+
+    def _set_limits(self) -> None:
+        """As much as leaves soon: what waits behind more is late."""
+        assert self._transport is not None
+        most = int(min(max(self._rate * CONGESTED_SECONDS, LEAST_BYTES), CONGESTED_BYTES))
+        self._limit = int(min(max(self._rate * SEND_SECONDS, 4 * LEAST_BYTES), SEND_LIMIT))
+        self._transport.set_write_buffer_limits(most, most // 4)
+        sock = self._transport.get_extra_info("socket")
+        if sock is not None and _TCP_NOTSENT_LOWAT is not None:
+            with suppress(OSError):  # it may be closed by now
+                sock.setsockopt(socket.IPPROTO_TCP, _TCP_NOTSENT_LOWAT, most)
 
     # --- the WebSocket -----------------------------------------------------------------------------------------------
 
