@@ -60,14 +60,14 @@ class Lab:
         """What was ever made of each sort: no address is used again."""
         self._stack = ExitStack()
         self.namespaces = namespaces or self._stack.enter_context(Namespaces.make("nft"))
+        self._directory = directory
         self.internet = Machine(self.namespaces, ROOT)
-        try:
-            self.directory = directory or Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="covey-")))
-            if not built:
+        if not built:
+            try:
                 self.namespaces.build((ROOT, wiring.internet()))
-        except BaseException:
-            self._stack.close()
-            raise
+            except BaseException:
+                self._stack.close()
+                raise
 
     def __enter__(self) -> Lab:
         return self
@@ -86,6 +86,13 @@ class Lab:
         if name not in self.machines:
             raise NotFoundError(f"there is no machine {name!r} in this lab", code="no-machine")
         return self.machines[name]
+
+    @property
+    def directory(self) -> Path:
+        """For the files of what runs on boxes; made when it is needed."""
+        if self._directory is None:
+            self._directory = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="covey-lab-")))
+        return self._directory
 
     def text(self) -> str:
         """The topology, drawn."""
@@ -119,7 +126,7 @@ class Lab:
         self._connect(machine, box, plan, new=True)
         self._carry_out(plan)
         if box is not None and beside is None:
-            services.start(box, self.directory)
+            self._serve(box)
         return machine
 
     def change_uplink(self, name: str, nat: str | Kind | None = None) -> None:
@@ -135,7 +142,7 @@ class Lab:
         box = self._box(f"{name}.box{number}", kind, plan) if kind.box else None
         if box is not None:
             self._carry_out(plan)
-            services.start(box, self.directory)
+            self._serve(box)
         plan = wiring.Plan()
         plan.then(name, wiring.unplug(machine))
         machine.kind, machine.device = kind, f"eth{number}"
@@ -180,7 +187,7 @@ class Lab:
         self.namespaces.build((box.name, wiring.nft(rules.box(box.kind, box.ip))))
         box.run(*_FORGET)
         if box.kind.upnp:
-            services.start(box, self.directory)
+            self._serve(box)
 
     # --- breaking --------------------------------------------------------------------------------------------------
 
@@ -252,6 +259,11 @@ class Lab:
         machine.link = f"link{self._count('links')}"
         plan.first(wiring.link(machine, new=new) + wiring.route(machine))
         plan.then(machine.name, wiring.uplink(machine))
+
+    def _serve(self, box: Machine) -> None:
+        assert box.kind is not None
+        if box.kind.proxy or box.kind.upnp:
+            services.start(box, self.directory)
 
     def _carry_out(self, plan: wiring.Plan) -> None:
         for steps in plan.steps():
