@@ -184,7 +184,7 @@ def _begin(unshare: list[str], stay: bool) -> subprocess.Popen[str]:
 def enter(pid: int, name: str, argv: Sequence[str], *, rootless: bool, mounts: bool = False) -> list[str]:
     """`argv`, so that it runs in the namespace `name` of the keeper `pid`."""
     user = ["-U", "--preserve-credentials"] if rootless else []
-    mount = ["-m"] if mounts else []
+    mount = ["-m", "-r"] if mounts else []  # -r: who stands in a chroot goes on standing there
     net = "-n" if name == ROOT else f"--net=/proc/{pid}/root/run/netns/{name}"
     return ["nsenter", "-t", str(pid), *user, *mount, net, *argv]
 
