@@ -151,6 +151,7 @@ class Namespaces:
             stderr=subprocess.PIPE,
             text=True,
             env=environment(),
+            cwd="/",
         )
 
 

@@ -30,6 +30,10 @@ UPNP_CHAINS: Final = {
 _PRIVATE: Final = "{ 192.168.0.0/16, 100.64.0.0/10 }"
 """What stands inside. The kernel does not say in `postrouting` by which device a packet came in."""
 
+_ICMP: Final = 1
+_ICMPV6: Final = 58
+"""By number: names of protocols are in a file that a bare system lacks."""
+
 _FIRST_PORT: Final = 20_000
 _SEQUENCE: Final = 2_048
 """Ports that a sequential box goes through before it begins again: enough for any test, quick to load."""
@@ -130,7 +134,7 @@ def _forward(kind: Kind) -> list[str]:
 def _input(wan: str) -> list[str]:
     rules = [
         "ct state established,related accept",
-        "meta l4proto { icmp, ipv6-icmp } accept",
+        f"meta l4proto {{ {_ICMP}, {_ICMPV6} }} accept",
         "iifname wan drop",
     ]
     return [*rules, f"iifname lan ip daddr {wan} drop"] if wan else rules
