@@ -27,9 +27,6 @@ UPNP_CHAINS: Final = {
 }
 """miniupnpd's settings and the chains in which it writes."""
 
-_PRIVATE: Final = "{ 192.168.0.0/16, 100.64.0.0/10 }"
-"""What stands inside. The kernel does not say in `postrouting` by which device a packet came in."""
-
 _ICMP: Final = 1
 _ICMPV6: Final = 58
 """By number: names of protocols are in a file that a bare system lacks."""
@@ -104,7 +101,7 @@ def _postrouting(kind: Kind, wan: str) -> list[str]:
     if kind.upnp:
         rules.append(f"jump {UPNP_CHAINS['upnp_nat_postrouting_chain']}")
     if kind.hairpin:
-        rules.append(f"ip saddr {_PRIVATE} oifname lan ct status dnat snat ip to {wan}")
+        rules.append(f"iifname lan oifname lan ct status dnat snat ip to {wan}")
     if kind.ports is Ports.SEQUENTIAL:
         # A map, because the kernel would write the number of `numgen` with its bytes in the wrong order.
         ports = ", ".join(f"{number} : {_FIRST_PORT + number}" for number in range(_SEQUENCE))
