@@ -54,15 +54,15 @@ SHORT: Final = (
 _PATIENT: Final = 45.0
 _HOPELESS: Final = 8.0
 """Seconds a direct path is waited for, where it is known that none can be."""
+_HARD: Final = frozenset({"symmetric", "sequential"})
 _NEVER: Final = frozenset({"udp-blocked", "proxy-only"})
 _SHARE: Final = 0.95
 """PROTOCOL 39: a cell counts as direct at 19 of 20 runs."""
 
 
 def hopeless(a: str, b: str) -> bool:
-    """Neither side's port can be known or guessed, or there is no UDP."""
-    hard = {a, b} <= {"symmetric", "sequential"} and "symmetric" in (a, b)
-    return hard or bool(_NEVER & {a, b})
+    """No side's port can be known, or guessed while the other's is known; or there is no UDP."""
+    return ({a, b} <= _HARD and "symmetric" in (a, b)) or bool(_NEVER & {a, b})
 
 
 def measure(
