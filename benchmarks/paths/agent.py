@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import msgspec
 
-from benchmarks.paths.load import BULK, ECHO, Inbox, Load, serve_bulk, serve_requests
+from benchmarks.paths.load import BULK, ECHO, Inbox, Load, Sink, longest, serve_requests
 from covey.base.errors import CoveyError
 from covey.base.paths import Home
 from covey.base.schema import PeerView
@@ -42,6 +42,7 @@ class Agent:
         self._inbox = Inbox()
         self._following: asyncio.Task[None] | None = None
         self._load: Load | None = None
+        self._sink = Sink()
 
     @property
     def node(self) -> Node:
@@ -57,7 +58,7 @@ class Agent:
             settings["relaying"] = msgspec.convert(settings["relaying"], RelayPolicy)
         node = Node(name, network=network, home=place, **settings)
         node.serve(ECHO, serve_requests)
-        node.serve(BULK, serve_bulk)
+        node.serve(BULK, self._sink.serve)
         await node.start()
         self._node, self._inbox = node, Inbox()
         self._following = asyncio.get_running_loop().create_task(self._inbox.follow(node))
@@ -145,9 +146,9 @@ class Agent:
             return {"gap": None}
         return {"gap": load.gap(since)}
 
-    async def gap(self, since: float) -> dict[str, Any]:
-        """How long no answer came since then, at most."""
-        return {"gap": self._load.gap(since) if self._load is not None else None}
+    async def bulk_gap(self, since: float) -> dict[str, Any]:
+        """How long no bulk came since then, at most."""
+        return {"gap": longest(self._sink.times, since)}
 
     async def unload(self, seconds: float = 60.0) -> dict[str, Any]:
         if self._load is None:

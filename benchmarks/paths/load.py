@@ -10,13 +10,14 @@ import asyncio
 import hashlib
 import time
 from collections import Counter
+from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, Final
 
 from covey.node.node import Node
 from covey.node.transport import Stream
 
-__all__ = ["BULK", "ECHO", "Inbox", "Load", "serve_bulk", "serve_requests"]
+__all__ = ["BULK", "ECHO", "Inbox", "Load", "Sink", "longest", "serve_requests"]
 
 ECHO: Final = "paths-echo"
 BULK: Final = "paths-bulk"
@@ -35,13 +36,26 @@ async def serve_requests(stream: Stream) -> None:
         await stream.write(data)
 
 
-async def serve_bulk(stream: Stream) -> None:
-    """Answers the end of a stream with what it was: SHA-256 32, bytes 8."""
-    digest, count = hashlib.sha256(), 0
-    while data := await stream.read():
-        digest.update(data)
-        count += len(data)
-    await stream.write(digest.digest() + count.to_bytes(8, "big"))
+class Sink:
+    """Takes bulk, and remembers when some came."""
+
+    def __init__(self) -> None:
+        self.times: list[float] = []
+
+    async def serve(self, stream: Stream) -> None:
+        """Answers the end of a stream with what it was: SHA-256 32, bytes 8."""
+        digest, count, self.times = hashlib.sha256(), 0, []
+        while data := await stream.read():
+            digest.update(data)
+            count += len(data)
+            self.times.append(time.monotonic())
+        await stream.write(digest.digest() + count.to_bytes(8, "big"))
+
+
+def longest(times: Sequence[float], since: float) -> float:
+    """Seconds between two of these times at most, from the last one before `since` on."""
+    counted = [at for at in times if at < since][-1:] + [at for at in times if at >= since]
+    return max((later - earlier for earlier, later in pairwise(counted)), default=0.0)
 
 
 class Inbox:
@@ -101,11 +115,8 @@ class Load:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def gap(self, since: float) -> float:
-        """Seconds between two answers at most, from the last one before `since` on."""
-        times = [at for at in self.answers if at < since][-1:] + [at for at in self.answers if at >= since]
-        gaps = [later - earlier for earlier, later in pairwise(times)]
-        waiting = time.monotonic() - times[-1] if times and not self._stop.is_set() else 0.0
-        return max([*gaps, waiting])
+        """Seconds between two answers at most, from the last one before `since` on until now."""
+        return longest([*self.answers, time.monotonic()], since)
 
     def settled(self, since: float, seconds: float) -> bool:
         """Answers have come again for so long since then, and are not late."""

@@ -52,7 +52,7 @@ SHORT: Final = (
 )
 """What the tests run: one run each, without the ten seconds of a birthday search."""
 _PATIENT: Final = 45.0
-_HOPELESS: Final = 8.0
+_HOPELESS: Final = 3.0
 """Seconds a direct path is waited for, where it is known that none can be."""
 _HARD: Final = frozenset({"symmetric", "sequential"})
 _NEVER: Final = frozenset({"udp-blocked", "proxy-only"})
