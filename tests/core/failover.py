@@ -9,6 +9,7 @@ from covey.core.path import Route
 from covey.core.relay import RelayTable
 from covey.core.session import Session
 from covey.core.stream import Stream
+from covey.core.traffic import Traffic
 from covey.wire.control import Candidate, CandidateKind
 from tests.core.pair import Address, Side, Wire
 
@@ -99,7 +100,15 @@ class Exchange:
     Or one every 10 ms, answered or not, if it is `steady`.
     """
 
-    def __init__(self, world: World, *, pause: float = 0.005, rate: int = 300_000, steady: bool = False) -> None:
+    def __init__(
+        self,
+        world: World,
+        *,
+        pause: float = 0.005,
+        rate: int = 300_000,
+        steady: bool = False,
+        traffic: Traffic = Traffic.DEFAULT,
+    ) -> None:
         self.world, self.wire = world, world.wire
         self.steady = steady
         self.pause, self.rate = pause, rate
@@ -112,7 +121,7 @@ class Exchange:
         self.bulk_gap = 0.0
         self._bulk_at = self.wire.now
         self.question = world.connection.open("question")
-        self.bulk = world.connection.open("bulk") if rate else None
+        self.bulk = world.connection.open("bulk", traffic=traffic) if rate else None
         self._ends: dict[int, Stream] = {}
         self._source = random.Random(3)
         self._listen(world.a, self._on_a)

@@ -29,7 +29,7 @@ def test_interactive_goes_before_bulk_whoever_was_first() -> None:
     for stream in (bulk, plain, interactive):
         stream.write(b"x")
     assert order(ready) == [plain, interactive, bulk]
-    assert list(ready.in_turn(EPOCH, interactive=True)) == [plain, interactive]
+    assert list(ready.in_turn(EPOCH, "interactive")) == [plain, interactive]
 
 
 def test_default_stream_is_bulk_while_much_of_it_is_on_its_way() -> None:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Final
 
 from covey.base.errors import LimitError, ParseError, StateError
+from covey.base.path_rules import NO_RULE, PathRule
 from covey.base.types import Identity
 from covey.core import limits
 from covey.core.events import (
@@ -33,6 +34,7 @@ from covey.core.windows import Budget, grown
 from covey.wire import frames
 
 if TYPE_CHECKING:
+    from covey.core.path import Path
     from covey.core.session import Session
 
 __all__ = ["Connection"]
@@ -86,6 +88,7 @@ class Connection:
         "peer",
         "ready",
         "remote_half",
+        "rule",
         "session",
         "stalled_at",
         "stream_window",
@@ -113,6 +116,8 @@ class Connection:
         self.session: Session | None = None
         self.admitted = False
         """The node lets this peer do more than ask: larger windows."""
+        self.rule: PathRule = NO_RULE
+        """Which ways to this peer may be used, and in which order."""
         self.direct = False
         """Candidates may be exchanged with this peer."""
         self.keepalive: float | None = None
@@ -196,6 +201,22 @@ class Connection:
             self.words[kind] = body
             if self.session is not None:
                 self.session.say_words()
+
+    def set_rule(self, rule: PathRule) -> None:
+        """From now on."""
+        if rule != self.rule:
+            self.rule = rule
+            if self.session is not None:
+                self.session.paths.reconsider()
+
+    def may_use(self, path: Path) -> bool:
+        """Whether data of this connection may travel on a path."""
+        return not path.route.circuit or self.rule.relay == "data"
+
+    @property
+    def waits_for_direct(self) -> bool:
+        """There is something to send that no relay may carry."""
+        return self.rule.relay != "data" and bool(self.ready)
 
     def in_use(self, now: float) -> bool:
         """Whether data went either way lately: what is in use is kept working."""

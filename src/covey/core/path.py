@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 
 from covey.base.types import Endpoint
 from covey.core import limits
+from covey.core.addresses import is_local
 from covey.core.congestion import Congestion
 from covey.core.mtu import MtuSearch
 from covey.core.narrow import Narrow
@@ -57,12 +58,15 @@ class Path:
     __slots__ = (
         "bulk_bytes",
         "charged_bytes",
+        "cost",
         "counter",
         "failures",
         "id",
+        "interconnect",
         "lane",
         "large_losses",
         "last_sent",
+        "local",
         "made_at",
         "mtu",
         "mtu_search",
@@ -106,6 +110,12 @@ class Path:
         self.unanswered = 0
         """Challenges on it since one was answered."""
         self.large_losses = 0
+        self.interconnect: str | None = None
+        """Its label, if the peer declared this address to be one of a private interconnect ..."""
+        self.cost = 0
+        """... and what that costs, in its owner's units."""
+        self.local = not route.relayed and is_local(route.remote[0])
+        """The peer's address is one of a private network."""
         self.narrow: Narrow | None = None
         """What speaks for a path that carries only small datagrams, if anything does."""
         self.mtu_search = MtuSearch(6 if ":" in route.remote[0] else 4)

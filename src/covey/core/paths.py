@@ -44,6 +44,7 @@ class Paths:
         "_was_offline",
         "active",
         "arrivals",
+        "bulk",
         "candidates_sent",
         "proving",
         "remote_candidates",
@@ -54,6 +55,8 @@ class Paths:
 
     def __init__(self, session: Session, owner: SessionOwner, route: Route, now: float) -> None:
         self.active = Path(0, route, now, owner.new_congestion())
+        self.bulk: Path | None = None
+        """The path that carries bulk, if it is another one."""
         self.active.quota = owner.quota(route)
         self.stalled = False
         """Nothing answers on any path."""
@@ -180,6 +183,7 @@ class Paths:
         self.remote_traits = candidates.traits
         self.remote_consents = candidates.consents
         self.proving.on_candidates(now, candidates)
+        self.describe()
 
     # --- other relays ----------------------------------------------------------------------------------------------
 
@@ -194,7 +198,7 @@ class Paths:
         others = [path for path in self._paths if not path.suspect and not _is_by(path, relay)]
         if not others:
             return False
-        self._activate(choice.best(others))
+        self._activate(choice.best(others, self._order))
         self._changed()
         return True
 
@@ -256,7 +260,7 @@ class Paths:
             if path.suspect and path.failures < limits.PATH_FAILURES:
                 self._revive(now, path)
             else:
-                self._reconsider()
+                self.reconsider()
         elif size < limits.INITIAL_MTU:
             self.proving.reached(now, route)  # the address is the peer's; now, does a full datagram pass?
         elif self._next_id < self._session.epochs.lifetimes.path_ids:
@@ -266,16 +270,17 @@ class Paths:
         """A suspect path answers again."""
         path.suspect = False
         path.recovery.revive(now)
-        if path is not self.active and choice.better(path, self.active):
+        if path is not self.active and choice.better(path, self.active, self._order):
             self._activate(path)
             self._changed()
 
-    def _reconsider(self) -> None:
+    def reconsider(self) -> None:
         """Perhaps another path than the active one is better by now."""
         active = self.active
+        self._settle_bulk()
         if active.recovery.congestion.in_flight > limits.STANDING_BYTES:
             return  # its round trip measures the queue of our own making
-        best = choice.best([active, *(path for path in self._paths if path is not active and not path.suspect)])
+        best = choice.best([active, *(path for path in self._paths if not path.suspect)], self._order)
         if best is not active:
             self._activate(best)
             self._changed()
@@ -304,10 +309,11 @@ class Paths:
             self._owner.session_worn(self._session)
         path.recovery.on_round_trip(rtt)
         self._paths.append(path)
+        self.describe()
         self.proving.proven(now, path)
         if self._moved_to(route):
             self._follow(path)
-        elif choice.better(path, self.active):
+        elif choice.better(path, self.active, self._order):
             self._activate(path)
         elif self.active.suspect:
             self._leave(now, self.active)
@@ -341,6 +347,7 @@ class Paths:
             path.suspect_since = now
             path.failures += 1
             path.doubt_mtu()
+            self._settle_bulk()
             # Perhaps it is we who moved: then no relay forwards what we send until it knows where we are.
             for each in self._paths:
                 if each.route.relayed:
@@ -351,7 +358,8 @@ class Paths:
             self._was_offline = True
             return
         self._session.lost(path, path.abandon())
-        self._activate(choice.best(others))
+        if path is self.active:
+            self._activate(choice.best(others, self._order))
         self._changed()
 
     def _ask(self, now: float, path: Path) -> None:
@@ -366,7 +374,40 @@ class Paths:
         self.proving.punch()
         self._changed()
 
+    @property
+    def _order(self) -> tuple[str, ...]:
+        """Ways that a rule prefers."""
+        connection = self._session.connection
+        return () if connection is None else connection.rule.order
+
+    def _settle_bulk(self) -> None:
+        """Bulk goes by a way of its own, if a rule names one and there is such a path."""
+        connection = self._session.connection
+        ways = () if connection is None else connection.rule.bulk
+        if not ways:
+            self.bulk = None
+            return
+        candidates = [
+            path for path in (self.bulk, self.active, *self._paths) if path is not None and path in self._paths
+        ]
+        fit = [path for path in candidates if not path.suspect and any(choice.matches(path, way) for way in ways)]
+        chosen = choice.best(fit, ways) if fit else None
+        self.bulk = None if chosen is self.active else chosen
+        self._session.wake()
+
+    def describe(self) -> None:
+        """The peer said what its addresses are."""
+        declared = {
+            each.endpoint: each for each in self.remote_candidates if each.kind is control.CandidateKind.INTERCONNECT
+        }
+        for path in self._paths:
+            candidate = None if path.route.relayed else declared.get(path.route.remote)
+            path.interconnect = None if candidate is None else candidate.label
+            path.cost = 0 if candidate is None else candidate.cost
+        self.reconsider()
+
     def _changed(self) -> None:
+        self._settle_bulk()
         if self._session.connection is not None:
             self._owner.emit(PathsChanged(self._session.connection))
 
@@ -486,7 +527,7 @@ class Paths:
             if recovery.probes and recovery.outstanding_beyond(limits.INITIAL_MTU):
                 # What asks for an answer now must pass where large datagrams no longer do.
                 path.doubt_mtu()
-            if recovery.probes and path is not self.active:
+            if recovery.probes and path is not self.active and path is not self.bulk:
                 recovery.probes = 0
                 self._ask(now, path)
         since = recovery.oldest_unacked_at

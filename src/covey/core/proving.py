@@ -184,7 +184,7 @@ class Proving:
         connection = self._session.connection
         if connection is None or not self.may_punch or not self._paths.active.route.relayed:
             return False
-        return now <= connection.last_used + limits.ACTIVE_SECONDS
+        return now <= connection.last_used + limits.ACTIVE_SECONDS or connection.waits_for_direct
 
     @property
     def may_punch(self) -> bool:
@@ -204,7 +204,9 @@ class Proving:
         if not self._paths.active.route.relayed or not self.may_punch or connection is None or self._round.running:
             return None
         at = self._round.retry_at
-        return at if at is not None and at <= connection.last_used + limits.ACTIVE_SECONDS else None
+        if at is None or connection.waits_for_direct:
+            return at
+        return at if at <= connection.last_used + limits.ACTIVE_SECONDS else None
 
     # --- time ------------------------------------------------------------------------------------------------------
 

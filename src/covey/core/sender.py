@@ -8,7 +8,7 @@ per datagram. Nothing is queued here but single probes: the sender asks for data
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from covey.base.types import Endpoint as Address
 from covey.core import limits
@@ -65,7 +65,7 @@ class Sender:
 
     __slots__ = (
         "_awaited",
-        "_interactive",
+        "_only",
         "_pings",
         "_probe_counter",
         "_probes",
@@ -92,8 +92,8 @@ class Sender:
         self._probes: list[tuple[Route, bytes, int]] = []
         self._probe_counter = 0
         self._pings: dict[int, float] = {}
-        self._interactive = False
-        """A lane is being filled: no bulk."""
+        self._only: Literal["", "interactive", "bulk"] = ""
+        """The streams that the path which is being filled is for; "" for all."""
 
     # --- probes: single packets on their own route, in the number space of path 255 --------------------------------
 
@@ -119,7 +119,10 @@ class Sender:
     @property
     def has_output(self) -> bool:
         """A probe, a PING or what a probe timeout repeats waits to leave."""
-        return bool(self.ping_due or self._probes or self._session.paths.active.recovery.probes)
+        paths = self._session.paths
+        if paths.bulk is not None and paths.bulk.recovery.probes:
+            return True
+        return bool(self.ping_due or self._probes or paths.active.recovery.probes)
 
     # --- trains ----------------------------------------------------------------------------------------------------
 
@@ -135,6 +138,13 @@ class Sender:
         path = session.paths.active
         recovery = path.recovery
         connection = session.connection
+        if session.paths.bulk is not None:
+            train = self._transmit_bulk(now, out, session.paths.bulk)
+            if train is not None:
+                return train
+            self._only = "interactive"
+        else:
+            self._only = ""
         if connection is not None and (connection.ready.bulk or recovery.congestion.in_flight > limits.STANDING_BYTES):
             train = self._transmit_lane(now, out, path)
             if train is not None:
@@ -156,6 +166,28 @@ class Sender:
             path.last_sent = now
             path.sent_bytes += train.size
             self.drained = not session.has_output(now)
+        return train
+
+    def _transmit_bulk(self, now: float, out: memoryview, path: Path) -> Train | None:
+        """Bulk on the path that a rule gives it. None if there is none, or no room for it."""
+        connection, recovery = self._session.connection, path.recovery
+        if connection is None or connection.session is not self._session:
+            return None
+        if not connection.ready.bulk and not recovery.probes:
+            return None
+        self._only = "bulk"
+        train = None
+        if now >= path.mtu_search.due and not recovery.probes:
+            train = self._transmit_mtu_probe(now, out, path)
+        if train is None:
+            budget = self._budget(now, path)
+            if recovery.probes:
+                train = self._fill_probe(now, out, path, max(budget, path.mtu))
+            elif budget > 0:
+                train = self._fill(now, out, path, budget)
+        if train is not None:
+            path.last_sent = now
+            path.sent_bytes += train.size
         return train
 
     def seal(self, out: memoryview, head: int, path_id: int, counter: int, plain: memoryview) -> int:
@@ -208,7 +240,8 @@ class Sender:
         """Pacing keeps `size` bytes back for a moment."""
         recovery = path.recovery
         recovery.limited = True
-        self.ready_at = recovery.pacer.ready_at(now, size)
+        ready_at = recovery.pacer.ready_at(now, size)
+        self.ready_at = ready_at if self.ready_at is None else min(self.ready_at, ready_at)
         self._session.hurry()
 
     def _fill_probe(self, now: float, out: memoryview, path: Path, budget: int) -> Train | None:
@@ -230,7 +263,7 @@ class Sender:
         session = self._session
         # Streams only for the session that the connection sends on.
         connection = session.connection
-        if connection is not None and connection.session is not session:
+        if connection is not None and (connection.session is not session or not connection.may_use(path)):
             connection = None
         segment = path.mtu
         capacity = segment - path.route.outer - PACKET_OVERHEAD
@@ -272,7 +305,7 @@ class Sender:
         """What is interactive, past the bulk that is on its way. None if there is none, or the lane is full."""
         session = self._session
         connection = session.connection
-        if connection is None or connection.session is not session or path.suspect:
+        if connection is None or connection.session is not session or path.suspect or not connection.may_use(path):
             return None
         if not (connection.has_datagrams or connection.ready.interactive_due(session.epochs.epoch)):
             return None
@@ -280,9 +313,9 @@ class Sender:
         budget = 0 if lane is None else self._budget(now, lane)
         if not budget or lane is None:
             return None
-        self._interactive = True
+        before, self._only = self._only, "interactive"
         train = self._fill(now, out, lane, budget)
-        self._interactive = False
+        self._only = before
         if train is not None:
             path.last_sent = now
             path.sent_bytes += train.size
@@ -298,10 +331,12 @@ class Sender:
         if connection is None or connection.session is not session or self.ping_due or session.crypto.has_data:
             return None
         stream = connection.only_stream
-        if stream is None or stream.min_epoch > session.epochs.epoch:
+        if stream is None or stream.min_epoch > session.epochs.epoch or (self._only and stream.bulk):
             return None
         outgoing, route, recovery = stream.outgoing, path.route, path.recovery
         outer = RELAY_HEADER_SIZE if route.circuit else 0
+        if outer and not connection.may_use(path):
+            return None
         offset, end = outgoing.sent, outgoing.end
         length = end - offset
         if (
@@ -374,7 +409,7 @@ class Sender:
         """
         session = self._session
         chunk = capacity - _STREAM_HEAD_SIZE
-        for stream in connection.ready.in_turn(session.epochs.epoch, interactive=self._interactive):
+        for stream in connection.ready.in_turn(session.epochs.epoch, self._only):
             outgoing = stream.outgoing
             repeat = bool(outgoing.lost)
             offset, size = outgoing.next_range(stream.max_send)
@@ -487,7 +522,7 @@ class Sender:
         self, now: float, scratch: bytearray, at: int, capacity: int, connection: Connection, items: list[Item]
     ) -> int:
         """Packs pieces of as many streams as fit: small messages share a datagram."""
-        for stream in connection.ready.in_turn(self._session.epochs.epoch, interactive=self._interactive):
+        for stream in connection.ready.in_turn(self._session.epochs.epoch, self._only):
             outgoing = stream.outgoing
             while True:
                 room = capacity - at - _STREAM_HEAD_SIZE

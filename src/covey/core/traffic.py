@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from enum import StrEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 if TYPE_CHECKING:
     from covey.core.stream import Stream
@@ -57,12 +57,13 @@ class ReadyStreams:
         stream.in_queue = True
         (self.bulk if stream.bulk else self.interactive).append(stream)
 
-    def in_turn(self, epoch: int, *, interactive: bool = False) -> Iterator[Stream]:
-        """Streams with something to send, each once, in turn; those that wait for a later epoch stay queued.
-
-        `interactive`: only those.
-        """
-        for queue in (self.interactive,) if interactive else (self.interactive, self.bulk):
+    def in_turn(self, epoch: int, only: Literal["", "interactive", "bulk"] = "") -> Iterator[Stream]:
+        """Streams with something to send, each once, in turn; those that wait for a later epoch stay queued."""
+        if only:
+            queues: tuple[list[Stream], ...] = (self.interactive if only == "interactive" else self.bulk,)
+        else:
+            queues = (self.interactive, self.bulk)
+        for queue in queues:
             for _ in range(len(queue)):
                 stream = queue.pop(0)
                 if stream.closed or not stream.has_data:
