@@ -83,6 +83,7 @@ def test_every_setting_resolves_from_each_of_its_places() -> None:
     good |= {"birthday": "trusted", "relay": "trusted", "relay_rate": "125000"}
     good |= {"jurisdiction": "eu", "relay_jurisdictions": "eu,us-ca"}
     good |= {"addresses": "203.0.113.9:4040,2001:db8::9", "interconnects": "vpn-1=10.8.0.4,er=10.9.0.4:4040@20"}
+    good |= {"paths": "* bulk interconnect; b direct-only"}
     lines = (f"{key} = {text}" if key in NUMBERS else f"{key} = '{text}'" for key, text in good.items())
     config = parse_config("\n".join(lines).encode(), "c.toml")
     for number, (key, variable, option, default) in enumerate(SETTINGS, 1):

@@ -45,7 +45,7 @@ command that needs the daemon and does not find it exits with 3 and says how to 
 - **Settings**: options before environment (`COVEY_HOSTNAME`, `COVEY_NETWORK`, `COVEY_LISTEN`...) before
   `config.toml` (`hostname`, `network`, `listen`, `log_level`, `congestion`, `port_mapping`, `keep_read_days`,
   `keep_read_messages`, `birthday`, `relay`, `relay_rate`, `jurisdiction`, `relay_jurisdictions`, `addresses`,
-  `interconnects`) before what the daemon remembers; `covey config show --origin` says which it was.
+  `interconnects`, `paths`) before what the daemon remembers; `covey config show --origin` says which it was.
   `COVEY_PROFILE` and `COVEY_HOME` choose the agent and where its files are; `COVEY_DEBUG=1` lets a defect
   of the command line
   show its traceback.

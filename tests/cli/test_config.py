@@ -40,6 +40,7 @@ def test_config_without_a_daemon_is_what_it_would_start_with(
         ("relay_jurisdictions", "", "default", ""),
         ("addresses", "", "default", ""),
         ("interconnects", "", "default", ""),
+        ("paths", "", "default", ""),
     ]
     assert [(each["key"], each["origin"], each["where"]) for each in data["places"]] == [
         ("profile", "default", ""),

@@ -117,6 +117,7 @@ def test_settings_know_where_each_value_comes_from() -> None:
         "relay_jurisdictions": ("default", ""),
         "addresses": ("default", ""),
         "interconnects": ("default", ""),
+        "paths": ("default", ""),
     }
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, NamedTuple, get_args
 
 from covey.base.declared import declared_text, parse_addresses, parse_interconnects
 from covey.base.errors import CoveyError, UsageError
+from covey.base.path_rules import parse_path_rules
 from covey.base.schema import FindingView
 from covey.base.types import CongestionControl, check_name, endpoint_text, is_jurisdiction, parse_endpoint
 
@@ -82,6 +83,7 @@ SETTINGS: Final = (
     Setting("relay_jurisdictions", "COVEY_RELAY_JURISDICTIONS", "", ""),
     Setting("addresses", "COVEY_ADDRESSES", "", ""),
     Setting("interconnects", "COVEY_INTERCONNECTS", "", ""),
+    Setting("paths", "COVEY_PATHS", "", ""),
 )
 
 VARIABLES: Final = frozenset(
@@ -157,7 +159,7 @@ def bad_config(config: ConfigFile) -> UsageError | None:
 def check_value(key: str, text: str) -> str:
     """The value in its usual form. UsageError (`bad-name`, `bad-listen`, `bad-log-level`, `bad-congestion`,
     `bad-number`, `bad-switch`, `bad-birthday`, `bad-relay`, `bad-jurisdiction`, `bad-addresses`,
-    `bad-interconnects`)."""
+    `bad-interconnects`, `bad-paths`)."""
     if key == "hostname":
         return check_name(text)
     if key == "listen":
@@ -192,6 +194,8 @@ def check_value(key: str, text: str) -> str:
         return ",".join(words)
     if key == "addresses":
         return declared_text(parse_addresses(text))
+    if key == "paths":
+        parse_path_rules(text)
     if key == "interconnects":
         return declared_text(parse_interconnects(text))
     if key in SWITCHES and text not in ("on", "off"):

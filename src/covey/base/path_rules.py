@@ -16,7 +16,7 @@ from typing import Final, Literal
 from covey.base.errors import UsageError
 from covey.base.types import check_name
 
-__all__ = ["NO_RULE", "PathRule", "PathRules", "parse_path_rules"]
+__all__ = ["EXEMPT_SERVICES", "NO_RULE", "PathRule", "PathRules", "parse_path_rules"]
 
 _WAYS: Final = ("lan", "direct", "ipv4", "ipv6", "interconnect", "relay")
 _LABELLED: Final = re.compile(r"(interconnect|relay):[A-Za-z0-9._:\-\[\]]{1,64}")
@@ -37,6 +37,9 @@ class PathRule:
     relay: Literal["data", "introduce", "never"] = "data"
     """What relays may do: carry data, or only help to find a direct path, or nothing."""
 
+
+EXEMPT_SERVICES: Final = frozenset(("trust",))
+"""What relays may carry whatever the rule: without trust nobody says where a direct path could lead."""
 
 NO_RULE: Final = PathRule()
 

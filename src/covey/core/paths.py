@@ -391,6 +391,7 @@ class Paths:
             path for path in (self.bulk, self.active, *self._paths) if path is not None and path in self._paths
         ]
         fit = [path for path in candidates if not path.suspect and any(choice.matches(path, way) for way in ways)]
+        fit = [path for path in fit if connection is not None and connection.may_use(path)]
         chosen = choice.best(fit, ways) if fit else None
         self.bulk = None if chosen is self.active else chosen
         self._session.wake()

@@ -8,13 +8,14 @@ per datagram. Nothing is queued here but single probes: the sender asks for data
 from __future__ import annotations
 
 import struct
-from typing import TYPE_CHECKING, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from covey.base.types import Endpoint as Address
 from covey.core import limits
 from covey.core.acks import ACK_ROOM
 from covey.core.path import Path, Route
 from covey.core.recovery import Item, Sent
+from covey.core.traffic import Only
 from covey.core.trains import TrainSealer
 from covey.crypto.packet import NONCE
 from covey.wire import frames
@@ -92,7 +93,7 @@ class Sender:
         self._probes: list[tuple[Route, bytes, int]] = []
         self._probe_counter = 0
         self._pings: dict[int, float] = {}
-        self._only: Literal["", "interactive", "bulk"] = ""
+        self._only: Only = ""
         """The streams that the path which is being filled is for; "" for all."""
 
     # --- probes: single packets on their own route, in the number space of path 255 --------------------------------
@@ -145,6 +146,8 @@ class Sender:
             self._only = "interactive"
         else:
             self._only = ""
+        if path.route.circuit and connection is not None and not connection.may_use(path):
+            self._only = "exempt"
         if connection is not None and (connection.ready.bulk or recovery.congestion.in_flight > limits.STANDING_BYTES):
             train = self._transmit_lane(now, out, path)
             if train is not None:
@@ -263,7 +266,7 @@ class Sender:
         session = self._session
         # Streams only for the session that the connection sends on.
         connection = session.connection
-        if connection is not None and (connection.session is not session or not connection.may_use(path)):
+        if connection is not None and connection.session is not session:
             connection = None
         segment = path.mtu
         capacity = segment - path.route.outer - PACKET_OVERHEAD
@@ -506,7 +509,7 @@ class Sender:
     def _compose_datagrams(
         self, scratch: bytearray, at: int, capacity: int, connection: Connection, items: list[Item]
     ) -> int:
-        if not connection.has_datagrams:
+        if not connection.has_datagrams or self._only == "exempt":
             return at
         parts = []
         for number, data in connection.take_datagrams(capacity - at, _DATAGRAM_HEAD_SIZE, self._session.epochs.epoch):

@@ -10,14 +10,20 @@ from collections.abc import Iterator
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Literal
 
+from covey.base.path_rules import EXEMPT_SERVICES
+
 if TYPE_CHECKING:
     from covey.core.stream import Stream
 
-__all__ = ["INTERACTIVE_BYTES", "ReadyStreams", "Traffic"]
+__all__ = ["INTERACTIVE_BYTES", "Only", "ReadyStreams", "Traffic"]
 
 INTERACTIVE_BYTES: Final = 65_536
 """Bytes written and not yet acknowledged above which a `default` stream is bulk: what 10 Mbit/s have on their way in
 50 ms. Chosen, not measured."""
+
+
+Only = Literal["", "interactive", "bulk", "exempt"]
+"""Streams that a path is for: all, those of a class, or those that no rule keeps off relays."""
 
 
 class Traffic(StrEnum):
@@ -57,12 +63,11 @@ class ReadyStreams:
         stream.in_queue = True
         (self.bulk if stream.bulk else self.interactive).append(stream)
 
-    def in_turn(self, epoch: int, only: Literal["", "interactive", "bulk"] = "") -> Iterator[Stream]:
+    def in_turn(self, epoch: int, only: Only = "") -> Iterator[Stream]:
         """Streams with something to send, each once, in turn; those that wait for a later epoch stay queued."""
-        if only:
-            queues: tuple[list[Stream], ...] = (self.interactive if only == "interactive" else self.bulk,)
-        else:
-            queues = (self.interactive, self.bulk)
+        queues: tuple[list[Stream], ...] = (self.interactive, self.bulk)
+        if only in ("interactive", "bulk"):
+            queues = (self.interactive if only == "interactive" else self.bulk,)
         for queue in queues:
             for _ in range(len(queue)):
                 stream = queue.pop(0)
@@ -70,7 +75,7 @@ class ReadyStreams:
                     stream.in_queue = False
                     continue
                 queue.append(stream)
-                if epoch >= stream.min_epoch:
+                if epoch >= stream.min_epoch and (only != "exempt" or stream.service in EXEMPT_SERVICES):
                     yield stream
 
     def remove(self, stream: Stream) -> None:

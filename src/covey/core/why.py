@@ -97,6 +97,8 @@ def _relay_reason(now: float, connection: Connection, paths: Paths) -> str:
     """Why the data is relayed: why there is no direct path."""
     if not connection.direct:
         return "not-trusted"
+    if not connection.may_use(paths.active):
+        return "policy"
     own, peer = paths.candidates_sent, Candidates(paths.remote_candidates, paths.remote_traits, paths.remote_consents)
     foretold = foretell(own, peer)
     if foretold == "no-candidate" and now < paths.active.made_at + _INTRODUCING_SECONDS:

@@ -25,6 +25,7 @@ from covey.base.config import (
 )
 from covey.base.declared import Declared, parse_addresses, parse_interconnects
 from covey.base.errors import UsageError
+from covey.base.path_rules import PathRules, parse_path_rules
 from covey.base.types import CongestionControl
 from covey.node.relays import RelayPolicy
 from covey.node.storage import Retention
@@ -64,6 +65,8 @@ class Settings(msgspec.Struct, frozen=True):
     port_mapping: bool = True
     declared: tuple[Declared, ...] = ()
     """Ways to this agent that nobody could measure."""
+    path_rules: PathRules = {}
+    """Which ways to which peer are used."""
     birthday: bool = False
     """Trusted peers may look for our port by trying many, and we for theirs."""
     values: dict[str, Value] = {}
@@ -127,6 +130,7 @@ def settings(options: Options, config: ConfigFile, environment: Mapping[str, str
             *parse_addresses(values["addresses"].text or ""),
             *parse_interconnects(values["interconnects"].text or ""),
         ),
+        path_rules=parse_path_rules(values["paths"].text or ""),
         values=values,
         trust_clock=options.trust_clock,
     )

@@ -90,6 +90,7 @@ def _real_node(home: Home, chosen: Settings) -> Node:
         port_mapping=chosen.port_mapping,
         birthday=chosen.birthday,
         declared=chosen.declared,
+        path_rules=chosen.path_rules,
     )
 
 

@@ -29,6 +29,7 @@ from covey.base.events import (
     RendezvousContradiction,
     TrustChanged,
 )
+from covey.base.path_rules import PathRules
 from covey.base.paths import Home
 from covey.base.types import CongestionControl, Endpoint, Identity, identity_text
 from covey.core import events
@@ -144,6 +145,7 @@ class Agent:
         port_mapping: bool = True,
         birthday: bool = False,
         declared: tuple[Declared, ...] = (),
+        path_rules: PathRules | None = None,
     ) -> None:
         store = files.store
         self.host = host
@@ -175,7 +177,7 @@ class Agent:
             wall=self.now_us,
             congestion=congestion,
         )
-        self.book = PeerBook(store, self.committer, self.now_us, self._on_trust)
+        self.book = PeerBook(store, self.committer, self.now_us, self._on_trust, path_rules)
         self._restore(store)
         self.path_news = PathNews(self.transport, self.publish)
         self.announcement = Announcement(self.transport, name=name, ticket=ticket, now_us=self.now_us)
@@ -412,6 +414,7 @@ class Agent:
 
     def _on_live(self, connection: Connection) -> None:
         if self.book.trusts(connection.peer):
+            connection.set_rule(self.book.path_rule(connection.peer))
             connection.admit()
             self.network.freshen()
             self.relays.greet(connection)
@@ -524,6 +527,7 @@ class Agent:
         self.transport.endpoint.pin(peer.identity, pinned=trusted)
         connection = self.transport.endpoint.connections.get(peer.identity)
         if trusted and connection is not None:
+            connection.set_rule(self.book.path_rule(connection.peer))
             connection.admit()
             self.network.freshen()
             self.relays.greet(connection)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from covey.base.path_rules import NO_RULE, PathRule, PathRules
 from covey.base.types import Endpoint, Identity
 from covey.core.trust import TrustEvent
 from covey.crypto.events import KeyLog
@@ -24,13 +25,19 @@ class PeerBook:
     """`now_us` gives wall microseconds; `on_trust(applied)` is called after every committed trust event."""
 
     def __init__(
-        self, store: Store, committer: Committer, now_us: Callable[[], int], on_trust: Callable[[Applied], None]
+        self,
+        store: Store,
+        committer: Committer,
+        now_us: Callable[[], int],
+        on_trust: Callable[[Applied], None],
+        path_rules: PathRules | None = None,
     ) -> None:
         self._peers = store.peers
         self._letters = store.letters
         self._committer = committer
         self._now_us = now_us
         self._on_trust = on_trust
+        self._path_rules = path_rules or {}
         self._known: dict[Identity, Peer] = {peer.identity: peer for peer in store.peers.all()}
 
     def get(self, identity: Identity) -> Peer | None:
@@ -42,6 +49,13 @@ class PeerBook:
     def trusts(self, identity: Identity) -> bool:
         peer = self._known.get(identity)
         return peer is not None and peer.trust == "trusted"
+
+    def path_rule(self, identity: Identity) -> PathRule:
+        """Which ways to a trusted peer may be used: the rule for its pinned name, else the one for all."""
+        peer = self._known.get(identity)
+        if peer is None or peer.trust != "trusted":
+            return NO_RULE
+        return self._path_rules.get(peer.name) or self._path_rules.get("*") or NO_RULE
 
     def find(self, text: str) -> Peer:
         """See `find_peer`: identity, address, name, or the beginning of an identity. NotFoundError."""

@@ -161,7 +161,7 @@ class Connector:
 
     def _wants_reserve(self, connection: Connection) -> bool:
         session = connection.session
-        if session is None or not self._book.trusts(connection.peer):
+        if session is None or not self._book.trusts(connection.peer) or connection.rule.relay != "data":
             return False
         return session.active.route.relayed or not session.paths.relay_in_reserve
 
@@ -283,6 +283,11 @@ class Connector:
                     ways.learn_route(route)
             else:
                 ways.ask(direct)
+        if self._book.path_rule(identity).relay == "never":
+            await self._fresh_record(identity, ways)
+            if not ways.tried:
+                raise _no_relay()
+            return
         introductions, _ = await asyncio.gather(self._introductions(identity, ways), self._fresh_record(identity, ways))
         # Every rendezvous that answers says that it is away, and promised to tell when it is back.
         absent = bool(introductions) and all(route is None for _, route in introductions)
@@ -382,6 +387,14 @@ class _Ways:
 def patience(error: CoveyError) -> float:
     """The longest pause that makes sense after this failure to reach a peer, seconds."""
     return LONGEST_WATCHED if error.code == OFFLINE else LONGEST
+
+
+def _no_relay() -> UnreachableError:
+    return UnreachableError(
+        "the setting `paths` lets no relay introduce us to the peer, and no direct address of it is known",
+        code="policy",
+        next_step="covey config show --origin",
+    )
 
 
 def _offline() -> UnreachableError:

@@ -15,6 +15,7 @@ from covey.base.constants import INTRODUCTION_LIMIT_SECONDS, INTRODUCTION_SECOND
 from covey.base.declared import Declared
 from covey.base.errors import CoveyError, NotFoundError, RefusedError, StateError, UsageError
 from covey.base.events import NameChanged, RecentEvents
+from covey.base.path_rules import PathRules
 from covey.base.paths import Home
 from covey.base.schema import (
     IntroductionView,
@@ -92,6 +93,7 @@ class Node:
     `port_mapping`: the router is asked to let peers in (PCP, NAT-PMP, UPnP).
     `birthday`: trusted peers that allow it too and we may look for a hard NAT's ports by trying many of them.
     `declared`: addresses and private lines at which peers reach this agent, that nobody could measure.
+    `path_rules`: which ways to which peer are used, and in which order (`base.path_rules`).
 
     Every method raises CoveyError (`base.errors`) with a code and the next step; before `start` and after `close`
     that is StateError (`not-running`).
@@ -114,6 +116,7 @@ class Node:
         port_mapping: bool = True,
         birthday: bool = False,
         declared: Sequence[Declared] = (),
+        path_rules: PathRules | None = None,
     ) -> None:
         self._wanted_name = check_name(name) if name else None
         self._wanted_ticket = Ticket.parse(network) if network else None
@@ -128,6 +131,7 @@ class Node:
         self._port_mapping = port_mapping
         self._birthday = birthday
         self._declared = tuple(declared)
+        self._path_rules = path_rules or {}
         self._handlers: dict[str, Handler] = {SINK: serve_sink, ECHO: serve_echo}
         self._agent: Agent | None = None
         self._own_host: RealHost | None = None
@@ -172,6 +176,7 @@ class Node:
                 port_mapping=self._port_mapping,
                 birthday=self._birthday,
                 declared=self._declared,
+                path_rules=self._path_rules,
             )
         except BaseException:
             if files is not None:

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from covey.base.errors import CoveyError
+from covey.base.path_rules import PathRules
 from covey.base.paths import Home
 from covey.node import Node
 from covey.node.relays import RelayPolicy
@@ -84,8 +85,9 @@ class SimNode(_Machine):
 
     node: Node
     relaying: RelayPolicy | None = None
-    birthday = False
     """Whether it relays for its peers, and which relays it uses."""
+    birthday = False
+    path_rules: PathRules | None = None
 
     @property
     def listen(self) -> str:
@@ -106,6 +108,7 @@ class SimNode(_Machine):
             durable=False,
             relaying=self.relaying,
             birthday=self.birthday,
+            path_rules=self.path_rules,
         )
         await self.run_as(self.node.start())
         self.running = True
