@@ -6,6 +6,7 @@ import errno
 import os
 import select
 import signal
+import socket
 import subprocess
 import sys
 from contextlib import suppress
@@ -32,6 +33,9 @@ def test_programs_end_with_the_lab() -> None:
     with open(f"/proc/{orphan}/stat") as stat:
         assert " Z " in stat.read()
 
+
+UDP_SEGMENT = 103
+"""linux/udp.h"""
 
 DOOMED = """
 import os, signal
@@ -76,6 +80,20 @@ def test_black_hole_passes_small_packets(lab: Lab) -> None:
         for size, passed in ((172, True), (173, False)):  # and 28 bytes of headers
             assert (passes if passed else is_lost)(inside, outside.getsockname(), outside, bytes(size))
             assert (passes if passed else is_lost)(outside, inside.getsockname(), inside, bytes(size))
+
+
+def test_filters_judge_each_datagram_of_a_train(lab: Lab) -> None:
+    """As a train they would be larger than the filter lets pass, and fewer (PROTOCOL 38)."""
+    server, agent = lab.server("one"), lab.agent("a", nat="port-restricted")
+    with udp(agent, 5000) as (inside,), udp(server, 7000) as (outside,):
+        mapping = seen(inside, outside)
+        lab.black_hole("a", "one", over=200)
+        for sender, to, receiver in ((inside, outside.getsockname(), outside), (outside, mapping, inside)):
+            sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 150)
+            sender.sendto(bytes(1500), to)
+            assert [len(receiver.recv(2000)) for _ in range(10)] == [150] * 10
+            sender.setsockopt(socket.IPPROTO_UDP, UDP_SEGMENT, 300)
+            assert is_lost(sender, to, receiver, bytes(1500))
 
 
 @pytest.mark.parametrize("kind", ["none", "port-restricted", "symmetric"])
