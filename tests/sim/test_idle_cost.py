@@ -71,7 +71,7 @@ def test_idle_pair_costs_little_and_then_nothing(
             print(f"{kind}: {24e-6 * second.payload:.2f} MB a day, {24e-6 * second.with_headers:.2f} with headers")  # noqa: T201
             assert not any(peer.connected for peer in world.node("a").peers()), "the tunnel is free"
             assert 24 * second.payload <= 1_000_000
-            assert pair.with_headers <= (250_000 if kind == "relayed" else 40_000)
+            assert pair.with_headers <= 60_000
             assert (await world.node("b").send("a", "the first packet wakes it", wait=5.0)).result == "delivered"
 
     run(scenario(), seed=1, limit_virtual_s=3 * HOUR)
