@@ -58,7 +58,7 @@ def test_it_says_what_is_what_it_means_and_what_to_change(covey: Covey, daemon: 
 
 def test_without_a_daemon_it_starts_from_the_ticket(covey: Covey) -> None:
     result = covey("netcheck", "--json")
-    assert (result.code, result.document["error"]["code"]) == (12, "errors-found")
+    assert (result.code, result.document["error"]["code"]) == (11, "warnings-found")
     data = result.document["data"]
     assert (data["daemon"], [each["code"] for each in data["findings"]]) == (False, ["no-network"])
     assert data["unmeasured"]

@@ -208,6 +208,9 @@ def _unmeasured(found: Measured, traits: NatTraits, network: NetworkView) -> lis
         missing.append("hairpin: it takes a NAT that shows everybody one port")
     if not found.websockets:
         missing.append("TCP 443: the ticket names no rendezvous that serves WebSockets")
+    for name, family in (("IPv4", found.four), ("IPv6", found.six)):
+        if family.asked and not family.surroundings.udp:
+            missing.append(f"{name}: the rendezvous' addresses of this family do not answer")
     if not found.six.asked:
         missing.append(f"IPv6: {_why_not_6(found.six)}")
     return missing
@@ -238,7 +241,7 @@ def _nobody(found: Measured) -> FindingView:
     """The most likely cause of no answer over UDP."""
     if not found.rendezvous and not found.unresolved:
         hint = "covey up --network covey1..."
-        return FindingView("no-network", "error", "this agent belongs to no network: there is nobody to ask", hint)
+        return FindingView("no-network", "warning", "this agent belongs to no network: there is nobody to ask", hint)
     if found.unresolved and not found.four.addressed and not found.six.addressed:
         names = ", ".join(sorted(set(found.unresolved)))
         what = f"the names of the rendezvous cannot be looked up: {names}"
