@@ -5,7 +5,10 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
+import pytest
+
 from covey.base.events import NetworkChanged, PeerPath
+from covey.base.path_rules import parse_path_rules
 from covey.base.reasons import reason
 from covey.node.relays import RelayPolicy
 from covey.testing import Link, run
@@ -83,5 +86,26 @@ def test_relay_of_a_path_is_named(tmp_path: Path) -> None:
             await world.wait(10.0)
             [peer] = [each for each in world.node("a").peers() if each.name == "b"]
             assert {(path.active, path.relay) for path in peer.paths} >= {(True, "r"), (False, "rendezvous")}
+
+    run(scenario(), limit_virtual_s=120)
+
+
+@pytest.mark.parametrize(("rules", "code"), [("b primary relay", "relay-only"), ("b primary ipv6,relay", "policy")])
+def test_rule_that_puts_relays_first_is_the_reason(rules: str, code: str, tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=Link(latency_s=0.02)) as world:
+            await world.start_rendezvous()
+            machine = world.place("a")
+            machine.path_rules = parse_path_rules(rules)
+            await machine.start()
+            await world.start_node("b")
+            await world.befriend("a", "b")
+            await world.wait(10.0)
+            [peer] = world.node("a").peers()
+            assert (peer.why, {path.kind: path.reason for path in peer.paths}) == (
+                code,
+                {"relay": code, "direct": "standby"},
+            )
+            assert "config show" in peer.change
 
     run(scenario(), limit_virtual_s=120)

@@ -26,7 +26,7 @@ def test_peers_that_take_no_data_over_relays_trust_each_other_and_wait_for_a_dir
             assert (await world.node("a").send("b", "hello", wait=20)).result == "delivered"
             assert (await world.node("a").send("c", "hello", wait=20)).result == "queued"
             [peer] = [peer for peer in world.node("a").peers() if peer.name == "c"]
-            assert [path.reason for path in peer.paths if path.active] == ["policy"]
+            assert [path.reason for path in peer.paths if path.active] == ["direct-only"]
 
     run(scenario(), limit_virtual_s=300)
 

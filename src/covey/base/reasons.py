@@ -32,6 +32,7 @@ class Reason:
 _TABLE: Final = (
     Reason("direct", "best", "packets go straight to the peer"),
     Reason("standby", "best", "it works and is kept in reserve; another path carries the data"),
+    Reason("bulk", "best", "it carries the bulk, as a rule of the setting `paths` says"),
     Reason(
         "suspect",
         "passing",
@@ -126,20 +127,20 @@ _TABLE: Final = (
     Reason(
         "policy",
         "chosen",
-        "a policy keeps data off this path",
-        "change the policy for PEER: covey config show --origin",
+        "a rule of this machine, in its setting `paths`, keeps data off the better way",
+        "the rule for PEER in the setting paths: covey config show --origin",
     ),
     Reason(
         "relay-only",
         "chosen",
-        "this machine is told to reach the peer over relays only",
-        "change the policy for PEER: covey config show --origin",
+        "a rule of this machine, in its setting `paths`, puts relays before the direct path that there is",
+        "the rule for PEER in the setting paths: covey config show --origin",
     ),
     Reason(
         "direct-only",
         "chosen",
-        "this machine is told never to use a relay for this peer, and there is no direct path",
-        "allow relays for PEER, or mend the direct path: covey netcheck",
+        "a rule of this machine lets no relay carry data to this peer, and there is no direct path yet: data waits",
+        "mend the direct path (covey netcheck), or take direct-only for PEER out of the setting paths",
     ),
     Reason(
         "peer-offline",

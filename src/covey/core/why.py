@@ -87,7 +87,9 @@ def path_reason(now: float, connection: Connection, path: Path) -> str:
     if path.suspect:
         return "suspect"
     if session is None or path is not session.active:
-        return "standby"
+        if session is not None and path is session.paths.bulk:
+            return "bulk"
+        return "standby" if connection.may_use(path) else "policy"
     if not path.route.relayed:
         return "direct"
     return _relay_reason(now, connection, session.paths)
@@ -98,7 +100,10 @@ def _relay_reason(now: float, connection: Connection, paths: Paths) -> str:
     if not connection.direct:
         return "not-trusted"
     if not connection.may_use(paths.active):
-        return "policy"
+        return "direct-only"
+    if any(not path.route.relayed and not path.suspect for path in paths):
+        order = connection.rule.order
+        return "relay-only" if order and order[0].startswith("relay") else "policy"
     own, peer = paths.candidates_sent, Candidates(paths.remote_candidates, paths.remote_traits, paths.remote_consents)
     foretold = foretell(own, peer)
     if foretold == "no-candidate" and now < paths.active.made_at + _INTRODUCING_SECONDS:

@@ -88,6 +88,8 @@ def paths(
                 reason=path_reason(now, connection, path),
                 since=round(wall - (now - path.made_at), 3),
                 transport="websocket" if path.route.websocket else "udp",
+                label=path.interconnect or "",
+                cost=path.cost,
                 relay=relay_at(path.route.remote) if path.route.relayed else "",
             )
         )
