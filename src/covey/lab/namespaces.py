@@ -187,7 +187,7 @@ def enter(pid: int, name: str, argv: Sequence[str], *, rootless: bool, mounts: b
     user = ["-U", "--preserve-credentials"] if rootless else []
     mount = ["-m", "-r"] if mounts else []  # -r: who stands in a chroot goes on standing there
     net = "-n" if name == ROOT else f"--net=/proc/{pid}/root/run/netns/{name}"
-    return ["nsenter", "-t", str(pid), *user, *mount, net, *argv]
+    return ["nsenter", "-t", str(pid), *user, *mount, net, "--", *argv]
 
 
 def missing_packages(*programs: str) -> list[str]:
