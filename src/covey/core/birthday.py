@@ -108,6 +108,8 @@ class Opening:
     def __init__(self, now: float, target: Endpoint) -> None:
         self.target = target
         self.ports: list[int] = []
+        self.heard: set[int] = set()
+        """Those on which the peer was heard."""
         self._asked = 0
         self._waiting: deque[int] = deque()
         self._next = now

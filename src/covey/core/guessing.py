@@ -55,7 +55,6 @@ class Guessing:
         "_at",
         "_doubted",
         "_granted",
-        "_heard",
         "_not_before",
         "_owner",
         "_proving",
@@ -80,8 +79,6 @@ class Guessing:
         """It said go, and nobody has told us yet that it is where it says."""
         self._wanted_by_peer = ""
         """Where the peer asked us to try ports, as long as nobody said that it is there."""
-        self._heard: set[int] = set()
-        """Ports of the run on which the peer was heard."""
         self._doubted: dict[str, tuple[float, bool]] = {}
         """Addresses of the peer's: when it was asked whether it is there, and whether it is."""
 
@@ -188,24 +185,25 @@ class Guessing:
         self._run, before._run = before._run, None
         self._asked_at, before._asked_at = before._asked_at, None
         self._at, before._at = before._at, float("inf")
-        self._granted, self._heard, self._doubted = before._granted, before._heard, before._doubted
+        self._granted, self._doubted = before._granted, before._doubted
 
     def heard(self, route: Route) -> None:
         """The peer's probe came by this route."""
         if isinstance(self._run, Opening) and route.local in self._run.ports:
-            self._heard.add(route.local)
+            self._run.heard.add(route.local)
 
     def proven(self, now: float, path: Path) -> None:
         """A direct path was found, by us or by ordinary probes."""
         run = self._run
         if run is None or path.route.relayed:
             return
-        self._heard.add(path.route.local)
+        self.heard(path.route)
         self._end(now, found=path.route.remote[0] == self._place)
 
     def stop(self, now: float) -> None:
         """The session is over, or the peer is not trusted any more."""
-        self._heard.clear()
+        if isinstance(self._run, Opening):
+            self._run.heard.clear()
         self._end(now, found=False)
 
     def deadline(self) -> float:
@@ -248,7 +246,6 @@ class Guessing:
         self._granted = False
         self._refusals = 0
         self._owner.runs.begin(now, self._session.peer, self._places())
-        self._heard.clear()
         self._run = Opening(now, target)
         self._advance(now)
 
@@ -325,7 +322,7 @@ class Guessing:
             self._owner.runs.end(now, peer, found=found, done=run.done(now))
             if isinstance(run, Opening):
                 # One on which the peer was heard too may be the one it took: it goes if no path needs it.
-                self._owner.close_ports([port for port in run.ports if port not in self._heard])
+                self._owner.close_ports([port for port in run.ports if port not in run.heard])
         elif self._asked_at is not None:
             self._asked_at = None
             self._granted = False

@@ -38,6 +38,8 @@ _HOLE_SECONDS: Final = 120.0
 """How long a path that died is probed again in every round: no candidate names the port that a hard NAT once gave."""
 _HOLES_LIMIT: Final = 8
 _HEAD_START_LIMIT: Final = 1.0
+"""Most seconds that a round waits for the peer to hear of it."""
+_NOTHING: Final = control.Candidates()
 
 
 class Proving:
@@ -74,7 +76,7 @@ class Proving:
         """Direct paths that died, and when."""
         self.narrow = False
         """Small packets arrive on a route that no full datagram passes."""
-        self.remote = control.Candidates()
+        self.remote = _NOTHING
         """What the peer said last."""
         self.guessing = Guessing(self, session, owner)
 
@@ -228,7 +230,9 @@ class Proving:
         upgrade_at = self._upgrade_at()
         if upgrade_at is not None and now >= upgrade_at:
             self._round.start_again(now, self.pairs())
-        self._probe_pairs(now)
+        round_at = self._round.deadline()
+        if round_at is not None and now >= round_at:
+            self._probe_pairs(now)
         for route in [route for route, (_, at) in self._reached.items() if now >= at]:
             self._reach_again(now, route)
         self.guessing.expire(now)
