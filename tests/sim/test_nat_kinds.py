@@ -150,6 +150,43 @@ def test_port_that_was_found_stays_and_the_others_are_closed_at_once(tmp_path: P
     run(scenario(), limit_virtual_s=4000)
 
 
+def test_nat_that_counts_meets_one_peer_after_the_other(tmp_path: Path) -> None:
+    """Each meeting makes dozens of mappings, of which the next peer must hear."""
+
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=WAN) as world:
+            await world.start_several("one", "two")
+            for name in "abcd":
+                await start(world, name, SYMMETRIC_SEQUENTIAL)
+            for name in "bcd":
+                await world.befriend("a", name)
+                assert await say(world, "a", name) == "delivered"
+                await until_direct(world, name)
+                assert route(world, name) == ("direct", "direct")
+
+    run(scenario(), limit_virtual_s=60)
+
+
+def test_counting_nats_whose_first_probes_were_lost_are_direct_at_the_next_attempt(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=WAN) as world:
+            boxes = ("198.18.0.1", "198.18.0.2")
+            world.network.set_link(*boxes, Link(loss=1.0))
+            await meet(world, SYMMETRIC_SEQUENTIAL, SYMMETRIC_SEQUENTIAL)
+            for _ in range(10):
+                assert await say(world, "a", "b") == "delivered"
+                await world.wait(2.0)
+            assert route(world, "a") == ("relay", "peer-silent")
+            world.network.set_link(*boxes, WAN)
+            for _ in range(30):
+                assert await say(world, "a", "b") == "delivered"
+                await world.wait(2.0)
+            assert [route(world, name)[0] for name in ("a", "b")] == ["direct", "direct"]
+            assert [ports(world, name) for name in ("a", "b")] == [2, 2]
+
+    run(scenario(), limit_virtual_s=200)
+
+
 def test_nothing_is_tried_at_an_address_that_nobody_vouches_for(tmp_path: Path) -> None:
     async def scenario() -> None:
         async with World(tmp_path, seed=1, link=WAN) as world:

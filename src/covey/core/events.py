@@ -35,6 +35,7 @@ __all__ = [
     "Reflected",
     "RelayingTold",
     "RelaysTold",
+    "RoundAhead",
     "StreamOffered",
     "StreamReadable",
     "StreamReset",
@@ -55,6 +56,11 @@ class AddressInDoubt(Event):
 
     connection: Connection
     host: str
+
+
+@dataclass(frozen=True, slots=True)
+class RoundAhead(Event):
+    """A direct path is looked for once more: peers should know by then where we are seen."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,6 +61,8 @@ class Guessing:
         "_refusals",
         "_run",
         "_session",
+        "_walk_port",
+        "_walked",
         "_wanted_by_peer",
     )
 
@@ -77,6 +79,9 @@ class Guessing:
         """When we asked the other side to begin."""
         self._granted = False
         """It said go, and nobody has told us yet that it is where it says."""
+        self._walked = False
+        """There are mappings of an earlier walk: another one needs a port that has none."""
+        self._walk_port: int | None = None
         self._wanted_by_peer = ""
         """Where the peer asked us to try ports, as long as nobody said that it is there."""
         self._doubted: dict[str, tuple[float, bool]] = {}
@@ -88,8 +93,10 @@ class Guessing:
 
     @property
     def ports(self) -> Sequence[int]:
-        """Those that were opened for the run."""
-        return self._run.ports if isinstance(self._run, Opening) else ()
+        """Those that were opened for the run, or for a walk."""
+        if isinstance(self._run, Opening):
+            return self._run.ports
+        return () if self._walk_port is None else (self._walk_port,)
 
     @property
     def _place(self) -> str:
@@ -119,9 +126,30 @@ class Guessing:
                 continue
             ports = [each.endpoint[1] for each in remote.items if _is_seen(each) and each.endpoint[0] == host]
             last = newest(ports, traits.step)
-            ahead = walk(last, traits.step, pace=self._pace()) if both else around(last, traits.step)
-            found += [Route(local, (host, port)) for port in ahead]
+            if both:
+                self._walked = True
+                start = local if self._walk_port is None else self._walk_port
+                found += [Route(start, (host, port)) for port in walk(last, traits.step, pace=self._pace())]
+            else:
+                found += [Route(local, (host, port)) for port in around(last, traits.step)]
         return found[: limits.PROBE_PAIRS]
+
+    def prepare(self) -> None:
+        """Another attempt begins soon. A walk that failed has left mappings, which would be used again, out of step."""
+        connection = self._session.connection
+        own, remote = self._candidates()
+        if connection is None or not self._walked or part_of(own.traits, remote.traits) is not Part.HOPELESS:
+            return
+        if self._walk_port is not None:
+            self._owner.close_ports((self._walk_port,))
+            self._walk_port = None
+        host = next(iter(_seen_at(remote)), "")
+        self._owner.emit(PortsWanted(connection, 6 if ":" in host else 4, 1))
+
+    @property
+    def counting(self) -> bool:
+        """One of the two NATs gives its ports in turn."""
+        return any(side.traits.ports is Ports.SEQUENTIAL for side in self._candidates())
 
     def _pace(self) -> int:
         return 1 if self._owner.identity < self._session.peer else 2
@@ -173,6 +201,9 @@ class Guessing:
     def lend(self, now: float, ports: Sequence[int]) -> Sequence[int]:
         """Ports that were opened for us; those that we have no use for any more."""
         if not isinstance(self._run, Opening):
+            if self._walked and self._walk_port is None and ports:
+                self._walk_port = ports[0]
+                return ports[1:]
             return ports
         self._run.lend(ports)
         self._advance(now)
@@ -195,6 +226,8 @@ class Guessing:
     def proven(self, now: float, path: Path) -> None:
         """A direct path was found, by us or by ordinary probes."""
         run = self._run
+        if path.route.local == self._walk_port:
+            self._walk_port = None  # it is the path's from now on
         if run is None or path.route.relayed:
             return
         self.heard(path.route)

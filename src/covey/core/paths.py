@@ -15,7 +15,7 @@ from covey.base.types import Endpoint
 from covey.core import choice, limits, recheck
 from covey.core.events import PathsChanged, Ponged
 from covey.core.path import Path, Route
-from covey.core.proving import AMPLIFICATION, Proving
+from covey.core.proving import AMPLIFICATION, Proving, hosts_of
 from covey.wire import control, frames
 from covey.wire.datagram import PACKET_OVERHEAD
 
@@ -243,9 +243,10 @@ class Paths:
             return
         own = self._owner.candidates()
         if own != self.candidates_sent:
+            elsewhere = hosts_of(own) != hosts_of(self.candidates_sent)
             self.candidates_sent = own
             self._session.send_control(control.CANDIDATES, own.encode())
-            self.proving.punch(told=True)
+            self.proving.punch(told=True, elsewhere=elsewhere)
         else:
             self.proving.punch()
         self._session.wake()

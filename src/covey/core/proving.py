@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from covey.core import limits
+from covey.core.events import RoundAhead
 from covey.core.guessing import Guessing
 from covey.core.path import Path, Route
 from covey.core.punch import Challenge, PunchRound
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from covey.core.paths import Paths
     from covey.core.session import Session, SessionOwner
 
-__all__ = ["AMPLIFICATION", "Proving"]
+__all__ = ["AMPLIFICATION", "Proving", "hosts_of"]
 
 AMPLIFICATION: Final = 2
 """Bytes of our own challenge to an address that is not validated, per byte that came from it. With the answer to a
@@ -39,6 +40,8 @@ _HOLE_SECONDS: Final = 120.0
 _HOLES_LIMIT: Final = 8
 _HEAD_START_LIMIT: Final = 1.0
 """Most seconds that a round waits for the peer to hear of it."""
+_COUNT_SECONDS: Final = 1.0
+"""How long the round of another attempt waits until both sides know the last ports of NATs that count."""
 _NOTHING: Final = control.Candidates()
 
 
@@ -124,21 +127,23 @@ class Proving:
     # --- looking for direct paths ----------------------------------------------------------------------------------
 
     def on_candidates(self, now: float, candidates: control.Candidates) -> None:
+        elsewhere = hosts_of(candidates) != hosts_of(self.remote)
         self.remote = candidates
         self.narrow = False
         # A peer that keeps naming other addresses would have us send to all of them.
         if self._owner.runs.round_allowed(now, self._session.peer):
-            self.punch()
+            self.punch(elsewhere=elsewhere)
 
-    def punch(self, *, told: bool = False) -> None:
+    def punch(self, *, told: bool = False, elsewhere: bool = True) -> None:
         """Something changed: a new round of probes towards the peer's candidates.
 
-        `told`: the peer hears of it from us just now, over the relay. Both begin when it does.
+        `told`: the peer hears of it from us just now, over the relay. Both begin when it does. `elsewhere`: somebody is
+        in another place, and not only at other ports.
         """
         if self.may_punch:
             rtt = self._paths.active.recovery.rtt
             after = min(rtt.smoothed / 2, _HEAD_START_LIMIT) if told and rtt.sampled else 0.0
-            self._round.start_soon(self.pairs(), after)
+            self._round.start_soon(self.pairs(), after, elsewhere=elsewhere)
 
     def take_over(self, before: Proving) -> None:
         """The session of `before` gives way to ours: what it knows of the peer, and a birthday run, go on here."""
@@ -229,7 +234,9 @@ class Proving:
             self._ask_offers(now)
         upgrade_at = self._upgrade_at()
         if upgrade_at is not None and now >= upgrade_at:
-            self._round.start_again(now, self.pairs())
+            self._owner.emit(RoundAhead())
+            self.guessing.prepare()
+            self._round.start_again(now, self.pairs(), _COUNT_SECONDS if self.guessing.counting else 0.0)
         round_at = self._round.deadline()
         if round_at is not None and now >= round_at:
             self._probe_pairs(now)
@@ -282,3 +289,7 @@ class Proving:
         gap = _REACHED_GAPS[times] if times < len(_REACHED_GAPS) else _REACHED_GAPS[-1]
         self._reached[route] = (times, now + gap)
         self.challenge(now, route)
+
+
+def hosts_of(candidates: control.Candidates) -> set[str]:
+    return {each.endpoint[0] for each in candidates.items}

@@ -44,15 +44,20 @@ class PunchRound:
         """When another round may be worth its probes, seconds; None before the first."""
         self._expected: dict[bytes, Challenge] = {}
 
-    def start_soon(self, routes: list[Route], after: float = 0.0) -> None:
-        """Something changed: a new round `after` so many seconds, and once the last one is five seconds old."""
+    def start_soon(self, routes: list[Route], after: float = 0.0, *, elsewhere: bool = True) -> None:
+        """Something changed: a new round `after` so many seconds, and once the last one is five seconds old.
+
+        `elsewhere`: enough has changed that the next attempts may follow soon.
+        """
         self._wanted = bool(routes)
         self._delay = max(self._delay, after)
-        self._wait = limits.PROBE_ROUND_SECONDS
+        if elsewhere:
+            self._wait = limits.PROBE_ROUND_SECONDS
 
-    def start_again(self, now: float, routes: list[Route]) -> None:
-        """Nothing changed: a new round, and longer until the next one."""
+    def start_again(self, now: float, routes: list[Route], after: float = 0.0) -> None:
+        """Nothing changed: a new round `after` so many seconds, and longer until the next one."""
         self._wanted = bool(routes)
+        self._delay = max(self._delay, after)
         self._wait = min(2 * self._wait, limits.PROBE_ROUND_LIMIT_SECONDS)
         self.retry_at = now + self._wait
 

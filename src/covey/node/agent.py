@@ -403,6 +403,8 @@ class Agent:
                 self.introducer.on_event(event)
             case events.PathsChanged(connection):
                 self._on_paths(connection)
+            case events.RoundAhead():
+                self.network.freshen()
             case events.AddressInDoubt(connection, host):
                 self._background(lambda: self._ask_where(connection, host))
             case events.RelayingTold(connection, relaying):

@@ -31,6 +31,7 @@ _SHORTEST_GAP: Final = 5.0
 _SOURCE: Final = "survey"
 _FRESH_SECONDS: Final = 10.0
 """What was asked so recently is not asked again for the next peer."""
+_COUNT_SECONDS: Final = 0.1
 _MIRRORED: Final = "mirror"
 _ANY, _ANY6 = "0.0.0.0", "::"  # noqa: S104 - compared with; opened because the owner listens everywhere
 
@@ -64,6 +65,7 @@ class OwnNetwork:
         self._own: dict[int, Endpoint] = {}
         """Where a rendezvous sees ports of ours that have no session with it, by index."""
         self._freshened = float("-inf")
+        self._counted = float("-inf")
         self._observed: dict[RendezvousClient, tuple[Endpoint | None, str | None]] = {}
 
     @property
@@ -106,6 +108,7 @@ class OwnNetwork:
         self._announcement.refresh_candidates()
         self._in_doubt = True
         self._freshened = float("-inf")
+        self._counted = float("-inf")
         self._due.set()
 
     def freshen(self) -> None:
@@ -115,6 +118,12 @@ class OwnNetwork:
         gave last.
         """
         transport, now = self._transport, self._transport.host.now()
+        if now - self._counted >= _COUNT_SECONDS:
+            # Also for the next peer: meeting the last one has made dozens of mappings.
+            self._counted = now
+            for family, found in self._found.items():
+                if found.traits.ports is Ports.SEQUENTIAL and self._servers.get(family):
+                    transport.spawn(self._count_on(family), "newest mapping")
         if now - self._freshened < _FRESH_SECONDS:
             return
         self._freshened = now
@@ -124,9 +133,6 @@ class OwnNetwork:
             if servers and (":" in port.local[0]) not in sessions:
                 transport.endpoint.ask_where(servers[0].identity, Route(index, servers[0].address))
         transport.wake()
-        for family, found in self._found.items():
-            if found.traits.ports is Ports.SEQUENTIAL and self._servers.get(family):
-                transport.spawn(self._count_on(family), "newest mapping")
 
     def on_reflected(self, route: Route, seen: Endpoint) -> None:
         """A rendezvous saw one of our ports there."""
@@ -177,6 +183,7 @@ class OwnNetwork:
         if works:
             await asyncio.gather(*works)
             self._freshened = float("-inf")
+            self._counted = float("-inf")
             self.freshen()
             self._in_doubt = False
             self._measured = self._transport.host.wall_us() / 1e6
