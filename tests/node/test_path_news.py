@@ -86,6 +86,7 @@ def test_relay_of_a_path_is_named(tmp_path: Path) -> None:
             await world.wait(10.0)
             [peer] = [each for each in world.node("a").peers() if each.name == "b"]
             assert {(path.active, path.relay) for path in peer.paths} >= {(True, "r"), (False, "rendezvous")}
+            assert [each.relay for each in paths(world, "a") if each.name == "b"][-1] == "r"
 
     run(scenario(), limit_virtual_s=120)
 

@@ -83,6 +83,9 @@ class PeerPath(PeerEvent, frozen=True, kw_only=True, tag="peer.path"):
     """HOST:PORT they are sent to."""
     reason: str = ""
     """Why: a code of `docs/reasons.md`."""
+    relay: str = ""
+    """The name of the peer that relays, or `rendezvous`; "" if it is direct."""
+    transport: Literal["udp", "websocket"] = "udp"
     paths: int = 1
     """How many ways work, this one included."""
 

@@ -179,7 +179,7 @@ class Agent:
         )
         self.book = PeerBook(store, self.committer, self.now_us, self._on_trust, path_rules)
         self._restore(store)
-        self.path_news = PathNews(self.transport, self.publish)
+        self.path_news = PathNews(self.transport, self.relay_at, self.publish)
         self.announcement = Announcement(self.transport, name=name, ticket=ticket, now_us=self.now_us)
         self.relays = Relays(
             self.transport,
@@ -341,6 +341,14 @@ class Agent:
             return None
         paths = connection.session.paths
         return Candidates(paths.remote_candidates, paths.remote_traits, paths.remote_consents)
+
+    def relay_at(self, endpoint: Endpoint) -> str:
+        """`rendezvous`, or the name of the peer that relays there."""
+        relay = self.transport.endpoint.relays.get(endpoint)
+        known = self.book.get(relay) if relay is not None else None
+        if relay is None or known is None:
+            return "rendezvous"
+        return known.name or identity_text(relay)[:8]
 
     async def await_trust(self, identity: Identity, seconds: float) -> None:
         """Until the peer has answered our request, at most this long."""

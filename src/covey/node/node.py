@@ -467,16 +467,7 @@ class Node:
 
     def _paths(self, connection: Connection) -> list[PathView]:
         agent = self._running
-        return views.paths(connection, agent.host.now(), agent.host.wall_us() / 1e6, self._relay_at)
-
-    def _relay_at(self, endpoint: Endpoint) -> str:
-        """`rendezvous`, or the name of the peer that relays there."""
-        agent = self._running
-        relay = agent.transport.endpoint.relays.get(endpoint)
-        known = agent.book.get(relay) if relay is not None else None
-        if relay is None or known is None:
-            return "rendezvous"
-        return known.name or identity_text(relay)[:8]
+        return views.paths(connection, agent.host.now(), agent.host.wall_us() / 1e6, agent.relay_at)
 
     async def _known(self, text: str) -> Peer:
         """Known here: by name, address, identity or safety number. NotFoundError."""

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from covey.base.events import NetworkChanged, PeerPath
-from covey.base.types import Identity, endpoint_text
+from covey.base.types import Endpoint, Identity, endpoint_text
 from covey.core.connection import Connection
 from covey.core.why import nat_kind, path_reason
 from covey.node.nat import OwnNetwork
@@ -24,8 +24,14 @@ _SETTLED_SECONDS: Final = 11.0
 class PathNews:
     """`look(connection)` whenever its paths changed; `forget` when there is no connection any more."""
 
-    def __init__(self, transport: Transport, publish: Callable[[PeerPath, Identity], None]) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        relay_at: Callable[[Endpoint], str],
+        publish: Callable[[PeerPath, Identity], None],
+    ) -> None:
         self._transport = transport
+        self._relay_at = relay_at
         self._publish = publish
         self._told: dict[Identity, PeerPath] = {}
         self._settling: dict[Identity, asyncio.Task[None]] = {}
@@ -40,6 +46,8 @@ class PathNews:
             direct=not path.route.relayed,
             remote=endpoint_text(path.route.remote),
             reason=why,
+            relay=self._relay_at(path.route.remote) if path.route.relayed else "",
+            transport="websocket" if path.route.websocket else "udp",
             paths=sum(not each.suspect for each in session.paths),
         )
         peer = connection.peer
