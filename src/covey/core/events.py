@@ -26,6 +26,7 @@ __all__ = [
     "HandshakeFailed",
     "Introduced",
     "IntroductionFailed",
+    "LastPathSuspected",
     "LogLearnt",
     "PathsChanged",
     "Ponged",
@@ -184,6 +185,13 @@ class IntroductionFailed(Event):
 @dataclass(frozen=True, slots=True)
 class PathsChanged(Event):
     """A path appeared, died, or another one became the active one."""
+
+    connection: Connection
+
+
+@dataclass(frozen=True, slots=True)
+class LastPathSuspected(Event):
+    """Data gets no answer on the active path, and there is no other. Perhaps it will be stalled soon."""
 
     connection: Connection
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from covey.base.types import Endpoint
 from covey.core import choice, limits, recheck
-from covey.core.events import PathsChanged, Ponged
+from covey.core.events import LastPathSuspected, PathsChanged, Ponged
 from covey.core.path import Path, Route
 from covey.core.proving import AMPLIFICATION, Proving, hosts_of
 from covey.wire import control, frames
@@ -343,7 +343,8 @@ class Paths:
 
     def _leave(self, now: float, path: Path) -> None:
         """Data on `path` gets no answer: it goes on over the best other path, if there is one."""
-        if not path.suspect:
+        news = not path.suspect
+        if news:
             path.suspect = True
             path.suspect_since = now
             path.failures += 1
@@ -357,6 +358,8 @@ class Paths:
         others = [other for other in self._paths if other is not path and not other.suspect]
         if not others:
             self._was_offline = True
+            if news and self._session.connection is not None:
+                self._owner.emit(LastPathSuspected(self._session.connection))
             return
         self._session.lost(path, path.abandon())
         if path is self.active:

@@ -385,6 +385,10 @@ class Agent:
                 self.publish(PeerConnected(resumed=resumed), connection.peer)
                 if self.book.trusts(connection.peer):
                     self.path_news.look(connection)
+            case events.LastPathSuspected(connection):
+                client = self._client(connection.peer)
+                if client is not None:
+                    client.on_suspected()
             case events.ConnectionStalled(connection):
                 self._on_stalled(connection)
             case events.ConnectionClosed(connection, _, reason):

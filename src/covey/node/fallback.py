@@ -26,6 +26,8 @@ _PAUSES: Final = (1.0, 2.0, 5.0, 15.0, 30.0)
 class Fallback:
     """`need` it, and `on_open(route)` follows as soon as the WebSocket is open; `stop` it when it is needed no more.
 
+    `needed()` is asked when the head start is over: perhaps there was an answer.
+
     `endpoints` are those of the ticket; without any, `need` does nothing.
     """
 
@@ -33,6 +35,7 @@ class Fallback:
         self,
         transport: Transport,
         endpoints: Sequence[str],
+        needed: Callable[[], bool],
         on_open: Callable[[Route], None],
         on_lost: Callable[[], None],
     ) -> None:
@@ -42,6 +45,7 @@ class Fallback:
         """Why there is none, if that was tried."""
         self._transport = transport
         self._endpoints = endpoints
+        self._needed = needed
         self._on_open = on_open
         self._on_lost = on_lost
         self._opening: asyncio.Task[None] | None = None
@@ -67,6 +71,9 @@ class Fallback:
 
     async def _open(self, head_start: float) -> None:
         await asyncio.sleep(head_start)
+        if not self._needed():
+            self._opening = None
+            return
         tries = 0
         while not await self._try():
             jitter = self._transport.host.random(1)[0] / 256

@@ -129,7 +129,9 @@ class RendezvousClient:
         self._route: Route | None = None
         """The way to it that its session takes."""
         self._udp: list[Route] = []
-        self._fallback = Fallback(transport, entry.websockets, self._on_websocket, self._on_websocket_lost)
+        self._fallback = Fallback(
+            transport, entry.websockets, self._in_trouble, self._on_websocket, self._on_websocket_lost
+        )
 
     @property
     def connected(self) -> bool:
@@ -497,6 +499,14 @@ class RendezvousClient:
         self._ways_changed.set()
         self._on_change()
 
+    def on_suspected(self) -> None:
+        """Its session has no way left that answers, as far as can be seen by now."""
+        self._fallback.need()
+
+    def _in_trouble(self) -> bool:
+        connection = self._transport.live(self.identity)
+        return connection is None or connection.session is None or connection.session.active.suspect
+
     def _on_websocket(self, route: Route) -> None:
         """It is open: whatever is being tried is tried that way, too."""
         transport = self._transport
@@ -504,8 +514,14 @@ class RendezvousClient:
         if self._target is None:
             transport.endpoint.request_record(self.identity, route)
             transport.wake()
-        elif transport.live(self.identity) is None:
+            return
+        connection = transport.live(self.identity)
+        if connection is None:
             transport.connect(self._target, [route])
+        else:
+            transport.endpoint.offer_routes(transport.host.now(), connection, [route])
+            transport.wake()
+            self._ways_changed.set()
 
     def _on_websocket_lost(self) -> None:
         self._ways_changed.set()
