@@ -6,13 +6,15 @@ import pytest
 
 from covey.core.choice import best, better, matches
 from covey.core.congestion import controller
-from covey.core.path import Path, Route
+from covey.core.path import WEBSOCKET_PORTS, Path, Route
 
 WAN, WAN6, LAN, RELAY = "198.51.100.1", "2001:db8::1", "192.168.1.7", "203.0.113.9"
 
 
-def path(host: str, ms: float, *, relayed: bool = False, label: str | None = None, cost: int = 0) -> Path:
-    route = Route(0, (host, 4000), 7 if relayed else 0)
+def path(
+    host: str, ms: float, *, relayed: bool = False, websocket: bool = False, label: str | None = None, cost: int = 0
+) -> Path:
+    route = Route(WEBSOCKET_PORTS if websocket else 0, (host, 4000), 7 if relayed else 0)
     made = Path(1, route, 0.0, controller("cubic", 1200, bytes))
     made.recovery.rtt.sample(ms / 1000, 0.0)
     made.interconnect, made.cost = label, cost
@@ -24,6 +26,9 @@ def path(host: str, ms: float, *, relayed: bool = False, label: str | None = Non
     [
         (path(WAN, 90), path(RELAY, 10, relayed=True), ()),
         (path(WAN, 20), path(WAN, 26), ()),
+        (path(RELAY, 90), path("rendezvous.example.com", 10, websocket=True), ()),
+        (path(RELAY, 90), path(LAN, 10, websocket=True), ()),
+        (path(RELAY, 90, relayed=True), path(RELAY, 10, relayed=True, websocket=True), ()),
         (path(WAN, 100), path(WAN, 112), ()),
         (path(WAN6, 20), path(WAN, 23), ()),
         (path(LAN, 9), path(WAN, 1), ()),

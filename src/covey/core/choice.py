@@ -68,7 +68,9 @@ def _rank(path: Path, order: tuple[str, ...]) -> int:
 
 def _class(path: Path) -> int:
     if path.route.relayed:
-        return 3 if path.route.websocket else 2
+        return 4 if path.route.websocket else 3
+    if path.route.websocket:
+        return 2  # to a rendezvous itself. TCP makes of one loss a pause for everything behind it
     return 0 if _is_lan(path) else 1
 
 
