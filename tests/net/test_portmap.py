@@ -259,8 +259,21 @@ def test_network_change_is_followed() -> None:
             router = Router(cafe, {"nat-pmp"}, public="198.51.100.9")
             stage.mapper.recheck()
             _, method, external, _ = await stage.change()
+            assert (method, external) == ("", None), "peers are not sent to the old one meanwhile"
+            _, method, external, _ = await stage.change()
             assert (method, external) == ("nat-pmp", ("198.51.100.9", 4242))
             assert list(router.mappings) == [("192.168.1.99", 4242)]
+
+    run(scenario(), seed=1)
+
+
+def test_network_without_a_router_ends_the_mapping() -> None:
+    async def scenario() -> None:
+        async with home({"pcp"}) as stage:
+            assert (await stage.change())[2] is not None
+            stage.host.routers = ()
+            stage.mapper.recheck()
+            assert (await stage.change())[1:] == ("", None, "no-gateway")
 
     run(scenario(), seed=1)
 

@@ -200,9 +200,12 @@ class _Keeper:
             return
         self._forget()
         internal = (source or self._local[0], self._local[1])
-        self.state = PortMapping(gateway, internal, problem="no-answer")
-        if not gateway or not source:
-            self.state = PortMapping("", internal, problem="no-gateway")
+        known = bool(gateway and source)
+        state = PortMapping(gateway if known else "", internal, problem="no-answer" if known else "no-gateway")
+        if self.state.external is not None:
+            self._tell(state)  # what the last router mapped leads nowhere now
+        self.state = state
+        if source is None or not known:
             return
         self._methods = _methods(Asker(self._host, source), gateway, source, self._nonce, self._watcher)
 
@@ -247,6 +250,7 @@ class _Keeper:
         finally:
             for probe in probes.values():
                 probe.cancel()
+            await asyncio.gather(*probes.values(), return_exceptions=True)
         raise trouble
 
     def _failed(self, code: str) -> float:
