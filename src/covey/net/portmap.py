@@ -93,7 +93,9 @@ class PortMapper:
         return False
 
     def recheck(self) -> None:
-        """The network may be another one, or the router has restarted: look again at once."""
+        """The network may be another one, or the router has restarted: look again, 5 s after the last time."""
+        if not self._tasks:
+            return
         self._listen()
         for keeper in self._keepers:
             keeper.look()
