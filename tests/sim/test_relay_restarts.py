@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import itertools
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Final
 
 import pytest
 
-from covey.node.transport import Stream
 from covey.testing import Link, run
 from covey.testing.nat import SYMMETRIC
 from covey.testing.world import World
+from tests.sim.streams import gap
 from tests.sim.test_member_relays import relay_of
 
 WAN: Final = Link(latency_s=0.02)
@@ -26,35 +23,6 @@ async def start(world: World, *rendezvous: str) -> None:
         await world.start_node(name, behind=name)
     await world.befriend("a", "b")
     await world.wait(2.0)
-
-
-async def gap(world: World, change: Callable[[], Awaitable[None]], *, pieces: int = 300) -> float:
-    """A stream from `a` to `b` with a piece every 20 ms; in the middle `change` happens. The longest pause between two
-    pieces at the receiver, seconds. Every byte arrives, in order."""
-    loop, arrived, received = world.network.loop, [], bytearray()
-    ended = asyncio.Event()
-
-    async def take(stream: Stream) -> None:
-        while data := await stream.read():
-            arrived.append(loop.time())
-            received.extend(data)
-        ended.set()
-
-    world.node("b").serve("take", take)
-    stream = await world.node("a").open("b", "take")
-    sent = [b"%04d" % number for number in range(pieces)]
-    changing: asyncio.Task[None] | None = None
-    for number, piece in enumerate(sent):
-        if number == pieces // 3:
-            changing = asyncio.ensure_future(change())
-        await stream.write(piece)
-        await asyncio.sleep(0.02)
-    await stream.finish()
-    await ended.wait()
-    assert changing is not None
-    await changing
-    assert bytes(received) == b"".join(sent)
-    return max(later - sooner for sooner, later in itertools.pairwise(arrived))
 
 
 @pytest.mark.parametrize("away_s", [0.0, pytest.param(5.0, marks=pytest.mark.slow)])
