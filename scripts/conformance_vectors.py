@@ -325,7 +325,8 @@ def control_stream() -> Iterator[Case]:
             control.CANDIDATES,
             candidates(b"\4\xc0\0\2\1\x0f\xc8", label=b"a b"),
         ),
-        "CANDIDATES behind a NAT that is none": (control.CANDIDATES, b"\5\0\0\0\0\0\0"),
+        "CANDIDATES behind a NAT that is none": (control.CANDIDATES, b"\6\0\0\0\0\0\0"),
+        "SEEN at port 0": (control.SEEN, b"\4\xc0\0\2\1\0\0"),
         "CANDIDATES with a step of ports in no sequence": (control.CANDIDATES, b"\0\0\1\0\1\0\0"),
         "CANDIDATES with an unknown flag": (control.CANDIDATES, b"\0\0\0\0\0\2\0"),
     }

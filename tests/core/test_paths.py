@@ -10,7 +10,14 @@ import pytest
 
 from covey.base.types import CongestionControl
 from covey.core import limits
-from covey.core.events import ConnectionClosed, ConnectionLive, ConnectionStalled, PathsChanged, StreamOffered
+from covey.core.events import (
+    ConnectionClosed,
+    ConnectionLive,
+    ConnectionStalled,
+    PathsChanged,
+    SeenByPeer,
+    StreamOffered,
+)
 from covey.core.path import Route
 from covey.core.relay import RelayTable
 from covey.core.session import Session
@@ -213,6 +220,16 @@ def test_candidates_are_not_exchanged_with_who_is_not_admitted() -> None:
     wire.run(2)
     assert connection.session.paths.candidates_sent == Candidates()
     assert b.connection(a).session.paths.remote_candidates == ()
+
+
+def test_peers_on_a_direct_path_tell_each_other_once_where_they_are_seen() -> None:
+    world = World()
+    world.upgrade()
+    world.flow(2).stop()
+    world.wire.run(2)
+    for side, own, other in ((world.a, A, B), (world.b, B, A)):
+        assert [(event.route.remote, event.seen) for event in side.of(SeenByPeer)] == [(other, own)]
+    assert world.r.of(SeenByPeer) == [], "nobody speaks of addresses who is not admitted"
 
 
 def test_ipv6_candidates_are_probed_only_from_ipv6_ports() -> None:

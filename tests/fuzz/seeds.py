@@ -77,6 +77,7 @@ def seeds() -> dict[str, list[bytes]]:
         "control": [
             WHOLE
             + control.encode_control(control.CANDIDATES, _candidates())
+            + control.encode_control(control.SEEN, control.encode_seen(("192.0.2.1", 4040)))
             + control.encode_control(control.LOG_REQUEST),
             b"\5" + control.encode_control(control.OFFER, bytes.fromhex(ours["session"]["offer"])[:60]),
             WHOLE + control.encode_control(control.RELAYING, relay.Relaying(True, 1_000_000, "eu").encode()),

@@ -165,6 +165,8 @@ def control_messages(data: bytes) -> None:
             for kind, body in reader.feed(piece):
                 if kind == control.CANDIDATES:
                     assert control.Candidates.parse(body).encode() == body
+                if kind == control.SEEN:
+                    assert control.encode_seen(control.parse_seen(body)) == body
                 elif kind == control.RELAYING:
                     assert relay.Relaying.parse(body).encode() == body
                 elif kind == control.RELAYS:

@@ -29,6 +29,7 @@ PADDING, PING, ACK, CRYPTO, STREAM, RESET, STOP, MAX_DATA, MAX_STREAM_DATA, MAX_
 PATH_CHALLENGE, PATH_RESPONSE, CLOSE = 11, 12, 13
 SIZES = {RESET: 17, STOP: 9, MAX_DATA: 9, MAX_STREAM_DATA: 13, MAX_STREAMS: 5, PATH_RESPONSE: 9}
 OFFER, ANSWER, WANT_REKEY, LOG_REQUEST, LOG, CANDIDATES = range(1, 7)  # [8]
+SEEN = 11
 PIECE = 1100
 """Bytes of CRYPTO or STREAM in one packet: with its header and tag a datagram stays below 1200."""
 PROBE_PATH = 255
@@ -525,7 +526,7 @@ class Session:
             if body[0]:
                 check_delegation(self._delegation, self._log, self.peer, time.time_ns() // 1000)
                 self.verified = True
-        elif kind not in (WANT_REKEY, CANDIDATES):
+        elif kind not in (WANT_REKEY, CANDIDATES, SEEN):
             raise Refused(f"control message {kind}")
 
 

@@ -173,3 +173,23 @@ def test_every_address_family_is_seen_by_somebody(tmp_path: Path) -> None:
             assert seen.rpartition(":")[0] == box.external[0]
 
     run(scenario(), limit_virtual_s=60)
+
+
+def test_peers_tell_where_they_see_us_and_count_where_no_rendezvous_does(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=WAN) as world:
+            await world.start_rendezvous()
+            await behind(world, "a", PORT_RESTRICTED)
+            await world.start_node("b")
+            await world.befriend("a", "b")
+            outside = world.boxes["a's box"].external[0]
+            view = world.node("a").network_view
+            await world.until(lambda: [each for each in view().observers if each.kind == "peer"] != [])
+            [peer] = [each for each in view().observers if each.kind == "peer"]
+            assert peer.seen.rpartition(":")[0] == outside
+            await world.crash("rendezvous")
+            world.node("a")._running.clients[0].observed = None
+            world.node("a")._running.network.look()
+            assert [each.endpoint for each in view().candidates if each.kind == "reflexive"] == [peer.seen]
+
+    run(scenario(), limit_virtual_s=60)

@@ -17,6 +17,8 @@ from covey.wire.control import (
     NatTraits,
     Ports,
     encode_control,
+    encode_seen,
+    parse_seen,
 )
 
 MESSAGES = st.lists(st.tuples(st.integers(0, 255), st.binary(max_size=300)), max_size=8)
@@ -140,6 +142,19 @@ def test_candidates_raise_parse_error_and_nothing_else(body: bytes) -> None:
     except ParseError:
         return
     assert found.encode() == body
+
+
+@given(st.tuples(ADDRESSES, st.integers(1, 65_535)))
+def test_seen_round_trips(endpoint: tuple[str, int]) -> None:
+    assert parse_seen(encode_seen(endpoint)) == endpoint
+
+
+@pytest.mark.parametrize(
+    "body", ["", "04c0000201", "04c00002010000", "04000000000fa0", "05c00002010fa0", "04c00002010fa000"]
+)
+def test_malformed_seen_is_refused(body: str) -> None:
+    with pytest.raises(ParseError):
+        parse_seen(bytes.fromhex(body))
 
 
 @given(st.lists(st.binary(max_size=100), max_size=10))

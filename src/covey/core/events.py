@@ -37,6 +37,7 @@ __all__ = [
     "RelayingTold",
     "RelaysTold",
     "RoundAhead",
+    "SeenByPeer",
     "StreamOffered",
     "StreamReadable",
     "StreamReset",
@@ -141,6 +142,15 @@ class RecordReceived(Event):
 class Reflected(Event):
     """Who is at the other end of `route` sees what we send on it come from `seen`. Advice, as everything it says."""
 
+    route: Route
+    seen: Address
+
+
+@dataclass(frozen=True, slots=True)
+class SeenByPeer(Event):
+    """A trusted peer says that what we send it on `route`, directly, comes from `seen`. Advice."""
+
+    connection: Connection
     route: Route
     seen: Address
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from covey.base.types import Endpoint
 from covey.core import choice, limits, recheck
-from covey.core.events import LastPathSuspected, PathsChanged, Ponged
+from covey.core.events import LastPathSuspected, PathsChanged, Ponged, SeenByPeer
 from covey.core.path import Path, Route
 from covey.core.proving import AMPLIFICATION, Proving, hosts_of
 from covey.wire import control, frames
@@ -40,6 +40,7 @@ class Paths:
         "_owner",
         "_paths",
         "_questioned_at",
+        "_seen_told",
         "_session",
         "_was_offline",
         "active",
@@ -65,6 +66,8 @@ class Paths:
         self.remote_consents = False
         """The peer lets us look for its port by trying many (birthday probing)."""
         self.candidates_sent = control.Candidates()
+        self._seen_told: Endpoint | None = None
+        """Where we told the peer that we see it."""
         self._session = session
         self._owner = owner
         self._paths: list[Path] = [self.active]
@@ -236,10 +239,7 @@ class Paths:
 
     def exchange(self) -> None:
         """Sends our candidates and uses the peer's, if both are wanted. Addresses wait for post-quantum keys."""
-        connection = self._session.connection
-        if connection is None or not connection.direct or connection.session is not self._session:
-            return
-        if not self._session.verified or self._session.epochs.epoch == 0:
+        if not self._speaks_of_addresses:
             return
         own = self._owner.candidates()
         if own != self.candidates_sent:
@@ -249,7 +249,31 @@ class Paths:
             self.proving.punch(told=True, elsewhere=elsewhere)
         else:
             self.proving.punch()
+        self._tell_seen()
         self._session.wake()
+
+    def on_seen(self, endpoint: Endpoint) -> None:
+        """The peer says that our packets come to it from there."""
+        connection = self._session.connection
+        if connection is not None and connection.direct and not self.active.route.relayed:
+            self._owner.emit(SeenByPeer(connection, self.active.route, endpoint))
+
+    def _tell_seen(self) -> None:
+        """The peer hears where a direct path of ours leads to it, once for each place: perhaps nobody else tells it."""
+        route = self.active.route
+        if route.relayed or route.websocket or "%" in route.remote[0] or route.remote == self._seen_told:
+            return
+        if self._speaks_of_addresses:
+            self._seen_told = route.remote
+            self._session.send_control(control.SEEN, control.encode_seen(route.remote))
+
+    @property
+    def _speaks_of_addresses(self) -> bool:
+        """With a trusted peer, in the session in use, and once its keys are post-quantum ones."""
+        session, connection = self._session, self._session.connection
+        if connection is None or not connection.direct or connection.session is not session:
+            return False
+        return session.verified and session.epochs.epoch > 0
 
     # --- choosing --------------------------------------------------------------------------------------------------
 
@@ -413,6 +437,7 @@ class Paths:
 
     def _changed(self) -> None:
         self._settle_bulk()
+        self._tell_seen()
         if self._session.connection is not None:
             self._owner.emit(PathsChanged(self._session.connection))
 

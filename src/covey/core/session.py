@@ -748,6 +748,8 @@ class Session:
                 self._owner.session_log(self, raw, now)
         elif kind == control.CANDIDATES:
             self.paths.on_candidates(now, control.Candidates.parse(body))
+        elif kind == control.SEEN:
+            self.paths.on_seen(control.parse_seen(body))
         elif kind == control.BIRTHDAY:
             message, connection = Birthday.parse(body), self.connection
             current = connection.session if connection is not None else None

@@ -396,6 +396,7 @@ class Agent:
                 if client is not None and client.relay is not None:
                     self.transport.endpoint.forget_relay(client.relay)
                 self.relays.on_closed(connection)
+                self.network.forget(connection.peer)
                 self.path_news.forget(connection.peer)
                 self.publish(PeerDisconnected(reason=reason), connection.peer)
             case events.HandshakeConfirmed(identity, key, timestamp):
@@ -403,6 +404,8 @@ class Agent:
                 self._save(lambda: settings.set_handshake_timestamp(identity, key, timestamp))
             case events.LogLearnt(log):
                 self._on_log(log)
+            case events.SeenByPeer(connection, route, seen):
+                self.network.on_seen(connection.peer, route, seen)
             case events.Reflected(route, seen):
                 self.network.on_reflected(route, seen)
             case events.RecordReceived(identity, _, _):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from enum import IntEnum
@@ -12,7 +13,7 @@ from typing import Final, NoReturn, cast
 
 from covey.base.errors import CoveyError
 from covey.base.schema import CandidateView, NatBehaviour, NatPorts, NetworkView, ObserverView
-from covey.base.types import Endpoint, endpoint_text, parse_endpoint
+from covey.base.types import Endpoint, Identity, endpoint_text, parse_endpoint
 from covey.core.path import Route
 from covey.node.announcement import Announcement
 from covey.node.rendezvous_client import RendezvousClient, may_see
@@ -33,6 +34,10 @@ _FRESH_SECONDS: Final = 10.0
 """What was asked so recently is not asked again for the next peer."""
 _COUNT_SECONDS: Final = 0.1
 _MIRRORED: Final = "mirror"
+_PEERS: Final = "peers"
+_PEERS_LIMIT: Final = 16
+_SEEN_LIMIT: Final = 2
+"""Peers whose word about our address is kept, and how many such addresses other peers are told."""
 _ANY, _ANY6 = "0.0.0.0", "::"  # noqa: S104 - compared with; opened because the owner listens everywhere
 
 
@@ -64,6 +69,8 @@ class OwnNetwork:
         """Those that were asked, by address family, the nearest first."""
         self._own: dict[int, Endpoint] = {}
         """Where a rendezvous sees ports of ours that have no session with it, by index."""
+        self._peers: OrderedDict[Identity, tuple[Endpoint, Endpoint]] = OrderedDict()
+        """Peers that see us, with where they are and where they see us."""
         self._freshened = float("-inf")
         self._counted = float("-inf")
         self._observed: dict[RendezvousClient, tuple[Endpoint | None, str | None]] = {}
@@ -104,6 +111,7 @@ class OwnNetwork:
         """This machine's addresses are others, or what was measured may be wrong by now for another reason."""
         self.listen_on_ipv6()
         self._own.clear()
+        self._peers.clear()
         self._announcement.offer(_MIRRORED, ())
         self._announcement.refresh_candidates()
         self._in_doubt = True
@@ -142,6 +150,27 @@ class OwnNetwork:
                 _MIRRORED, [Candidate(CandidateKind.REFLEXIVE, each) for each in dict.fromkeys(self._own.values())]
             )
 
+    def on_seen(self, peer: Identity, route: Route, seen: Endpoint) -> None:
+        """A trusted peer sees us there. It counts where no rendezvous says anything (PROTOCOL 24)."""
+        if not may_see(route.remote, seen):
+            return
+        self._peers[peer] = (route.remote, seen)
+        self._peers.move_to_end(peer)
+        while len(self._peers) > _PEERS_LIMIT:
+            self._peers.popitem(last=False)
+        self._offer_seen()
+
+    def forget(self, peer: Identity) -> None:
+        """The connection with a peer is over, and so is what it saw."""
+        if self._peers.pop(peer, None) is not None:
+            self._offer_seen()
+
+    def _offer_seen(self) -> None:
+        told = {":" in client.observed[0] for client in self._clients if client.observed is not None}
+        seen = [seen for _, seen in reversed(self._peers.values()) if (":" in seen[0]) not in told]
+        found = [Candidate(CandidateKind.REFLEXIVE, each) for each in dict.fromkeys(seen)]
+        self._announcement.offer(_PEERS, found[:_SEEN_LIMIT])
+
     async def _count_on(self, family: int) -> None:
         bind = next(port.local[0] for _, port in self._transport.ports if (":" in port.local[0]) == (family == 6))
         newest = await newest_mapping(self._transport.host, self._servers[family], bind)
@@ -151,6 +180,7 @@ class OwnNetwork:
 
     def look(self) -> None:
         """A rendezvous came, went, or sees us elsewhere: perhaps our network is another one."""
+        self._offer_seen()
         self._settle_traits()
         for client in self._clients:
             source = self._transport.host.source_address(client.endpoint) if client.endpoint is not None else None
@@ -250,6 +280,9 @@ class OwnNetwork:
                 if each.kind == "second-port"
                 or endpoint_text(each.observer) not in {view.endpoint for view in observers}
             ]
+        peers = [
+            ObserverView("peer", endpoint_text(remote), endpoint_text(seen)) for remote, seen in self._peers.values()
+        ]
         public = [parse_endpoint(observer.seen)[0] for observer in observers]
         hosts = [ip_address(each.endpoint[0]) for each in candidates if each.kind is CandidateKind.HOST]
         answered = [found.udp for found in self._found.values()]
@@ -262,7 +295,7 @@ class OwnNetwork:
             hairpin=next((found.hairpin for found in self._found.values() if found.hairpin is not None), None),
             ipv6=any(host.version == 6 and host.is_global for host in hosts),
             public=list(dict.fromkeys(public)),
-            observers=observers,
+            observers=observers + peers,
             candidates=[
                 CandidateView(word(each.kind), endpoint_text(each.endpoint), each.cost, each.label)  # type: ignore[arg-type]
                 for each in candidates

@@ -16,6 +16,7 @@ type   name           body
 0x08   RELAYS         wire.relay
 0x09   GONE           wire.relay
 0x0a   BIRTHDAY       wire.birthday
+0x0b   SEEN           family 1 (4 or 6), IP 4 or 16, port 2: where the receiver's packets come from
 ====== ============== ===============================================================================
 
 How a NAT maps and filters is said in the words of RFC 4787; `Mapping`, `Filtering`, `Ports` and `CandidateKind` are the
@@ -46,6 +47,7 @@ __all__ = [
     "OFFER",
     "RELAYING",
     "RELAYS",
+    "SEEN",
     "WANT_REKEY",
     "Candidate",
     "CandidateKind",
@@ -56,6 +58,8 @@ __all__ = [
     "NatTraits",
     "Ports",
     "encode_control",
+    "encode_seen",
+    "parse_seen",
 ]
 
 OFFER: Final = 0x01
@@ -68,6 +72,7 @@ RELAYING: Final = 0x07
 RELAYS: Final = 0x08
 GONE: Final = 0x09
 BIRTHDAY: Final = 0x0A
+SEEN: Final = 0x0B
 
 CANDIDATES_LIMIT: Final = 32
 """Candidates in one message (DESIGN 6)."""
@@ -180,10 +185,8 @@ class Candidates:
         writer = Writer().u8(traits.mapping).u8(traits.filtering).u8(traits.ports).u16(traits.step % (2 * _STEP_SPAN))
         writer.u8(_CONSENTS if self.consents else 0).u8(len(self.items))
         for candidate in self.items:
-            host, port = candidate.endpoint
-            address = ipaddress.ip_address(host)
             writer.u8(candidate.kind).u8(candidate.cost).text8(candidate.label)
-            writer.u8(address.version).raw(address.packed).u16(port)
+            _write_endpoint(writer, candidate.endpoint)
         return writer.bytes()
 
     @classmethod
@@ -212,16 +215,41 @@ def _traits(reader: Reader) -> NatTraits:
 
 
 def _candidate(reader: Reader) -> Candidate:
-    kind, cost, label, family = _member(CandidateKind, reader.u8()), reader.u8(), reader.text8(), reader.u8()
+    kind, cost, label = _member(CandidateKind, reader.u8()), reader.u8(), reader.text8()
     if label and LABEL.fullmatch(label) is None:
         raise ParseError("a label that is no word")
+    return Candidate(kind, _read_endpoint(reader), cost, label)
+
+
+def encode_seen(endpoint: Endpoint) -> bytes:
+    """The body of a SEEN message."""
+    writer = Writer()
+    _write_endpoint(writer, endpoint)
+    return writer.bytes()
+
+
+def parse_seen(body: bytes) -> Endpoint:
+    """Raises `ParseError`, also for an endpoint that nobody can be reached at."""
+    reader = Reader(body)
+    endpoint = _read_endpoint(reader)
+    reader.done()
+    return endpoint
+
+
+def _write_endpoint(writer: Writer, endpoint: Endpoint) -> None:
+    address = ipaddress.ip_address(endpoint[0])
+    writer.u8(address.version).raw(address.packed).u16(endpoint[1])
+
+
+def _read_endpoint(reader: Reader) -> Endpoint:
+    family = reader.u8()
     if family not in (4, 6):
         raise ParseError("unknown address family")
     address = ipaddress.ip_address(reader.take(4 if family == 4 else 16))
     port = reader.u16()
     if port == 0 or address.is_unspecified or address.is_multicast:
         raise ParseError("an endpoint nobody can be reached at")
-    return Candidate(kind, (str(address), port), cost, label)
+    return str(address), port
 
 
 def _member(kind: type[_E], number: int) -> _E:
