@@ -48,6 +48,12 @@ def test_config_without_a_daemon_is_what_it_would_start_with(
     ]
 
 
+def test_config_tells_what_is_unset_from_what_is_remembered(covey: Covey, file: Path) -> None:
+    shown = {line.split()[0]: line for line in covey("config", "show").out.splitlines() if line.strip()}
+    assert "what the daemon remembers" in shown["hostname"]
+    assert shown["jurisdiction"].split()[1] == "(none)"
+
+
 def test_config_of_a_running_daemon_is_what_it_runs_with(
     environment: Path, covey: Covey, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -166,7 +166,7 @@ def _show(view: ConfigView, *, origin: bool) -> None:
 
 
 def _unset(setting: SettingView, view: ConfigView) -> str:
-    if setting.key == "network" and view.running:
+    if setting.origin != "remembered" or (setting.key == "network" and view.running):
         return "(none)"
     return "(what the daemon remembers)"
 
