@@ -41,7 +41,9 @@ _ANSWER_SECONDS: Final = 10.0
 _AGAIN_SECONDS: Final = 15.0
 """Until it is asked again after a no, or no answer; twice as long each time."""
 _VOUCHED_SECONDS: Final = 60.0
-"""How long somebody's word counts that the peer is there. If there was none it is asked for again after that."""
+"""How long somebody's word counts that the peer is there ..."""
+_DOUBT_SECONDS: Final = 5.0
+"""... and how long it is waited for until somebody is asked again: the peer may have asked later than we did."""
 
 
 class Guessing:
@@ -397,7 +399,7 @@ class Guessing:
         """Whether the peer is known to be at this address; if not, somebody is asked."""
         at, seen = self._doubted.get(host, (float("-inf"), False))
         connection = self._session.connection
-        if now < at + _VOUCHED_SECONDS:
+        if now < at + (_VOUCHED_SECONDS if seen else _DOUBT_SECONDS):
             return seen
         if connection is not None:
             self._doubted[host] = (now, False)
