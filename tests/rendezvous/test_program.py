@@ -19,7 +19,7 @@ import pytest
 
 from covey.base.errors import CoveyError, UsageError
 from covey.base.paths import Home
-from covey.base.types import identity_text
+from covey.base.types import identity_text, parse_endpoint
 from covey.net.real import RealHost
 from covey.node import Node
 from covey.rendezvous import ready
@@ -27,6 +27,7 @@ from covey.rendezvous.program import Options, parse_options
 from covey.wire import rendezvous as wire
 from covey.wire.relay import Relaying
 from covey.wire.ticket import Ticket
+from tests.net.tls import certificate
 from tests.rendezvous.world import Agent
 
 LOOPBACK = ("--listen", "127.0.0.1:0")
@@ -400,3 +401,49 @@ def test_a_cache_that_is_lost_while_in_use_is_filled_again(tmp_path: Path, lose:
 
 def home_in(folder: Path) -> Home:
     return Home.locate(None, {"COVEY_HOME": str(folder)}, uid=os.getuid(), temporary=Path("/tmp"))
+
+
+# --- WebSockets -------------------------------------------------------------------------------------------------------
+
+
+def test_certificate_makes_it_serve_websockets_also_after_a_restart(tmp_path: Path) -> None:
+    files = certificate(tmp_path, "127.0.0.1")
+    serving = ("--certificate", files.certificate, "--key", files.key, "--websocket", "127.0.0.1:0")
+    with running(tmp_path / "home", *LOOPBACK, *serving) as process:
+        (entry,) = process.ticket.entries
+        (websocket,) = entry.websockets
+        assert websocket.startswith("127.0.0.1:")
+        with socket.create_connection(parse_endpoint(websocket)):
+            pass
+        assert process.stop()[0] == 0
+    with running(tmp_path / "home") as process:
+        assert process.ticket.entries == (entry,), "the ticket is the same"
+        assert process.stop()[0] == 0
+
+
+def test_advertised_websockets_are_those_of_the_ticket(tmp_path: Path) -> None:
+    files = certificate(tmp_path, "rv.example.com")
+    serving = ("--certificate", files.certificate, "--key", files.key, "--websocket", "127.0.0.1:0")
+    with running(tmp_path / "home", *LOOPBACK, *serving, "--advertise-websocket", "rv.example.com:443") as process:
+        (entry,) = process.ticket.entries
+        assert entry.websockets == ("rv.example.com:443",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--certificate", "here.pem"), "bad-certificate"),
+        (("--websocket", "127.0.0.1:0"), "bad-certificate"),
+        (("--certificate", "gone.pem", "--key", "gone.pem"), "certificate-file"),
+        (("--certificate", "CERTIFICATE", "--key", "CERTIFICATE"), "bad-certificate"),
+        (("--websocket", "nonsense"), "bad-websocket"),
+        (("--advertise-websocket", "rv.example.com:0"), "bad-advertise"),
+    ],
+)
+def test_websocket_that_cannot_be_served_is_refused(arguments: tuple[str, ...], code: str, tmp_path: Path) -> None:
+    files = certificate(tmp_path, "127.0.0.1")
+    given = [files.certificate if each == "CERTIFICATE" else each for each in arguments]
+    status, out, err = attempt(tmp_path / "home", *LOOPBACK, *given)
+    assert status != 0
+    assert f"({code})" in err, err
+    assert out == ""

@@ -24,6 +24,8 @@ from functools import partial, reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn
 
+from msgspec.structs import replace
+
 from covey.base.config import NUMBERS, check_value
 from covey.base.constants import DEFAULT_PORT
 from covey.base.errors import CoveyError, ParseError, StateError, StorageError, UsageError
@@ -156,6 +158,8 @@ async def _serve(
             make = partial(make, websockets=listener, advertise_websockets=websocket.advertise)
         server, ticket = await _start(make, credentials, listens)
         network = _network(ticket, options.join, before)
+        if websocket is not None:
+            websocket = replace(websocket, port=server.websocket_port)  # where 0 was asked for: the same the next time
         where.remember(Remembered(server.listening[0], server.listening[1], advertise, str(network), websocket))
         announce(ticket, network, server.listening, json=options.json)
         databases = (store.database, mailboxes.database)

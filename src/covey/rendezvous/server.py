@@ -187,11 +187,16 @@ class Rendezvous:
         found = tuple(endpoint_text((way, port)) for way in ways if way is not None)
         return found or (endpoint_text((_LOOPBACK[families[0]], port)),)
 
+    @property
+    def websocket_port(self) -> int:
+        """TCP port of the WebSockets; 0 if there are none."""
+        return 0 if self._listener is None else self._listener.address[1]
+
     def websockets(self) -> tuple[str, ...]:
         """Where agents without UDP are told to find it: unless told, the hosts of `endpoints`."""
         if self._listener is None or self._advertise_websockets:
             return tuple(self._advertise_websockets)
-        number = self._listener.address[1]
+        number = self.websocket_port
         # Of those that were not given the first is of the family that it listens at.
         known = self.endpoints() if self._advertise else self.endpoints()[:1]
         hosts = dict.fromkeys(parse_endpoint(endpoint)[0] for endpoint in known)
