@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from covey.base.errors import UnreachableError
+from covey.base.errors import UnreachableError, UsageError
 from covey.lab import proxy as lab_proxy
 from covey.net.websocket import CONGESTED_BYTES, LEAST_BYTES, PING_SECONDS, SEND_LIMIT, WebSocketPort
 from covey.net.websocket_client import open_websocket
@@ -132,6 +132,19 @@ def test_certificate_is_verified(tmp_path: Path, files: Files, monkeypatch: pyte
         named = certificate(tmp_path / "3", "elsewhere.example")
         monkeypatch.setenv("SSL_CERT_FILE", named.authority)
         assert "localhost" in await refused(named)
+
+    play(story)
+
+
+def test_certificate_with_another_key_is_refused_and_the_old_one_served_on(tmp_path: Path, files: Files) -> None:
+    async def story() -> None:
+        async with serving(files) as server:
+            shutil.copy(certificate(tmp_path / "other", "localhost").key, files.key)
+            with pytest.raises(UsageError) as info:
+                server.certificate.refresh()
+            assert info.value.code == "bad-certificate"
+            client, _ = await server.pair()
+            client.close()
 
     play(story)
 

@@ -48,7 +48,7 @@ _HANGS_SECONDS: Final = 10.0
 """One that has been silent for so long, and is again, may have lost the thread: a session from its beginning."""
 _UDP_PAUSES: Final = (1.0, 4.0, 15.0, 60.0, 300.0)
 """Waits between attempts to get back from a WebSocket to UDP; the last repeats."""
-_OVERLAP_SECONDS: Final = 3.0
+_OVERLAP_SECONDS: Final = 2.0
 """How long a WebSocket stays open after UDP works again: for what is under way, and for circuits to follow."""
 _OBSERVED_SECONDS: Final = 5.0
 """Least time between two changes of what it says our address is: each is told to every peer."""
