@@ -9,13 +9,12 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
 
 from covey.base.declared import Declared
-from covey.base.errors import CoveyError, RefusedError, StateError, StorageError
+from covey.base.errors import CoveyError, RefusedError, StorageError
 from covey.base.events import (
     IntroductionFailed,
     PeerConnected,
@@ -30,7 +29,6 @@ from covey.base.events import (
     TrustChanged,
 )
 from covey.base.path_rules import PathRules
-from covey.base.paths import Home
 from covey.base.types import CongestionControl, Endpoint, Identity, identity_text
 from covey.core import events
 from covey.core.connection import Connection
@@ -53,16 +51,17 @@ from covey.node.directory import Directory
 from covey.node.introducer import Introducer
 from covey.node.mail import Mail
 from covey.node.mailbox import Mailbox
-from covey.node.naming import Naming, made_up_name
+from covey.node.naming import Naming
 from covey.node.nat import OwnNetwork
 from covey.node.path_news import NetworkNews, PathNews
 from covey.node.port_mapping import PortMapping
+from covey.node.profile import LAST_TIMESTAMP, Files, bind, restore
 from covey.node.relays import RelayPolicy, Relays
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.roaming import Roaming
 from covey.node.services import MessageService, TrustService
-from covey.node.storage import Applied, Lock, Peer, Retention, Store, load_or_create, prepare, save
-from covey.node.storage.settings import BORN, NAME, NETWORK, RELAYS, WALL_CLOCK
+from covey.node.storage import Applied, Peer, save
+from covey.node.storage.settings import BORN, RELAYS, WALL_CLOCK
 from covey.node.storage.store import MAINTENANCE_SECONDS
 from covey.node.transport import Handler, Transport
 from covey.node.waits import Waits
@@ -70,12 +69,10 @@ from covey.wire import messages, relay, rendezvous, trust
 from covey.wire.control import Candidates
 from covey.wire.ticket import Ticket
 
-__all__ = ["Agent", "Files"]
+__all__ = ["RESERVED_SERVICES", "Agent"]
 
 _log = logging.getLogger(__name__)
 
-_LAST_PORT: Final = "udp-port"
-_LAST_TIMESTAMP: Final = "handshake-timestamp"
 _KNOWN_CANDIDATES: Final = 4
 _HEADS_SECONDS: Final = 3600.0
 """How often two rendezvous are asked for the log head of each trusted peer (PROTOCOL 3)."""
@@ -88,43 +85,6 @@ _UPKEEP_PAUSE: Final = 10.0
 """After upkeep that failed (a full disk), seconds."""
 _COMINGS_AND_GOINGS: Final = (PeerConnected, PeerDisconnected, PeerPath)
 RESERVED_SERVICES: Final = frozenset((trust.SERVICE, messages.SERVICE, rendezvous.SERVICE, relay.SERVICE))
-
-
-class Files:
-    """A profile's files, held by its lock: identity, database, remembered settings."""
-
-    def __init__(self, home: Home, host: Host, *, durable: bool, retention: Retention) -> None:
-        """Raises StateError (`profile-in-use`) and StorageError; then nothing is left open."""
-        prepare(home)
-        self.home = home
-        self.lock = Lock(home.lock_file)
-        self.lock.acquire()
-        try:
-            self.credentials = load_or_create(home, host.random, host.wall_us())
-            self.store = Store.open(home, host.random, host.wall_us(), durable=durable, retention=retention)
-        except BaseException:
-            self.lock.release()
-            raise
-
-    def remember(self, name: str | None, ticket: Ticket | None) -> tuple[str, Ticket | None]:
-        """This agent's name and network: those given, else those of the last time."""
-        settings = self.store.settings
-        name = name or settings.get_text(NAME)
-        if not name:
-            name = made_up_name(self.credentials.identity)
-        remembered = settings.get_text(NETWORK)
-        ticket = ticket or (Ticket.parse(remembered) if remembered else None)
-        with self.store.database.transaction():
-            settings.set(NAME, name)
-            if settings.get(BORN) is None:
-                settings.set(BORN, self.credentials.delegation.from_us)
-            if ticket is not None:
-                settings.set(NETWORK, str(ticket))
-        return name, ticket
-
-    def close(self) -> None:
-        self.store.close()
-        self.lock.release()
 
 
 class Agent:
@@ -178,7 +138,7 @@ class Agent:
             congestion=congestion,
         )
         self.book = PeerBook(store, self.committer, self.now_us, self._on_trust, path_rules)
-        self._restore(store)
+        restore(self.transport.endpoint, store, self.book)
         self.path_news = PathNews(self.transport, self.relay_at, self.publish)
         self.announcement = Announcement(self.transport, name=name, ticket=ticket, now_us=self.now_us)
         self.relays = Relays(
@@ -264,7 +224,12 @@ class Agent:
             self.transport, self.announcement, self.clients, store.settings, enabled=port_mapping
         )
         self.roaming = Roaming(host, self._remotes, self._on_roamed, self.network.changed)
-        self._bind(listen)  # last: from here on there is something to close
+        try:  # last: from here on there is something to close
+            bind(self.transport, store.settings, listen)
+            self.network.listen_on_ipv6()
+        except BaseException:
+            self.transport.driver.close()
+            raise
 
     @property
     def credentials(self) -> Credentials:
@@ -441,7 +406,7 @@ class Agent:
         timestamp, settings = self.transport.endpoint.handshakes.last_timestamp, self.files.store.settings
         if timestamp != self._saved_timestamp:  # it is of our own initiations: strangers have nothing written
             self._saved_timestamp = timestamp
-            self._save(lambda: settings.set(_LAST_TIMESTAMP, timestamp))
+            self._save(lambda: settings.set(LAST_TIMESTAMP, timestamp))
 
     async def _ask_where(self, connection: Connection, host: str) -> None:
         """Whether a rendezvous sees the peer at the address at which it says to be: we would send much there."""
@@ -654,54 +619,7 @@ class Agent:
     def _client(self, identity: Identity) -> RendezvousClient | None:
         return next((client for client in self.clients if client.identity == identity), None)
 
-    def _bind(self, listen: Endpoint) -> None:
-        """Opens the UDP port: the one given or, for port 0, that of the last run if it is free.
-
-        Peers remember where they met us. As long as we come back to the same port they find us there, also while
-        every rendezvous is down.
-        """
-        settings = self.files.store.settings
-        host, number = listen
-        try:
-            remembered = settings.get_int(_LAST_PORT) if number == 0 else 0
-            if remembered:
-                try:
-                    self.transport.bind((host, remembered))
-                except StateError:
-                    remembered = 0  # somebody else has it now
-            if not remembered:
-                settings.set(_LAST_PORT, self.transport.bind(listen).local[1])
-            self.network.listen_on_ipv6()
-        except BaseException:
-            self.transport.driver.close()
-            raise
-
     # --- upkeep ----------------------------------------------------------------------------------------------------
-
-    def _restore(self, store: Store) -> None:
-        """The endpoint's memory of earlier runs: pins, logs, replay state."""
-        endpoint = self.transport.endpoint
-        endpoint.handshakes.last_timestamp = store.settings.get_int(_LAST_TIMESTAMP)
-        for (identity, key), at in store.settings.handshake_timestamps().items():
-            endpoint.handshakes.replays.confirm(Identity(identity), key, at)
-        for peer in self.book.all():
-            trusted = peer.trust == "trusted"
-            if trusted:
-                endpoint.pin(peer.identity)
-                for address in peer.candidates:
-                    endpoint.handshakes.expect(address)
-            if peer.log:
-                self._restore_log(peer)
-            if peer.order is not None:
-                endpoint.keyring.saw_delegation(peer.identity, *peer.order[:2])
-
-    def _restore_log(self, peer: Peer) -> None:
-        """One that is damaged is learnt again from the peer itself: its identity is the hash of its first event."""
-        try:
-            self.transport.endpoint.add_log(replace(KeyLog.parse(peer.log), forked=peer.forked))
-        except CoveyError as error:
-            who = identity_text(peer.identity)[:8]
-            _log.error("the key log kept of %s is damaged: %s (%s); covey store check", who, error.message, error.code)
 
     async def _maintain(self) -> None:
         """Once a minute, and whenever a message expires."""

@@ -46,13 +46,14 @@ from covey.crypto.address import address
 from covey.net.host import Host
 from covey.net.real import RealHost
 from covey.node import views
-from covey.node.agent import RESERVED_SERVICES, Agent, Files
+from covey.node.agent import RESERVED_SERVICES, Agent
 from covey.node.bus import RING, Bus, Follower
 from covey.node.findings import findings
 from covey.node.introducer import Meeting
 from covey.node.mail import encode_body
 from covey.node.naming import made_up_name
 from covey.node.netcheck import measure
+from covey.node.profile import Files
 from covey.node.prospects import netcheck_view, own_candidates, peer_reach
 from covey.node.relays import RelayPolicy
 from covey.node.services import ECHO, SINK, serve_echo, serve_sink
