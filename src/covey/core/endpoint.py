@@ -43,7 +43,7 @@ from covey.core.keyring import Keyring
 from covey.core.lent_ports import LentPorts
 from covey.core.mirror import Mirror, Reflections
 from covey.core.path import Route
-from covey.core.quota import Quota
+from covey.core.quota import RATE_MIN, Quota
 from covey.core.relay import RelayTable
 from covey.core.renewals import Renewals
 from covey.core.schedule import Schedule
@@ -394,7 +394,7 @@ class Endpoint:
     def set_quota(self, relay: Identity, rate: int) -> None:
         """This relay passes so many bytes a second on for us; 0: as many as it can."""
         known = self._quotas.get(relay)
-        if rate and known is not None and known.rate == rate:
+        if (0 if known is None else known.rate) == (max(rate, RATE_MIN) if rate else 0):
             return
         if rate:
             self._quotas[relay] = Quota(rate)
