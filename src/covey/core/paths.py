@@ -446,13 +446,14 @@ class Paths:
     def deadline(self) -> float:
         """When `expire` is due, seconds; infinity for never."""
         due = float("inf")
-        active, kept_until = self.active, self._kept_until
+        active = self.active
         for path in self._paths:
-            recovery = path.recovery
-            at = path.recheck_at
-            if at < due and (path.suspect or (path is not active and at <= kept_until)):
-                due = at
-            if path.narrow is not None or (path.lane is not None and path.lane.narrow is not None):
+            recovery, lane = path.recovery, path.lane
+            if path is not active or path.suspect:
+                at = path.recheck_at
+                if at < due and (path.suspect or at <= self._kept_until):
+                    due = at
+            if path.narrow is not None or (lane is not None and lane.narrow is not None):
                 due = min(due, self._narrow_at(path))
             if recovery.outstanding:
                 probe_at = recovery.deadline()
@@ -463,8 +464,8 @@ class Paths:
                     due = min(due, since + self._patience(path))
             elif path.suspect and path is not active and not self._offline:
                 due = min(due, path.suspect_since + self._patience(path))
-            if path.lane is not None:
-                probe_at = path.lane.recovery.deadline()
+            if lane is not None:
+                probe_at = lane.recovery.deadline()
                 if probe_at is not None and probe_at < due:
                     due = probe_at
         return min(due, self.proving.deadline())

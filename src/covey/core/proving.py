@@ -220,12 +220,15 @@ class Proving:
     def deadline(self) -> float:
         """When `expire` is due, seconds; infinity for never."""
         due = self.guessing.deadline()
-        for at in (self._round.deadline(), self._upgrade_at()):
+        at = self._round.deadline()
+        if at is not None and at < due:
+            due = at
+        if self._paths.active.route.circuit:
+            at = self._upgrade_at()
             if at is not None and at < due:
                 due = at
-        for table in (self._offers, self._reached):
-            for _, at in table.values():
-                due = min(due, at)
+        if self._offers or self._reached:
+            due = min(due, *(at for table in (self._offers, self._reached) for _, at in table.values()))
         return due
 
     def expire(self, now: float) -> None:

@@ -121,9 +121,9 @@ class Sender:
     def has_output(self) -> bool:
         """A probe, a PING or what a probe timeout repeats waits to leave."""
         paths = self._session.paths
-        if paths.bulk is not None and paths.bulk.recovery.probes:
+        if self.ping_due or self._probes or paths.active.recovery.probes:
             return True
-        return bool(self.ping_due or self._probes or paths.active.recovery.probes)
+        return paths.bulk is not None and paths.bulk.recovery.probes > 0
 
     # --- trains ----------------------------------------------------------------------------------------------------
 
@@ -139,15 +139,14 @@ class Sender:
         path = session.paths.active
         recovery = path.recovery
         connection = session.connection
-        if session.paths.bulk is not None:
-            train = self._transmit_bulk(now, out, session.paths.bulk)
+        bulk = session.paths.bulk
+        if bulk is not None or path.route.circuit or self._only:
+            train = None if bulk is None else self._transmit_bulk(now, out, bulk)
             if train is not None:
                 return train
-            self._only = "interactive"
-        else:
-            self._only = ""
-        if path.route.circuit and connection is not None and not connection.may_use(path):
-            self._only = "exempt"
+            self._only = "" if bulk is None else "interactive"
+            if connection is not None and not connection.may_use(path):
+                self._only = "exempt"
         if connection is not None and (connection.ready.bulk or recovery.congestion.in_flight > limits.STANDING_BYTES):
             train = self._transmit_lane(now, out, path)
             if train is not None:
