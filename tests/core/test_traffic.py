@@ -170,10 +170,10 @@ def test_without_bulk_there_is_no_lane() -> None:
 def test_peer_that_used_its_lane_is_followed_when_it_moves() -> None:
     loaded = Loaded()
     loaded.ask(1)
-    loaded.a.move(("elsewhere", 4000))
+    loaded.a.move(("198.19.0.1", 4000))
     loaded.running = False
     loaded.wire.run(2)
-    assert loaded.b.connection(loaded.a).session.active.route.remote == ("elsewhere", 4000)
+    assert loaded.b.connection(loaded.a).session.active.route.remote == ("198.19.0.1", 4000)
     loaded.ask(1)
 
 
