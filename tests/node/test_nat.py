@@ -7,11 +7,13 @@ from typing import Final
 
 from covey.base.declared import Declared
 from covey.base.schema import CandidateView
+from covey.base.types import Identity
+from covey.core.path import Route
 from covey.core.paths import Paths
 from covey.testing import Link, SimHost, run
 from covey.testing.nat import PORT_RESTRICTED, SYMMETRIC, SYMMETRIC_SEQUENTIAL, UDP_BLOCKED, NatKind
 from covey.testing.world import World
-from covey.wire.control import Mapping, Ports
+from covey.wire.control import Candidate, Mapping, Ports
 
 WAN: Final = Link(latency_s=0.02)
 
@@ -191,5 +193,21 @@ def test_peers_tell_where_they_see_us_and_count_where_no_rendezvous_does(tmp_pat
             world.node("a")._running.clients[0].observed = None
             world.node("a")._running.network.look()
             assert [each.endpoint for each in view().candidates if each.kind == "reflexive"] == [peer.seen]
+
+    run(scenario(), limit_virtual_s=60)
+
+
+def test_a_peer_that_sees_us_everywhere_does_not_make_us_speak_with_everybody(tmp_path: Path) -> None:
+    async def scenario() -> None:
+        async with World(tmp_path, seed=1, link=WAN) as world:
+            await world.start_node("a")
+            network = world.node("a")._running.network
+            told: set[tuple[Candidate, ...]] = set()
+            for number in range(1000):
+                peer = Identity(number.to_bytes(32, "big"))
+                network.on_seen(peer, Route(0, ("10.0.2.9", 1)), ("10.9.9.9", 1 + number))
+                told.add(world.node("a")._running.transport.endpoint.candidates().items)
+            assert len(told) == 1
+            assert len([each for each in network.view().observers if each.kind == "peer"]) == 16
 
     run(scenario(), limit_virtual_s=60)

@@ -73,6 +73,7 @@ class OwnNetwork:
         """Peers that see us, with where they are and where they see us."""
         self._freshened = float("-inf")
         self._counted = float("-inf")
+        self._seen_offered = float("-inf")
         self._observed: dict[RendezvousClient, tuple[Endpoint | None, str | None]] = {}
 
     @property
@@ -158,7 +159,11 @@ class OwnNetwork:
         self._peers.move_to_end(peer)
         while len(self._peers) > _PEERS_LIMIT:
             self._peers.popitem(last=False)
-        self._offer_seen()
+        # One that says another place again and again must not make us speak with everybody each time.
+        now = self._transport.host.now()
+        if now - self._seen_offered >= _SHORTEST_GAP:
+            self._seen_offered = now
+            self._offer_seen()
 
     def forget(self, peer: Identity) -> None:
         """The connection with a peer is over, and so is what it saw."""
