@@ -11,19 +11,15 @@ import logging
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final
 
-import msgspec
-
 from covey.base.declared import Declared
 from covey.base.errors import CoveyError, RefusedError, StorageError
 from covey.base.events import (
     IntroductionFailed,
     PeerConnected,
     PeerDisconnected,
-    PeerEvent,
     PeerForked,
     PeerIntroduced,
     PeerKeys,
-    PeerPath,
     RendezvousChanged,
     RendezvousContradiction,
     TrustChanged,
@@ -53,6 +49,7 @@ from covey.node.mail import Mail
 from covey.node.mailbox import Mailbox
 from covey.node.naming import Naming
 from covey.node.nat import OwnNetwork
+from covey.node.news import News
 from covey.node.path_news import NetworkNews, PathNews
 from covey.node.port_mapping import PortMapping
 from covey.node.profile import LAST_TIMESTAMP, Files, bind, restore
@@ -83,7 +80,6 @@ _VOUCH_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Until a rendezvous is asked again where a peer is, seconds."""
 _UPKEEP_PAUSE: Final = 10.0
 """After upkeep that failed (a full disk), seconds."""
-_COMINGS_AND_GOINGS: Final = (PeerConnected, PeerDisconnected, PeerPath)
 RESERVED_SERVICES: Final = frozenset((trust.SERVICE, messages.SERVICE, rendezvous.SERVICE, relay.SERVICE))
 
 
@@ -111,10 +107,7 @@ class Agent:
         self.host = host
         self.files = files
         self.ticket = ticket
-        self.bus = bus
         self._closing = False
-        self._untold: set[Identity] = set()
-        """Strangers that are connected, of whom nobody was told."""
         self._reached = 0
         """Rendezvous that were connected at their last change."""
         self._saved_timestamp = 0
@@ -139,7 +132,8 @@ class Agent:
         )
         self.book = PeerBook(store, self.committer, self.now_us, self._on_trust, path_rules)
         restore(self.transport.endpoint, store, self.book)
-        self.path_news = PathNews(self.transport, self.relay_at, self.publish)
+        self.news = News(bus, host, self.book, lambda identity: self._client(identity) is not None)
+        self.path_news = PathNews(self.transport, self.relay_at, self.news.tell_of)
         self.announcement = Announcement(self.transport, name=name, ticket=ticket, now_us=self.now_us)
         self.relays = Relays(
             self.transport,
@@ -167,7 +161,7 @@ class Agent:
         ]
         self.announcement.clients = self.clients
         self.network = OwnNetwork(self.transport, self.announcement, self.clients, self._on_network_change)
-        self._network_news = NetworkNews(lambda event: self.bus.publish(event, self.host.wall_us() / 1e6))
+        self._network_news = NetworkNews(self.news.tell)
         self.contradictions = Contradictions(host.now, self._on_contradiction)
         self.directory = Directory(
             host,
@@ -190,8 +184,8 @@ class Agent:
             announcement=self.announcement,
             now_us=self.now_us,
             may_trust=self.refuse_fork,
-            on_met=lambda identity: self.publish(PeerIntroduced(), identity),
-            on_failed=lambda reason: self.bus.publish(IntroductionFailed(reason=reason), self.host.wall_us() / 1e6),
+            on_met=lambda identity: self.news.tell_of(PeerIntroduced(), identity),
+            on_failed=lambda reason: self.news.tell(IntroductionFailed(reason=reason)),
         )
         self.deposits = Deposits(
             self.transport.endpoint,
@@ -212,7 +206,7 @@ class Agent:
             committer=self.committer,
             store=store,
             now_us=self.now_us,
-            publish=self.publish,
+            publish=self.news.tell_of,
             on_told=self._waits.look,
         )
         self._trust_service = TrustService(self.transport, self.book, self.directory, self.is_forked)
@@ -280,25 +274,6 @@ class Agent:
         self.transport.driver.close()
         self.files.close()
 
-    def publish(self, event: PeerEvent, peer: Identity) -> None:
-        """Tells followers. Sessions with the rendezvous are no news, and those of strangers not before they want
-        something: whoever only comes and goes must not push other events out of memory.
-        """
-        if self._client(peer) is not None:
-            return
-        if self.book.get(peer) is None and isinstance(event, _COMINGS_AND_GOINGS):
-            (self._untold.discard if isinstance(event, PeerDisconnected) else self._untold.add)(peer)
-            return
-        if peer in self._untold:
-            self._untold.discard(peer)
-            self._tell(PeerConnected(resumed=False), peer)
-        self._tell(event, peer)
-
-    def _tell(self, event: PeerEvent, peer: Identity) -> None:
-        known = self.book.get(peer)
-        event = msgspec.structs.replace(event, peer=identity_text(peer), name=known.name if known else "")
-        self.bus.publish(event, self.host.wall_us() / 1e6)
-
     def candidates_of(self, identity: Identity) -> Candidates | None:
         """What a peer told of its addresses and its NAT; None if there is no session with it."""
         connection = self.transport.live(identity)
@@ -347,7 +322,7 @@ class Agent:
         match event:
             case events.ConnectionLive(connection, resumed):
                 self._on_live(connection)
-                self.publish(PeerConnected(resumed=resumed), connection.peer)
+                self.news.tell_of(PeerConnected(resumed=resumed), connection.peer)
                 if self.book.trusts(connection.peer):
                     self.path_news.look(connection)
             case events.LastPathSuspected(connection):
@@ -363,7 +338,7 @@ class Agent:
                 self.relays.on_closed(connection)
                 self.network.forget(connection.peer)
                 self.path_news.forget(connection.peer)
-                self.publish(PeerDisconnected(reason=reason), connection.peer)
+                self.news.tell_of(PeerDisconnected(reason=reason), connection.peer)
             case events.HandshakeConfirmed(identity, key, timestamp):
                 settings = self.files.store.settings
                 self._save(lambda: settings.set_handshake_timestamp(identity, key, timestamp))
@@ -426,12 +401,12 @@ class Agent:
     def _on_log(self, log: KeyLog) -> None:
         self._background(lambda: self.book.remember_log(log))
         if log.forked and self.book.get(log.identity) is not None:
-            self.publish(PeerForked(), log.identity)
+            self.news.tell_of(PeerForked(), log.identity)
 
     def _on_log_served(self, log: KeyLog) -> None:
         """A rendezvous had a newer log of somebody. The core has it already, and ends what it forbids."""
         if self.book.trusts(log.identity):
-            self.publish(PeerKeys(sequence=log.sequence, revoked=log.revoked), log.identity)
+            self.news.tell_of(PeerKeys(sequence=log.sequence, revoked=log.revoked), log.identity)
         self._background(lambda: self.book.remember_log(log))
         connection = self.transport.endpoint.connections.get(log.identity)
         if log.revoked and connection is not None:
@@ -449,7 +424,7 @@ class Agent:
             name=peer.name if peer is not None else "",
             count=found.count,
         )
-        self.bus.publish(event, self.host.wall_us() / 1e6)
+        self.news.tell(event)
 
     async def _compare_heads(self) -> None:
         """Once an hour for each trusted peer, unless a session with it was the occasion (PROTOCOL 3)."""
@@ -516,7 +491,7 @@ class Agent:
             self.connector.keep_reserve(connection)
             self.transport.wake()
         if applied.changed:
-            self.publish(TrustChanged(state=peer.trust, reason=peer.reason), peer.identity)
+            self.news.tell_of(TrustChanged(state=peer.trust, reason=peer.reason), peer.identity)
             if trusted and connection is not None:
                 self.path_news.look(connection)
             self._waits.look(peer.identity)
@@ -556,7 +531,7 @@ class Agent:
             elif not self._reached and all(client.tried for client in self.clients):
                 self._keep_relays()
             changed = RendezvousChanged(connected=self._reached, rendezvous=len(self.clients))
-            self.bus.publish(changed, self.host.wall_us() / 1e6)
+            self.news.tell(changed)
 
     def _keep_relays(self) -> None:
         """Relays among our peers are kept while they are used, and looked for while no rendezvous is there."""
