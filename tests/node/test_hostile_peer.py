@@ -193,6 +193,6 @@ def test_strangers_that_asked_leave_nothing_when_they_are_forgotten(play: Play) 
         await stranger.handshake("a")
         await world.until(lambda: bool(a.pending()))
         await asyncio.sleep(200.0)
-        assert raw(stranger) not in a._running._compared
+        assert raw(stranger) not in a._running.heads._compared
 
     play(scenario)

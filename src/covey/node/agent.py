@@ -6,20 +6,17 @@ It exists from `open` to `close`. `Node` is its face.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from covey.base.declared import Declared
-from covey.base.errors import CoveyError, RefusedError, StorageError
+from covey.base.errors import CoveyError, StorageError
 from covey.base.events import (
     IntroductionFailed,
     PeerConnected,
     PeerDisconnected,
-    PeerForked,
     PeerIntroduced,
-    PeerKeys,
     RendezvousChanged,
     RendezvousContradiction,
     TrustChanged,
@@ -28,14 +25,13 @@ from covey.base.path_rules import PathRules
 from covey.base.types import CongestionControl, Endpoint, Identity, identity_text
 from covey.core import events
 from covey.core.connection import Connection
-from covey.core.session import CloseCode
 from covey.core.stream import StreamCode
 from covey.crypto.credentials import Credentials
-from covey.crypto.events import KeyLog
 from covey.net.host import Host
 from covey.node.addressing import Addressing
 from covey.node.announcement import Announcement, renew
 from covey.node.asking import ask
+from covey.node.background import Background
 from covey.node.book import PeerBook
 from covey.node.bus import Bus
 from covey.node.clock import Clock
@@ -45,6 +41,7 @@ from covey.node.contradictions import Contradiction, Contradictions
 from covey.node.deposits import Deposits
 from covey.node.directory import Directory
 from covey.node.introducer import Introducer
+from covey.node.key_logs import Heads, KeyLogs
 from covey.node.mail import Mail
 from covey.node.mailbox import Mailbox
 from covey.node.naming import Naming
@@ -71,9 +68,6 @@ __all__ = ["RESERVED_SERVICES", "Agent"]
 _log = logging.getLogger(__name__)
 
 _KNOWN_CANDIDATES: Final = 4
-_HEADS_SECONDS: Final = 3600.0
-"""How often two rendezvous are asked for the log head of each trusted peer (PROTOCOL 3)."""
-_HEADS_PAUSE: Final = 60.0
 _EXPIRY_PAUSE: Final = 0.05
 """Least time between two looks for messages that expire, seconds."""
 _VOUCH_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
@@ -107,12 +101,9 @@ class Agent:
         self.host = host
         self.files = files
         self.ticket = ticket
-        self._closing = False
         self._reached = 0
         """Rendezvous that were connected at their last change."""
         self._saved_timestamp = 0
-        self._compared: dict[Identity, float] = {}
-        """When the log head of a peer was asked for last, monotonic seconds."""
         self._upkeep_trouble: StorageError | None = None
         self.clock = Clock(host, store.settings.get_int(WALL_CLOCK), trust_wall=trust_clock)
         self.now_us = self.clock.now_us
@@ -130,9 +121,11 @@ class Agent:
             wall=self.now_us,
             congestion=congestion,
         )
+        self.background = Background(self.transport)
         self.book = PeerBook(store, self.committer, self.now_us, self._on_trust, path_rules)
         restore(self.transport.endpoint, store, self.book)
         self.news = News(bus, host, self.book, lambda identity: self._client(identity) is not None)
+        self.key_logs = KeyLogs(self.transport, self.book, self.news, self.background)
         self.path_news = PathNews(self.transport, self.relay_at, self.news.tell_of)
         self.announcement = Announcement(self.transport, name=name, ticket=ticket, now_us=self.now_us)
         self.relays = Relays(
@@ -170,8 +163,9 @@ class Agent:
             self.clients,
             self.now_us,
             self.contradictions,
-            self._on_log_served,
+            self.key_logs.on_served,
         )
+        self.heads = Heads(host, self.book, self.directory)
         born_us = store.settings.get_int(BORN)
         self.addressing = Addressing(self.directory, self.book, born_us, host.now)
         self.naming = Naming(self.announcement, self.directory, self.clients, self.committer, store.settings)
@@ -183,7 +177,7 @@ class Agent:
             clients=self.clients,
             announcement=self.announcement,
             now_us=self.now_us,
-            may_trust=self.refuse_fork,
+            may_trust=self.key_logs.refuse_fork,
             on_met=lambda identity: self.news.tell_of(PeerIntroduced(), identity),
             on_failed=lambda reason: self.news.tell(IntroductionFailed(reason=reason)),
         )
@@ -209,7 +203,7 @@ class Agent:
             publish=self.news.tell_of,
             on_told=self._waits.look,
         )
-        self._trust_service = TrustService(self.transport, self.book, self.directory, self.is_forked)
+        self._trust_service = TrustService(self.transport, self.book, self.directory, self.key_logs.is_forked)
         self.mailbox = Mailbox(
             host, files.home, self.transport.endpoint, self.directory, self._trust_service, self.now_us
         )
@@ -249,12 +243,12 @@ class Agent:
         self.transport.spawn(self.network.run(), "own network")
         self.transport.spawn(self.roaming.run(), "roaming")
         self.transport.spawn(self._maintain(), "maintain")
-        self.transport.spawn(self._compare_heads(), "compare log heads")
+        self.transport.spawn(self.heads.run(), "compare log heads")
         self.mail.start()
 
     async def close(self) -> None:
         """Says goodbye and commits what is under way."""
-        self._closing = True
+        self.background.stop()
         try:
             self.introducer.stop()
             await self.connector.close()
@@ -269,7 +263,7 @@ class Agent:
 
     def abandon(self) -> None:
         """Lets go of everything without a word, as a killed process does. For the simulator."""
-        self._closing = True
+        self.background.stop()
         self.port_mapping.stop()
         self.transport.driver.close()
         self.files.close()
@@ -343,7 +337,7 @@ class Agent:
                 settings = self.files.store.settings
                 self._save(lambda: settings.set_handshake_timestamp(identity, key, timestamp))
             case events.LogLearnt(log):
-                self._on_log(log)
+                self.key_logs.on_learnt(log)
             case events.SeenByPeer(connection, route, seen):
                 self.network.on_seen(connection.peer, route, seen)
             case events.Reflected(route, seen):
@@ -353,7 +347,7 @@ class Agent:
                 if client is not None:
                     client.on_record(event)
                 elif self.book.get(identity) is not None:
-                    self._background(lambda: self._learn_record(event))
+                    self.background.start(lambda: self._learn_record(event))
             case events.Introduced() | events.IntroductionFailed():
                 self.introducer.on_event(event)
             case events.PathsChanged(connection):
@@ -361,7 +355,7 @@ class Agent:
             case events.RoundAhead():
                 self.network.freshen()
             case events.AddressInDoubt(connection, host):
-                self._background(lambda: self._ask_where(connection, host))
+                self.background.start(lambda: self._ask_where(connection, host))
             case events.RelayingTold(connection, relaying):
                 self.relays.on_relaying(connection, relaying)
                 if self._client(connection.peer) is not None:
@@ -376,7 +370,7 @@ class Agent:
             self.network.freshen()
             self.relays.greet(connection)
             self.connector.keep_reserve(connection)
-            self._background(lambda: self._compare_head(connection.peer))
+            self.background.start(lambda: self.heads.compare(connection.peer))
         self.mail.hope(connection.peer)
         timestamp, settings = self.transport.endpoint.handshakes.last_timestamp, self.files.store.settings
         if timestamp != self._saved_timestamp:  # it is of our own initiations: strangers have nothing written
@@ -398,21 +392,6 @@ class Agent:
         if await self.directory.learn(event):
             self.connector.hope(event.identity)
 
-    def _on_log(self, log: KeyLog) -> None:
-        self._background(lambda: self.book.remember_log(log))
-        if log.forked and self.book.get(log.identity) is not None:
-            self.news.tell_of(PeerForked(), log.identity)
-
-    def _on_log_served(self, log: KeyLog) -> None:
-        """A rendezvous had a newer log of somebody. The core has it already, and ends what it forbids."""
-        if self.book.trusts(log.identity):
-            self.news.tell_of(PeerKeys(sequence=log.sequence, revoked=log.revoked), log.identity)
-        self._background(lambda: self.book.remember_log(log))
-        connection = self.transport.endpoint.connections.get(log.identity)
-        if log.revoked and connection is not None:
-            self.transport.close_connection(connection, CloseCode.NOT_VERIFIED, "revoked")
-        self.transport.wake()
-
     def _on_contradiction(self, found: Contradiction) -> None:
         client = self._client(found.rendezvous)
         peer = self.book.get(found.peer) if found.peer is not None else None
@@ -425,37 +404,6 @@ class Agent:
             count=found.count,
         )
         self.news.tell(event)
-
-    async def _compare_heads(self) -> None:
-        """Once an hour for each trusted peer, unless a session with it was the occasion (PROTOCOL 3)."""
-        while True:
-            await asyncio.sleep(_HEADS_PAUSE)
-            for peer in self.book.all():
-                if peer.trust != "trusted":
-                    self._compared.pop(peer.identity, None)
-                    continue
-                since = self.host.now() - self._compared.setdefault(peer.identity, self.host.now())
-                if since >= _HEADS_SECONDS:
-                    await _only_log(lambda identity=peer.identity: self._compare_head(identity))  # type: ignore[misc]
-
-    async def _compare_head(self, identity: Identity) -> None:
-        self._compared[identity] = self.host.now()
-        await self.directory.compare(identity)
-
-    def is_forked(self, identity: Identity) -> bool:
-        """Two different rotations of this identity exist: existing trust stays with the branch seen first, new trust
-        is impossible (PROTOCOL 4)."""
-        log, known = self.transport.endpoint.log_of(identity), self.book.get(identity)
-        return (log is not None and log.forked) or (known is not None and known.forked)
-
-    def refuse_fork(self, identity: Identity) -> None:
-        """RefusedError (`forked-identity`) if this identity may not be trusted anew."""
-        if self.is_forked(identity):
-            raise RefusedError(
-                "two different key rotations of this identity exist, so one of its keys is in foreign hands",
-                code="forked-identity",
-                next_step="ask its owner for a new identity",
-            )
 
     def _on_stalled(self, connection: Connection) -> None:
         client = self._client(connection.peer)
@@ -474,7 +422,7 @@ class Agent:
         self.relays.on_paths(connection)
         direct = [path.route.remote for path in session.paths if not path.route.relayed]
         if direct:
-            self._background(lambda: self.book.remember_candidates(connection.peer, direct[-_KNOWN_CANDIDATES:]))
+            self.background.start(lambda: self.book.remember_candidates(connection.peer, direct[-_KNOWN_CANDIDATES:]))
         self.connector.keep_reserve(connection)
         self.path_news.look(connection)
 
@@ -498,7 +446,7 @@ class Agent:
             if not trusted:
                 self._cut(peer)
         if peer.action is None:
-            self._background(lambda: self.deposits.settled(peer.identity))
+            self.background.start(lambda: self.deposits.settled(peer.identity))
         if applied.decision.action is not None or trusted:
             courier = self.mail.courier(peer.identity)
             courier.wake()
@@ -511,14 +459,14 @@ class Agent:
             self.relays.part(connection)
             connection.direct = False
             self.transport.cut(connection, StreamCode.REFUSED, spare=trust.SERVICE)
-        self._background(lambda: self.mail.refuse_all(peer.identity))
+        self.background.start(lambda: self.mail.refuse_all(peer.identity))
 
     def _on_present(self, identity: Identity) -> None:
         self.connector.hope(identity)
         self.mail.hope(identity)
 
     def _on_rendezvous_change(self) -> None:
-        if not self._closing:
+        if not self.background.stopped:
             self.announcement.refresh_candidates()
             self.network.look()
             self._network_news.look(self.network)
@@ -578,7 +526,7 @@ class Agent:
                 self.connector.keep_reserve(connection)
 
     def _on_network_change(self) -> None:
-        if not self._closing:
+        if not self.background.stopped:
             self._network_news.look(self.network)
 
     def _on_mail(self, rendezvous: Identity) -> None:
@@ -644,17 +592,4 @@ class Agent:
                 client.publish_soon()
 
     def _save(self, job: Callable[[], Any]) -> None:
-        self._background(lambda: self.committer.run(job))
-
-    def _background(self, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-        if not self._closing:
-            self.transport.spawn(_only_log(work), "background")
-
-
-async def _only_log(work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
-    """Runs work nobody waits for; what Covey itself raises is logged, anything else is a bug and surfaces."""
-    with contextlib.suppress(asyncio.CancelledError):
-        try:
-            await work()
-        except CoveyError as error:
-            _log.warning("background work failed: %s (%s)", error.message, error.code)
+        self.background.start(lambda: self.committer.run(job))

@@ -349,7 +349,7 @@ class Node:
             raise UsageError(f"a reason has at most {trust.REASON_LIMIT} characters", code="reason-too-long")
         found = await self._resolve(peer)
         if found.trust != "trusted":
-            agent.refuse_fork(found.identity)
+            agent.key_logs.refuse_fork(found.identity)
             await agent.book.apply(found.identity, "local-request", reason)
         await agent.await_told(found.identity, _TOLD_SECONDS)
         if wait > 0:
@@ -444,7 +444,7 @@ class Node:
     ) -> PeerView:
         found = await self._known(peer)
         if event == "local-approve":
-            self._running.refuse_fork(found.identity)
+            self._running.key_logs.refuse_fork(found.identity)
         agent = self._running
         applied = await agent.book.apply(found.identity, event, reason)
         await agent.await_told(found.identity, _TOLD_SECONDS)
