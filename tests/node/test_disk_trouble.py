@@ -164,6 +164,6 @@ def test_log_that_is_lost_at_run_time_loses_nothing(play: Play) -> None:
         await world.restart("b")
         again = world.machines["b"].node  # type: ignore[attr-defined]
         assert await bodies(again) == ["kept"] * 3
-        assert again._running.storage_trouble is None
+        assert again._running.upkeep.storage_trouble is None
 
     play(scenario)

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
 from covey.base.declared import Declared
-from covey.base.errors import CoveyError, StorageError
 from covey.base.events import (
     IntroductionFailed,
     PeerConnected,
@@ -54,10 +53,10 @@ from covey.node.relays import RelayPolicy, Relays
 from covey.node.rendezvous_client import RendezvousClient
 from covey.node.roaming import Roaming
 from covey.node.services import MessageService, TrustService
-from covey.node.storage import Applied, Peer, save
+from covey.node.storage import Applied, Peer
 from covey.node.storage.settings import BORN, RELAYS, WALL_CLOCK
-from covey.node.storage.store import MAINTENANCE_SECONDS
 from covey.node.transport import Handler, Transport
+from covey.node.upkeep import Upkeep
 from covey.node.waits import Waits
 from covey.wire import messages, relay, rendezvous, trust
 from covey.wire.control import Candidates
@@ -68,12 +67,8 @@ __all__ = ["RESERVED_SERVICES", "Agent"]
 _log = logging.getLogger(__name__)
 
 _KNOWN_CANDIDATES: Final = 4
-_EXPIRY_PAUSE: Final = 0.05
-"""Least time between two looks for messages that expire, seconds."""
 _VOUCH_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
 """Until a rendezvous is asked again where a peer is, seconds."""
-_UPKEEP_PAUSE: Final = 10.0
-"""After upkeep that failed (a full disk), seconds."""
 RESERVED_SERVICES: Final = frozenset((trust.SERVICE, messages.SERVICE, rendezvous.SERVICE, relay.SERVICE))
 
 
@@ -104,7 +99,6 @@ class Agent:
         self._reached = 0
         """Rendezvous that were connected at their last change."""
         self._saved_timestamp = 0
-        self._upkeep_trouble: StorageError | None = None
         self.clock = Clock(host, store.settings.get_int(WALL_CLOCK), trust_wall=trust_clock)
         self.now_us = self.clock.now_us
         if trust_clock:
@@ -211,6 +205,18 @@ class Agent:
         self.port_mapping = PortMapping(
             self.transport, self.announcement, self.clients, store.settings, enabled=port_mapping
         )
+        self.upkeep = Upkeep(
+            host=host,
+            files=files,
+            clock=self.clock,
+            transport=self.transport,
+            announcement=self.announcement,
+            clients=self.clients,
+            addressing=self.addressing,
+            mail=self.mail,
+            mailbox=self.mailbox,
+            keep_ways=self._keep_ways,
+        )
         self.roaming = Roaming(host, self._remotes, self._on_roamed, self.network.changed)
         try:  # last: from here on there is something to close
             bind(self.transport, store.settings, listen)
@@ -242,7 +248,7 @@ class Agent:
             self.transport.spawn(self.mailbox.attend(client), "mailbox")
         self.transport.spawn(self.network.run(), "own network")
         self.transport.spawn(self.roaming.run(), "roaming")
-        self.transport.spawn(self._maintain(), "maintain")
+        self.transport.spawn(self.upkeep.run(), "upkeep")
         self.transport.spawn(self.heads.run(), "compare log heads")
         self.mail.start()
 
@@ -481,6 +487,11 @@ class Agent:
             changed = RendezvousChanged(connected=self._reached, rendezvous=len(self.clients))
             self.news.tell(changed)
 
+    def _keep_ways(self) -> None:
+        self._keep_relays()
+        self._settle_homes()
+        self._keep_reserves()
+
     def _keep_relays(self) -> None:
         """Relays among our peers are kept while they are used, and looked for while no rendezvous is there."""
         alone = bool(self.clients) and not self._reached
@@ -541,55 +552,6 @@ class Agent:
 
     def _client(self, identity: Identity) -> RendezvousClient | None:
         return next((client for client in self.clients if client.identity == identity), None)
-
-    # --- upkeep ----------------------------------------------------------------------------------------------------
-
-    async def _maintain(self) -> None:
-        """Once a minute, and whenever a message expires."""
-        while True:
-            try:
-                await self._await_upkeep()
-                self._keep_relays()
-                self._settle_homes()
-                self._keep_reserves()
-                await self.mail.maintain(self.now_us(), self.clock.settle())
-                await self._renew_keys()
-                self.announcement.keep_fresh()
-                self._upkeep_trouble = None
-            except CoveyError as error:
-                self._upkeep_trouble = error if isinstance(error, StorageError) else None
-                _log.error("upkeep failed: %s (%s)", error.message, error.code)
-                await asyncio.sleep(_UPKEEP_PAUSE)
-
-    @property
-    def storage_trouble(self) -> StorageError | None:
-        """Why the last write failed that did, if none succeeded since: of the database, or of the keys' file."""
-        return self.files.store.database.trouble or self._upkeep_trouble
-
-    async def _await_upkeep(self) -> None:
-        until = self.host.now() + MAINTENANCE_SECONDS
-        while (pause := until - self.host.now()) > 0:
-            next_expiry = await self.mail.next_expiry()
-            if next_expiry is not None:
-                pause = min(pause, max(_EXPIRY_PAUSE, (next_expiry - self.now_us()) / 1e6))
-            try:
-                async with asyncio.timeout(pause):
-                    await self.mail.expires_sooner.wait()
-            except TimeoutError:
-                return
-
-    async def _renew_keys(self) -> None:
-        before, now_us = self.credentials, self.now_us()
-        settled = await self.addressing.settle(before, now_us)
-        if settled is not before:
-            await self.host.blocking(lambda: save(self.files.home, settled))
-        after = await self.host.blocking(lambda: renew(settled, self.files.home, self.host, now_us))
-        if after is not before:
-            self.transport.endpoint.adopt(self.host.now(), after)
-        if await self.mailbox.renew() or after is not before:
-            self.announcement.mailbox_key_id = self.mailbox.key_id
-            for client in self.clients:
-                client.publish_soon()
 
     def _save(self, job: Callable[[], Any]) -> None:
         self.background.start(lambda: self.committer.run(job))

@@ -217,7 +217,7 @@ def _revoked(agent: Agent) -> Iterator[FindingView]:
 
 def _storage(agent: Agent) -> Iterator[FindingView]:
     """Can it keep what it promises?"""
-    store, trouble = agent.files.store, agent.storage_trouble
+    store, trouble = agent.files.store, agent.upkeep.storage_trouble
     if trouble is not None:
         yield FindingView(
             trouble.code,
