@@ -84,6 +84,7 @@ class Connection(asyncio.Transport):
         super().__init__()
         self.written = self.waiting = 0
         self.limits: tuple[int | None, int | None] = (None, None)
+        self.port: WebSocketPort | None = None
         self.closed = self.paused = False
 
     def write(self, data: Any) -> None:
@@ -105,6 +106,8 @@ class Connection(asyncio.Transport):
 
     def set_write_buffer_limits(self, high: int | None = None, low: int | None = None) -> None:
         self.limits = (high, low)
+        if high is not None and self.waiting > high and self.port is not None:
+            self.port.pause_writing()  # as asyncio does, from within
 
     def get_write_buffer_size(self) -> int:
         return self.waiting

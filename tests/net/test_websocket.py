@@ -319,6 +319,22 @@ def test_queue_is_as_long_as_its_line_is_fast(seconds: float, congested: int, lo
     play(story)
 
 
+def test_line_that_turns_out_slow_is_congested_again_at_once(files: Files) -> None:
+    async def story() -> None:
+        port, line = WebSocketPort(server_protocol()), Connection()
+        port.connection_made(line)
+        port.data_received(REQUEST)
+        line.port, line.waiting = port, 500_000
+        port.pause_writing()
+        port._congested_at -= 60.0
+        line.waiting = 60_000  # little enough before, too much for such a line
+        port.resume_writing()
+        assert port.congested
+        port.connection_lost(None)
+
+    play(story)
+
+
 def test_silence_is_answered_by_a_ping_and_ends_the_connection(files: Files) -> None:
     async def story() -> None:
         async with serving(files) as server:

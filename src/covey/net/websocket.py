@@ -242,13 +242,13 @@ class WebSocketPort(asyncio.Protocol):
         self._congest(full=True)
 
     def resume_writing(self) -> None:
+        self._congest(full=False)
         transport = self._transport
         if transport is not None:
             passed = max(self._loop.time() - self._congested_at, 1e-6)
             rate = max(self._to_leave - transport.get_write_buffer_size(), 0) / passed
             self._rate = rate if self._rate == float("inf") else max(rate, _FADES * self._rate)
-            self._set_limits()
-        self._congest(full=False)
+            self._set_limits()  # which may find at once that it is congested
 
     def _set_limits(self) -> None:
         """As much as leaves soon: what waits behind more is late."""
