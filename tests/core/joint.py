@@ -31,6 +31,9 @@ class Awake:
     def exchange_candidates(self) -> None:
         pass
 
+    def say_words(self) -> None:
+        pass
+
     def ping(self, token: int) -> None:
         pass
 

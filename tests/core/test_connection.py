@@ -371,6 +371,7 @@ def test_rebind_says_everything_again() -> None:
     (packet,) = [joint.low.packet()]
     joint.low.lost(packet)
     session = Awake()
+    joint.low.connection.session = None
     joint.low.connection.rebind(session)  # type: ignore[arg-type]
     assert session.woken
     again = joint.low.packet()

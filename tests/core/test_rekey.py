@@ -108,11 +108,11 @@ def test_ratchet_under_bulk_loses_nothing_on_a_bad_path(often: str) -> None:
 def test_packets_of_both_epochs_open_while_the_switch_is_under_way() -> None:
     """Nothing that was in flight when the keys changed is sent again: old packets open for as long as they travel."""
     wire, a, b = connected(OFTEN["packets"], jitter=0.02)
-    seen: dict[str, list[int]] = {"a": [], "b": []}
+    seen: dict[Any, list[int]] = {a.address: [], b.address: []}
 
     def note(source: Any, target: Any, datagram: bytes) -> bytes:
         if datagram[0] == 4:
-            seen[source[0]].append(datagram[3])
+            seen[source].append(datagram[3])
         return datagram
 
     wire.tap = note
