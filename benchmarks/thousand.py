@@ -107,9 +107,10 @@ async def _measure(directory: Path, ticket: str, options: argparse.Namespace) ->
             await approving
             await _until(lambda: sum(peer.connected for peer in node.peers()) == options.peers)
             figures["connected"] = meter.read()
-            print("connected", file=sys.stderr)
+            print(f"connected: {figures}", file=sys.stderr)
             await asyncio.sleep(50)
             await _rest(figures, "resting", options.seconds)
+            print(f"resting: {figures['resting']}", file=sys.stderr)
             await _messages(node, crowd, figures)
             await _asking(node, figures)
         finally:
@@ -141,6 +142,7 @@ async def _messages(node: Node, crowd: Crowd, figures: dict[str, Any]) -> None:
     meter = Meter()
     await crowd.all("send")
     figures["messages_in"] = meter.read()
+    print(f"messages in: {figures['messages_in']}", file=sys.stderr)
     results = []
 
     async def send(identity: str) -> None:
