@@ -8,9 +8,10 @@ import pytest
 
 from covey.core.events import AddressInDoubt, ConnectionLive, PortsUnused, PortsWanted
 from covey.core.why import path_reason
-from covey.wire import control
+from covey.wire import control, frames
 from covey.wire.birthday import Birthday, Word
 from covey.wire.control import Candidate, CandidateKind, Filtering, Mapping, NatTraits, Ports
+from tests.core.mallory import Lone
 from tests.core.pair import Address, Side
 from tests.core.test_paths import World
 
@@ -165,3 +166,11 @@ def test_peer_that_keeps_moving_has_few_rounds_of_probes() -> None:
         scene.run(6)
     # 16 at once and one in 20 seconds, of nine probes each.
     assert len(scene.to(HARD_AT[0])) < (16 + 600 / 20 + 2) * 9
+
+
+def test_candidates_of_strangers_leave_nothing_behind() -> None:
+    stranger, somewhere = Lone(), Candidate(CandidateKind.HOST, HARD_AT)
+    body = control.encode_control(control.CANDIDATES, control.Candidates((somewhere,)).encode())
+    stranger.say(frames.CRYPTO_HEAD.pack(frames.CRYPTO, 0, len(body)) + body)
+    assert stranger.session.paths.remote_candidates == (somewhere,)
+    assert not stranger.endpoint.runs._rounds

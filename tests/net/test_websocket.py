@@ -402,11 +402,11 @@ def test_one_network_gets_so_many_handshakes_a_second(files: Files) -> None:
     play(story)
 
 
-@pytest.mark.parametrize("host", ["a b", "a\r\nX: y", "a/b", "", "x" * 300, "a..\u00e4"])
+@pytest.mark.parametrize("host", ["a b", "a\r\nX: y", "a/b", "", "x" * 300, "a..\u00e4", "fe80::1%\r\nX: y"])
 def test_host_that_would_mean_something_else_in_a_request_is_refused(host: str) -> None:
     async def story() -> None:
         with pytest.raises(UnreachableError) as info:
-            await open_websocket((host, 443), NO_ENVIRONMENT)
+            await open_websocket((host, 443), {"HTTPS_PROXY": "http://127.0.0.1:9"})
         assert info.value.code == "host-not-found"
 
     play(story)

@@ -136,12 +136,16 @@ def test_proxies_are_shown_without_their_credentials() -> None:
     environment = {
         "HTTPS_PROXY": "http://user:p@ss@proxy.example:3128",
         "all_proxy": "user:secret@proxy.example:80",
+        "https_proxy": "http://user:p://ss@proxy.example",
+        "ALL_PROXY": "user:p://ss@proxy.example",
         "NO_PROXY": "localhost",
         "HTTP_PROXY": "http://not-ours:1",
     }
     assert proxies(environment) == [
+        "https_proxy=http://proxy.example",
         "HTTPS_PROXY=http://proxy.example:3128",
         "all_proxy=proxy.example:80",
+        "ALL_PROXY=proxy.example",
         "NO_PROXY=localhost",
     ]
 

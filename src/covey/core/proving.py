@@ -130,8 +130,8 @@ class Proving:
         elsewhere = hosts_of(candidates) != hosts_of(self.remote)
         self.remote = candidates
         self.narrow = False
-        # A peer that keeps naming other addresses would have us send to all of them.
-        if self._owner.runs.round_allowed(now, self._session.peer):
+        # A peer that keeps naming other addresses would have us send to all of them. Nothing is kept of strangers.
+        if self.may_punch and self._owner.runs.round_allowed(now, self._session.peer):
             self.punch(elsewhere=elsewhere)
 
     def punch(self, *, told: bool = False, elsewhere: bool = True) -> None:

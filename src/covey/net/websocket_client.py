@@ -71,11 +71,13 @@ def _checked(remote: Endpoint) -> Endpoint:
 
 
 def _is_address(host: str) -> bool:
+    address, scope, zone = host.partition("%")
     try:
-        ip_address(host)
+        ip_address(address)
     except ValueError:
         return False
-    return True
+    # What ip_address takes for a zone is anything at all.
+    return not scope or _HOST.fullmatch(zone) is not None
 
 
 async def _connect(remote: Endpoint, proxy: Proxy | None) -> WebSocketPort:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Final, cast
 
@@ -52,6 +53,7 @@ _OTHERS: Final = (
 """What a peer may be behind."""
 _SOMEWHERE: Final = {4: "192.0.2.1", 6: "fd00::1"}
 """Where such a peer is: addresses that lead nowhere (RFC 5737, RFC 4193)."""
+_SCHEME: Final = re.compile(r"[A-Za-z0-9+.-]+://")
 _PROXIES: Final = ("https_proxy", "HTTPS_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY")
 
 
@@ -108,8 +110,9 @@ def proxies(environment: Mapping[str, str]) -> list[str]:
     for variable in _PROXIES:
         text = environment.get(variable, "").strip()
         if text:
-            scheme, separator, rest = text.rpartition("://")
-            found.append(f"{variable}={scheme}{separator}{rest.rpartition('@')[2]}")
+            scheme = _SCHEME.match(text)
+            rest = text[scheme.end() :] if scheme else text
+            found.append(f"{variable}={scheme[0] if scheme else ''}{rest.rpartition('@')[2]}")
     return found
 
 
