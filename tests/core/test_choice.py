@@ -21,6 +21,15 @@ def path(
     return made
 
 
+def named(value: object) -> str:
+    """For the test's id, the same in every worker."""
+    if not isinstance(value, Path):
+        return str(value)
+    route = value.route
+    words = ["relay" if route.relayed else "", value.interconnect or "", str(value.cost or ""), str(route.local)]
+    return " ".join([route.remote[0], f"{value.recovery.rtt.smoothed * 1000:g} ms", *filter(None, words)])
+
+
 @pytest.mark.parametrize(
     ("one", "two", "order"),
     [
@@ -40,7 +49,7 @@ def path(
         (path(WAN, 90), path(WAN, 10, label="other"), ("interconnect:dx", "direct")),
         (path(WAN6, 90), path(WAN, 10), ("ipv6",)),
     ],
-    ids=str,
+    ids=named,
 )
 def test_first_is_better_and_the_second_is_not(one: Path, two: Path, order: tuple[str, ...]) -> None:
     assert better(one, two, order)
@@ -51,7 +60,7 @@ def test_first_is_better_and_the_second_is_not(one: Path, two: Path, order: tupl
 @pytest.mark.parametrize(
     ("one", "two"),
     [(path(WAN, 20), path(WAN, 24)), (path(WAN, 100), path(WAN, 109)), (path(WAN6, 20), path(WAN, 16))],
-    ids=str,
+    ids=named,
 )
 def test_what_is_little_better_is_not_worth_a_change(one: Path, two: Path) -> None:
     assert not better(one, two)
@@ -74,7 +83,7 @@ def test_suspect_path_is_worse_than_any_other() -> None:
         (path(LAN, 50), {"direct", "ipv4"}),
         (path(LAN, 5, label="dx"), {"ipv4", "interconnect", "interconnect:dx"}),
     ],
-    ids=str,
+    ids=named,
 )
 def test_words_of_rules_mean_these_paths(given: Path, ways: set[str]) -> None:
     words = {"lan", "direct", "ipv4", "ipv6", "relay", f"relay:{RELAY}", "relay:192.0.2.1"}
