@@ -97,11 +97,11 @@ class Lone:
             LOCAL_INDEX,
             PEER_INDEX,
         )
-        self.session: Session = self.endpoint._new_session(
+        self.session: Session = self.endpoint.sessions.new_session(
             start, established, HALVES[0], True, self.route, initiator=initiator
         )
         if initiator:
-            self.endpoint.session_confirmed(self.session, start)
+            self.endpoint.sessions.confirmed(self.session, start)
         else:
             self.say(b"\1")
         self.heard()

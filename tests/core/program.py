@@ -419,8 +419,8 @@ class Scenario:
 def check_empty(side: Side) -> None:
     endpoint = side.endpoint
     left = {
-        "sessions": len(endpoint._sessions) + len(endpoint._by_peer) + len(endpoint._half_open),
-        "strangers": len(endpoint._strangers),
+        "sessions": len(endpoint._sessions) + len(endpoint.sessions.by_peer) + len(endpoint.sessions.half_open),
+        "strangers": len(endpoint.sessions.strangers),
         "connections": len(endpoint.connections),
         "attempts": endpoint.handshakes.attempts,
         "half-open": endpoint.handshakes.half_open,

@@ -64,7 +64,7 @@ class Talk:
         assert session is not None
         return (
             len(self.b.events),
-            len(self.b.endpoint._sessions) + len(self.b.endpoint._half_open),
+            len(self.b.endpoint._sessions) + len(self.b.endpoint.sessions.half_open),
             len(self.b.endpoint.connections),
             self.b.endpoint.handshakes.half_open,
             session.active.route,

@@ -96,7 +96,7 @@ def one(number: int) -> Address:
 
 def begun(side: Side) -> int:
     """Sessions that there are, and those that the next packet makes."""
-    return len(side.endpoint._sessions) + len(side.endpoint._half_open)
+    return len(side.endpoint._sessions) + len(side.endpoint.sessions.half_open)
 
 
 def ports(number: int) -> Address:
@@ -311,7 +311,7 @@ def test_strangers_that_flood_leave_half_of_the_half_open_places() -> None:
         wire.inject(one(0), B, raw, wire.random.random())
     wire.run(1.0)
     assert b.endpoint.handshakes.half_open == limits.HALF_OPEN_LIMIT // 2
-    assert len(b.endpoint._half_open) == limits.HALF_OPEN_LIMIT // 2
+    assert len(b.endpoint.sessions.half_open) == limits.HALF_OPEN_LIMIT // 2
 
 
 @pytest.mark.usefixtures("unlimited")

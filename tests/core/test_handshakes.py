@@ -201,7 +201,7 @@ def test_repeated_message_one_gets_the_same_answer_on_the_way_it_came() -> None:
         A,
         *(("10.7.7.7", number) for number in range(3)),
     ]
-    assert b.endpoint.handshakes.half_open == len(b.endpoint._half_open) == 1
+    assert b.endpoint.handshakes.half_open == len(b.endpoint.sessions.half_open) == 1
     assert not b.endpoint._sessions
 
 
@@ -213,13 +213,14 @@ def test_message_one_is_forgotten_after_five_seconds() -> None:
     assert b.endpoint.handshakes.half_open == 1
     a.endpoint.handshakes.cancel(b.identity)
     wire.run(limits.HALF_OPEN_LIFE)
-    assert (b.endpoint.handshakes.half_open, b.endpoint._half_open, b.endpoint._sessions) == (0, {}, {})
+    assert (b.endpoint.handshakes.half_open, b.endpoint.sessions.half_open, b.endpoint._sessions) == (0, {}, {})
 
 
 def test_responder_sends_nothing_before_the_initiator_confirmed() -> None:
     wire, a, b = pair()
     know(a, b)
-    b.endpoint._new_connection(wire.now, a.identity, b.endpoint.half(a.identity)).open("s", min_epoch=0)
+    sessions = b.endpoint.sessions
+    sessions.new_connection(wire.now, a.identity, sessions.half(a.identity)).open("s", min_epoch=0)
     wire.blocked = lambda source, target: target == A
     a.connect(b)
     wire.run(3)
@@ -236,7 +237,7 @@ def test_half_open_handshakes_are_bounded(monkeypatch: pytest.MonkeyPatch) -> No
         attempt.initiate(wire.now, a.credentials, ephemeral, number + 1, number + 1)
         wire.inject(A, B, attempt.datagram(wire.now, Route(0, B)))
     wire.run(0.1)
-    assert b.endpoint.handshakes.half_open == len(b.endpoint._half_open) == 5
+    assert b.endpoint.handshakes.half_open == len(b.endpoint.sessions.half_open) == 5
 
 
 # --- message 2 ------------------------------------------------------------------------------------------------------
@@ -404,17 +405,17 @@ def test_simultaneous_opens_under_jitter_and_loss_end_on_the_same_session(seed: 
 def test_half_of_a_connection_changes_only_when_a_connection_with_that_peer_ended() -> None:
     wire, a, b = pair()
     others = [wire.side(f"x{number}") for number in range(3)]
-    half = a.endpoint.half(b.identity)
+    half = a.endpoint.sessions.half(b.identity)
     for other in others:
         connection = a.connect(other)
         wire.run(1)
         a.endpoint.close(wire.now, connection)
-    assert a.endpoint.half(b.identity) == half
+    assert a.endpoint.sessions.half(b.identity) == half
     connection = a.connect(b)
     wire.run(1)
-    assert connection.local_half == a.endpoint.half(b.identity) == half
+    assert connection.local_half == a.endpoint.sessions.half(b.identity) == half
     a.endpoint.close(wire.now, connection)
-    assert a.endpoint.half(b.identity) != half
+    assert a.endpoint.sessions.half(b.identity) != half
 
 
 def test_half_of_a_connection_is_never_used_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -429,7 +430,7 @@ def test_half_of_a_connection_is_never_used_again(monkeypatch: pytest.MonkeyPatc
             used.add(connection.local_half)
             wire.run(1)
             a.endpoint.close(wire.now, connection)
-    assert len(a.endpoint._halves) <= 2
+    assert len(a.endpoint.sessions.halves) <= 2
 
 
 def test_handshake_under_way_ends_with_the_connection_it_was_for() -> None:
@@ -444,7 +445,7 @@ def test_handshake_under_way_ends_with_the_connection_it_was_for() -> None:
     connection.stalled_at = wire.now
     b.connect(a)
     wire.run(0.012)
-    assert (len(a.endpoint._sessions), len(a.endpoint._half_open)) == (1, 1)
+    assert (len(a.endpoint._sessions), len(a.endpoint.sessions.half_open)) == (1, 1)
     wire.blocked = lambda source, target: source == A and target == B
     a.endpoint.close(wire.now, a.connection(b))
     wire.run(0.001)
@@ -466,7 +467,7 @@ def test_connection_that_was_closed_while_connecting_stays_closed() -> None:
     wire, a, b = pair()
     connection = a.connect(b)
     wire.run(0.025)
-    assert len(a.endpoint._unverified) == 1
+    assert len(a.endpoint.sessions.unverified) == 1
     a.endpoint.close(wire.now, connection)
     wire.run(30)
     assert not a.of(ConnectionLive)

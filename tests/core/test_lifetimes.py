@@ -165,7 +165,7 @@ class Talk:
         side = self.sides[name]
         connection = side.endpoint.connections.get(self.other(name).identity)
         if connection is not None and connection.session is not None:
-            side.endpoint._renewals.want(connection.session)
+            side.endpoint.sessions.renewals.want(connection.session)
         self.wire.run(0.5)
 
     def rotate(self, name: str) -> None:

@@ -143,7 +143,7 @@ def test_client_takes_relayed_datagrams_only_from_its_relays() -> None:
     table(relaying).open(wire.now, connection(relaying, a), connection(relaying, b), 5)
     a.connect(b, Route(0, R, 5))
     wire.run(2)
-    known = len(b.endpoint._half_open)
+    known = len(b.endpoint.sessions.half_open)
     wire.recorded = []
     wire.blocked = lambda source, target: True
     a.endpoint.connect(wire.now, b.target, [])
@@ -153,10 +153,10 @@ def test_client_takes_relayed_datagrams_only_from_its_relays() -> None:
     (initiation,) = [datagram for _, target, datagram in wire.recorded if target == R and len(datagram) == 1152]
     wire.inject(("10.6.6.6", 4000), b.address, initiation)
     wire.run(0.1)
-    assert len(b.endpoint._half_open) == known
+    assert len(b.endpoint.sessions.half_open) == known
     wire.inject(R, b.address, initiation)
     wire.run(0.1)
-    assert len(b.endpoint._half_open) == known + 1
+    assert len(b.endpoint.sessions.half_open) == known + 1
 
 
 def test_queue_is_short_and_says_what_it_dropped(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -120,9 +120,9 @@ def test_two_renewals_that_cross_end_in_one_session() -> None:
         chatter = Chatter(wire, stage.a, stage.b)
         wire.run(60)
         offset = 0.002 * seed
-        stage.a.endpoint._renewals.want(stage.session(stage.a))
+        stage.a.endpoint.sessions.renewals.want(stage.session(stage.a))
         wire.run(offset)
-        stage.b.endpoint._renewals.want(stage.session(stage.b))
+        stage.b.endpoint.sessions.renewals.want(stage.session(stage.b))
         wire.run(60)
         assert sorted(stage.initiations) in (["a"], ["a", "b"])
         stage.agree()
@@ -157,7 +157,7 @@ def test_renewal_keeps_the_paths() -> None:
     wire.run(1)
     assert other in [path.route for path in stage.session(a).paths]
     wire.run(60)
-    a.endpoint._renewals.want(stage.session(a))
+    a.endpoint.sessions.renewals.want(stage.session(a))
     first = stage.session(a)
     wire.run(5)
     assert stage.session(a) is not first
@@ -441,6 +441,6 @@ def test_session_that_one_side_keeps_is_kept_by_both(who: str) -> None:
 
 def test_nothing_is_watched_that_has_ended() -> None:
     stage = Stage(keepalive=None)
-    assert len(stage.a.endpoint._renewals) == 1
+    assert len(stage.a.endpoint.sessions.renewals) == 1
     stage.wire.run(0.5 * HOUR)
-    assert len(stage.a.endpoint._renewals) == len(stage.b.endpoint._renewals) == 0
+    assert len(stage.a.endpoint.sessions.renewals) == len(stage.b.endpoint.sessions.renewals) == 0

@@ -277,14 +277,14 @@ def test_claim_without_proof_touches_nothing(known: bool) -> None:
     wire.run(1)
     assert a.of(StreamOffered)[0].stream.read() == b"still yours"
     wire.run(30)
-    assert len(b.endpoint._unverified) == 0
+    assert len(b.endpoint.sessions.unverified) == 0
     assert len(b.endpoint._sessions) == 1
 
 
 def test_claim_without_proof_gets_no_byte_of_a_stream() -> None:
     wire, a, b = connected()
     b.restart()
-    connection = b.endpoint._new_connection(wire.now, a.identity, b.endpoint.half(a.identity))
+    connection = b.endpoint.sessions.new_connection(wire.now, a.identity, b.endpoint.sessions.half(a.identity))
     connection.open("secret", min_epoch=0).write(b"for a alone")
     thief = impostor(wire, a)
     del wire.sides[A]
@@ -317,10 +317,10 @@ def test_peers_whose_log_never_comes_are_bounded(monkeypatch: pytest.MonkeyPatch
         stranger.connect(b)
     wire.tap = tap
     wire.run(3)
-    assert len(b.endpoint._unverified) == 3
+    assert len(b.endpoint.sessions.unverified) == 3
     assert not b.endpoint.connections
     wire.run(60)
-    assert not b.endpoint._unverified
+    assert not b.endpoint.sessions.unverified
     assert not b.endpoint._sessions
 
 
@@ -395,7 +395,7 @@ def test_log_larger_than_the_crypto_buffer_is_fetched(loss: float) -> None:
     def learnt(session: Session, raw: bytes, now: float) -> None:
         logs.append(raw)
 
-    a.endpoint.session_log = learnt  # type: ignore[method-assign]
+    a.endpoint.sessions.log_received = learnt  # type: ignore[method-assign]
     a.connect(b)
     assert wire.run(14, until=lambda: bool(logs))
     assert logs == [raw]
@@ -589,7 +589,7 @@ def test_ended_session_gives_its_bytes_back_to_the_connection() -> None:
     stream.write(bytes(10_000))
     wire.run(0.01)
     session = session_of(a, b)
-    a.endpoint.session_ended(session, wire.now, CloseCode.IDLE, "", by_peer=False)
+    a.endpoint.sessions.ended(session, wire.now, CloseCode.IDLE, "", by_peer=False)
     assert stream.outgoing.lost.size() == 10_000 + 2
     assert a.connection(b).session is None
 
@@ -625,7 +625,7 @@ def test_superseded_session_hands_over_to_the_one_that_is_left() -> None:
     wire, a, b = crossed()
     used = session_of(a, b)
     (other,) = [session for session in a.endpoint._sessions.values() if session is not used]
-    b.endpoint.session_ended(session_of(b, a), wire.now, CloseCode.SUPERSEDED, "", by_peer=False)
+    b.endpoint.sessions.ended(session_of(b, a), wire.now, CloseCode.SUPERSEDED, "", by_peer=False)
     wire.run(30)
     assert session_of(a, b) is other
     assert session_of(b, a).local_index == other.peer_index
@@ -636,11 +636,11 @@ def test_stalled_session_hands_over_to_one_that_is_not() -> None:
     wire, a, b = crossed()
     used = session_of(a, b)
     used.paths.stalled = True
-    a.endpoint.session_stalled(used, wire.now)
+    a.endpoint.sessions.stalled(used, wire.now)
     assert session_of(a, b) is not used
     assert not a.of(ConnectionStalled)
     session_of(a, b).paths.stalled = True
-    a.endpoint.session_stalled(session_of(a, b), wire.now)
+    a.endpoint.sessions.stalled(session_of(a, b), wire.now)
     wire.run(0.0)
     assert len(a.of(ConnectionStalled)) == 1
 

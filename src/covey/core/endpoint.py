@@ -14,30 +14,23 @@ No call raises for anything that came from the network.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 
-from covey.base.errors import ParseError, StateError
+from covey.base.errors import StateError
 from covey.base.types import CongestionControl, Identity
 from covey.base.types import Endpoint as Address
 from covey.core import limits
 from covey.core.birthday import Runs
 from covey.core.congestion import Congestion, controller
 from covey.core.connection import Connection
-from covey.core.epochs import Epochs
 from covey.core.events import (
-    ConnectionClosed,
-    ConnectionLive,
-    ConnectionStalled,
     Event,
-    HandshakeFailed,
     LogLearnt,
-    PathsChanged,
     PortsUnused,
 )
-from covey.core.halves import Halves
-from covey.core.handshake import Accepted, Established, Target
-from covey.core.handshakes import NO_ANSWER, Handshakes
+from covey.core.handshake import Target
+from covey.core.handshakes import Handshakes
 from covey.core.introduction import Introduction
 from covey.core.keyring import Keyring
 from covey.core.lent_ports import LentPorts
@@ -45,13 +38,11 @@ from covey.core.mirror import Mirror, Reflections
 from covey.core.path import Route
 from covey.core.quota import RATE_MIN, Quota
 from covey.core.relay import RelayTable
-from covey.core.renewals import Renewals
 from covey.core.schedule import Schedule
 from covey.core.sender import Train
 from covey.core.session import CloseCode, Session
-from covey.core.stream import StreamCode
+from covey.core.sessions import Sessions
 from covey.core.trains import RUN_MINIMUM, TrainOpener, TrainSealer, numbers
-from covey.core.windows import Budget
 from covey.crypto.credentials import Credentials
 from covey.crypto.events import KeyLog
 from covey.crypto.ratchet import Encapsulate, encapsulate
@@ -76,8 +67,6 @@ _QUEUE_LIMIT = 1024
 """Single datagrams (handshakes, records) waiting to leave."""
 _HOUSEKEEPING_SECONDS = 60.0
 _NOT_MEASURED = NatTraits()
-_CROSSING_SECONDS = limits.HANDSHAKE_GIVE_UP
-"""Two handshakes from both sides within this time are a simultaneous open, not a renewal: as long as attempts last."""
 
 
 class Endpoint:
@@ -121,21 +110,11 @@ class Endpoint:
         self.handshakes = Handshakes(self)
         self.introduction = Introduction(self)
         self.reflections = Reflections(random, self.send, self.emit)
-        self._encapsulate = encapsulate
-        self._lifetimes = lifetimes
+        self._schedule = Schedule()
+        self.sessions = Sessions(self, self._schedule, random=random, encapsulate=encapsulate, lifetimes=lifetimes)
+        self._sessions = self.sessions.by_index
+        """At hand for every train."""
         self._congestion = congestion
-        self._budget = Budget()
-        self._renewals = Renewals(random, lifetimes)
-        self._halves = Halves(random(32))
-        self._sessions: dict[int, Session] = {}
-        self._half_open: dict[int, tuple[float, Accepted, Route]] = {}
-        """Handshakes that we answered, and when. They become sessions when the first packet arrives: not many do, while
-        somebody floods."""
-        self._by_peer: dict[Identity, list[Session]] = {}
-        """The same sessions: nobody looks through all of them for those of one peer."""
-        self._strangers: OrderedDict[Connection, None] = OrderedDict()
-        """Live connections with peers that were neither admitted nor pinned when they began, the oldest first."""
-        self._unverified: OrderedDict[int, Session] = OrderedDict()
         self._ready: deque[Session] = deque()
         self._held: dict[int, dict[Session, None]] = {}
         """Ports that take nothing now, and the sessions that wait for them."""
@@ -143,25 +122,24 @@ class Endpoint:
         self.dropped = 0
         """Handshakes and records that found no room in the queue. Only grows."""
         self._events: list[Event] = []
-        self._schedule = Schedule()
         self._candidates = Candidates()
         self._ports: tuple[tuple[int, int], ...] = ()
         self.runs = Runs()
         self._lent = LentPorts()
         self._housekeeping_at: float | None = None
-        self._now = 0.0
+        self.now = 0.0
         """When we were last called, seconds."""
 
     # --- I/O -----------------------------------------------------------------------------------------------------
 
     def receive(self, now: float, view: memoryview, segment: int, local: int, remote: Address) -> None:
         """A train arrived on port `local`: datagrams of `segment` bytes, the last may be shorter."""
-        self._now = now
+        self.now = now
         size = len(view)
         if size == segment and size >= PACKET_OVERHEAD:
             kind, path_id, epoch, index, counter = _unpack_header(view)
             if kind == PACKET:
-                session = self._sessions.get(index) or self._opened(index)
+                session = self._sessions.get(index) or self.sessions.opened(index)
                 if session is None:
                     return
                 if session.receive_one(now, view, path_id, epoch, counter, local, remote):
@@ -180,7 +158,7 @@ class Endpoint:
         train = self._transmit_queued(now, out)
         if train is not None:
             return train
-        self._now = now
+        self.now = now
         ready, held = self._ready, self._held
         while ready:
             session = ready[0]
@@ -215,14 +193,14 @@ class Endpoint:
         """When `expire` is due, seconds."""
         self.hurried = False
         if not self._schedule.settled:
-            self._schedule.settle(len(self._sessions), self._now)
+            self._schedule.settle(len(self._sessions), self.now)
         due = self._housekeeping_at
         if due is None:
-            due = self._housekeeping_at = self._now + _HOUSEKEEPING_SECONDS
+            due = self._housekeeping_at = self.now + _HOUSEKEEPING_SECONDS
         for at in (
             self.handshakes.deadline(),
             self.introduction.deadline(),
-            self._renewals.deadline(),
+            self.sessions.renewals.deadline(),
             self._schedule.next(),
             None if self.relay is None else self.relay.deadline(),
         ):
@@ -232,7 +210,7 @@ class Endpoint:
 
     def expire(self, now: float) -> None:
         """Acts on every deadline that has passed."""
-        self._now = now
+        self.now = now
         self._schedule.settle(len(self._sessions), now)
         for session in self._schedule.due(now):
             session.expire(now)
@@ -240,7 +218,7 @@ class Endpoint:
         self.introduction.expire(now)
         if self.relay is not None:
             self.relay.release(now)
-        self._renew(now)
+        self.sessions.renew(now)
         if self._housekeeping_at is None or now >= self._housekeeping_at:
             self._housekeep(now)
 
@@ -309,7 +287,7 @@ class Endpoint:
 
     def lend_ports(self, now: float, connection: Connection, ports: Sequence[int]) -> None:
         """Answers `PortsWanted`: these were opened, perhaps fewer, perhaps none. `PortsUnused` follows in the end."""
-        self._now = now
+        self.now = now
         self._lent.lend(connection, ports)
         session = connection.session
         if session is None or connection.closed:
@@ -320,7 +298,7 @@ class Endpoint:
 
     def vouch(self, now: float, connection: Connection, host: str) -> None:
         """Answers `AddressInDoubt`: somebody else sees the peer at this address."""
-        self._now = now
+        self.now = now
         session = connection.session
         if session is not None and not connection.closed:
             session.paths.proving.guessing.vouch(now, host)
@@ -332,19 +310,19 @@ class Endpoint:
         chosen = self.keyring.add(log)
         if chosen.forked and not (known is not None and known.forked):
             self.emit(LogLearnt(chosen))
-        self._reconsider(log.identity)
+        self.sessions.reconsider(log.identity)
 
     def saw_delegation(self, identity: Identity, sequence: int, counter: int) -> None:
         """A verified record names this delegation: no lower one is accepted any more (PROTOCOL 2, 3)."""
         self.keyring.saw_delegation(identity, sequence, counter)
-        self._reconsider(identity)
+        self.sessions.reconsider(identity)
 
     def adopt(self, now: float, credentials: Credentials) -> None:
         """We speak with other keys or certificates from now on; the peers we are connected with get to know them."""
         self.credentials = credentials
         current = credentials.current.certificate.raw
         sessions = [connection.session for connection in self.connections.values()]
-        self._renewals.want_all(
+        self.sessions.renewals.want_all(
             now, [session for session in sessions if session is not None and session.own_certificate != current]
         )
 
@@ -367,7 +345,7 @@ class Endpoint:
             raise StateError("this is ourselves", code="self")
         connection = self.connections.get(target.identity)
         if connection is None:
-            connection = self._new_connection(now, target.identity, self.half(target.identity))
+            connection = self.sessions.new_connection(now, target.identity, self.sessions.half(target.identity))
         session = connection.session
         if session is not None and connection.stalled_at is None:
             return connection
@@ -389,7 +367,7 @@ class Endpoint:
     def forget_relay(self, relay: Address) -> None:
         """This relay has closed its circuits."""
         for session in list(self._sessions.values()):
-            session.paths.forget(self._now, relay)
+            session.paths.forget(self.now, relay)
 
     def set_quota(self, relay: Identity, rate: int) -> None:
         """This relay passes so many bytes a second on for us; 0: as many as it can."""
@@ -431,13 +409,9 @@ class Endpoint:
 
     def close(self, now: float, connection: Connection, code: int = CloseCode.DONE, reason: str = "") -> None:
         """Ends a connection and tells the peer (once, unreliably: a peer that misses it finds out by itself)."""
-        self.handshakes.cancel(connection.peer)
-        for session in self._sessions_of(connection):
-            self._say_close(now, session, code, reason)
-            self._forget(session)
-        self._lose(connection, StreamCode.CANCELLED)
+        self.sessions.close(now, connection, code, reason)
 
-    # --- HandshakesOwner, IntroductionOwner ----------------------------------------------------------------------
+    # --- HandshakesOwner, IntroductionOwner, SessionsOwner -----------------------------------------------------------
 
     def send(self, route: Route, datagram: bytes) -> None:
         """One datagram on its own, sent before all trains."""
@@ -448,39 +422,6 @@ class Endpoint:
         else:
             self.dropped += 1
 
-    def half(self, identity: Identity) -> bytes:
-        connection = self.connections.get(identity)
-        return self._halves.of(identity) if connection is None else connection.local_half
-
-    def new_index(self) -> int:
-        while True:
-            index = int.from_bytes(self._random(4), "big")
-            if index not in self._sessions and index not in self._half_open:
-                return index
-
-    def session_answered(
-        self, now: float, established: Established, half: bytes, verified: bool, route: Route
-    ) -> Session:
-        return self._new_session(now, established, half, verified, route, initiator=True)
-
-    def session_half_open(self, now: float, accepted: Accepted, route: Route) -> None:
-        self._half_open[accepted.established.local_index] = (now, accepted, route)
-
-    def session_unconfirmed(self, index: int) -> None:
-        self._half_open.pop(index, None)
-        session = self._sessions.get(index)
-        if session is not None and not session.confirmed:
-            self._forget(session)
-
-    def attempt_failed(self, identity: Identity, code: str) -> None:
-        # A connection that waited for it in vain is over, too.
-        connection = self.connections.get(identity)
-        if connection is not None and not connection.live:
-            self._lose(connection, StreamCode.CANCELLED, CloseCode.IDLE, code)
-        elif connection is not None and connection.session is not None and code != NO_ANSWER:
-            self._renewals.refused(connection.session)
-        self.emit(HandshakeFailed(identity, code))
-
     # --- SessionOwner --------------------------------------------------------------------------------------------
 
     @property
@@ -489,6 +430,11 @@ class Endpoint:
 
     def close_ports(self, ports: Sequence[int]) -> None:
         unused = self._lent.give_back(ports)
+        if unused:
+            self.emit(PortsUnused(tuple(unused)))
+
+    def take_back_ports(self, connection: Connection) -> None:
+        unused = self._lent.closed(connection)
         if unused:
             self.emit(PortsUnused(tuple(unused)))
 
@@ -518,44 +464,6 @@ class Endpoint:
         else:
             self._ready.append(session)
 
-    def session_confirmed(self, session: Session, now: float) -> None:
-        if session.claims_verified:
-            self._verified(now, session)
-            return
-        self._unverified[session.local_index] = session
-        while len(self._unverified) > limits.UNVERIFIED_LIMIT:
-            self._forget(next(iter(self._unverified.values())))
-        session.request_log()
-
-    def session_log(self, session: Session, raw: bytes, now: float) -> None:
-        log = self.handshakes.verify_log(now, session, raw)
-        if log.identity != session.peer:
-            raise ParseError("the log of another identity")
-        log = self.keyring.add(log)
-        self.keyring.check_chain(session.payload, log, self.wall())
-        self.emit(LogLearnt(log))
-        if not session.verified:
-            self._verified(now, session)
-        self._reconsider(log.identity)
-
-    def session_stalled(self, session: Session, now: float) -> None:
-        connection = session.connection
-        if connection is None or connection.session is not session:
-            return
-        for other in self._sessions_of(connection):
-            if not other.paths.stalled:
-                # The other session of a crossing, which the peer may have to use.
-                other.retire_at = None
-                connection.rebind(other)
-                session.abandon()
-                session.retire(now)
-                return
-        connection.stalled_at = now
-        self.emit(ConnectionStalled(connection))
-
-    def session_worn(self, session: Session) -> None:
-        self._renewals.want(session)
-
     def relay_suspected(self, relay: Address) -> None:
         # A relay forwards only what comes from where it last heard of us: a packet of our own session with it tells it.
         for connection in self.connections.values():
@@ -568,42 +476,7 @@ class Endpoint:
             for path in list(session.paths):
                 route = path.route
                 if route.circuit == circuit and self.relays.get(route.remote) == relay:
-                    session.paths.give_up(self._now, path)
-
-    def session_ended(self, session: Session, now: float, code: int, reason: str, *, by_peer: bool) -> None:
-        if not by_peer:
-            # Also for a superseded session: if the peer still sends on it, it moves to the other one now.
-            self._say_close(now, session, code, reason)
-        self._forget(session)
-        connection = session.connection
-        if connection is None:
-            if code in (CloseCode.PROTOCOL, CloseCode.NOT_VERIFIED):
-                self.handshakes.refused(session, reason or "not-verified")
-            return
-        if connection.closed:
-            return
-        if by_peer and code in (CloseCode.DONE, CloseCode.SHUTDOWN):
-            # The connection is over, and so is any other session of it: the peer may have had this one only.
-            connection.session = None
-            for other in self._sessions_of(connection):
-                self._forget(other)
-                other.abandon()
-        elif connection.session is session:
-            others = self._sessions_of(connection)
-            connection.session = None
-            if others:
-                newest = max(others, key=lambda other: other.created)
-                newest.retire_at = None
-                connection.rebind(newest)
-        session.abandon()
-        if connection.session is not None:
-            return
-        if code in (CloseCode.IDLE, CloseCode.SUPERSEDED):
-            if connection.keepalive is not None or connection.has_output:
-                connection.wake()  # without keys that says that it is stalled: somebody wants it
-            return
-        not_verified = code == CloseCode.NOT_VERIFIED
-        self._lose(connection, StreamCode.NOT_VERIFIED if not_verified else StreamCode.LOST_STATE, code, reason)
+                    session.paths.give_up(self.now, path)
 
     # --- receiving -----------------------------------------------------------------------------------------------
 
@@ -658,7 +531,7 @@ class Endpoint:
             return stop
         index = bytes(view[head + 4 : head + 8])
         number = int.from_bytes(index, "big")
-        session = self._sessions.get(number) or self._opened(number)
+        session = self._sessions.get(number) or self.sessions.opened(number)
         count = (end - start) // segment
         if count >= RUN_MINIMUM and session is not None:
             firsts = numbers(count, segment, 1).unpack_from(view, head)
@@ -678,229 +551,6 @@ class Endpoint:
                 session.wake()
         return stop
 
-    # --- sessions and connections --------------------------------------------------------------------------------
-
-    def _new_session(
-        self,
-        now: float,
-        established: Established,
-        local_half: bytes,
-        verified: bool,
-        route: Route,
-        *,
-        initiator: bool,
-    ) -> Session:
-        epochs = Epochs(
-            initiator=initiator,
-            keys=established.keys,
-            chaining_key=established.chaining_key,
-            handshake_hash=established.handshake_hash,
-            random=self._random,
-            encapsulate=self._encapsulate,
-            now=now,
-            lifetimes=self._lifetimes,
-        )
-        session = Session(
-            self,
-            initiator=initiator,
-            local_index=established.local_index,
-            peer_index=established.peer_index,
-            epochs=epochs,
-            payload=established.payload,
-            local_half=local_half,
-            certified_key=established.certified_key,
-            own_certificate=established.own_certificate,
-            claims_verified=verified,
-            route=route,
-            now=now,
-        )
-        self._sessions[established.local_index] = session
-        self._by_peer.setdefault(session.peer, []).append(session)
-        return session
-
-    def _opened(self, index: int) -> Session | None:
-        """Something arrived for a handshake that we answered."""
-        found = self._half_open.pop(index, None)
-        if found is None:
-            return None
-        at, accepted, route = found
-        return self._new_session(
-            at, accepted.established, accepted.local_half, accepted.verified, route, initiator=False
-        )
-
-    def _bind(self, now: float, session: Session) -> None:
-        """A session with a verified peer meets its connection (PROTOCOL 12, 19)."""
-        identity = session.peer
-        connection = self.connections.get(identity)
-        if connection is not None and connection.remote_half not in (None, session.payload.half):
-            for old in self._sessions_of(connection):
-                self._forget(old)
-            self._lose(
-                connection, StreamCode.LOST_STATE, CloseCode.LOST_STATE, "the peer lost its state", successor=session
-            )
-            connection = None
-        if connection is None:
-            connection = self._new_connection(now, identity, session.local_half)
-        elif connection.local_half != session.local_half:
-            # Accepted before the connection began: the peer may send on another session.
-            self._say_close(now, session, CloseCode.SUPERSEDED, "")
-            self._forget(session)
-            return
-        connection.remote_half = session.payload.half
-        session.connection = connection
-        self.handshakes.cancel(identity)
-        old_session = connection.session
-        if old_session is None or old_session.ended or not self._keep_sending_on(old_session, session):
-            stalled = connection.stalled_at is not None
-            connection.rebind(session)
-            if old_session is not None and not old_session.ended:
-                if stalled:
-                    # The peer may not know, and hold on to it: it is told, on the way that works.
-                    self.send(session.active.route, old_session.close(CloseCode.SUPERSEDED, ""))
-                    self._forget(old_session)
-                    old_session.abandon()
-                else:
-                    session.paths.inherit(now, [path.route for path in old_session.paths])
-                    old_session.retire(now)
-                    self._schedule.touch(old_session)
-        else:
-            session.retire(now)
-        sessions = self._sessions_of(connection)
-        if len(sessions) > limits.SESSIONS_OF_A_PEER:
-            oldest = next(each for each in sessions if each is not connection.session)
-            self.session_ended(oldest, now, CloseCode.SUPERSEDED, "", by_peer=False)
-
-    def _keep_sending_on(self, old: Session, new: Session) -> bool:
-        """Whether a connection stays on `old` although `new` is there. Both sides must come to the same answer.
-
-        When two opens cross, it is the one that the lower identity initiated. Otherwise it is the later handshake,
-        which need not be the one whose peer was verified last. Only a session that does not answer gives way to any
-        that does.
-        """
-        if old.connection is None or old.connection.stalled_at is not None:
-            return False
-        if old.initiator == new.initiator:
-            if new.initiator:
-                return new.created < old.created
-            return new.payload.timestamp < old.payload.timestamp
-        if abs(new.created - old.created) < _CROSSING_SECONDS:
-            return old.initiator == (self.credentials.identity < new.peer)
-        return new.created < old.created
-
-    def _verified(self, now: float, session: Session) -> None:
-        """The peer is who it says: from here on it counts, not before."""
-        self._unverified.pop(session.local_index, None)
-        self.handshakes.verified(session)
-        self._bind(now, session)
-        connection = session.connection
-        if connection is None:
-            return
-        payload = session.payload
-        self._renewals.watch(now, session, (self.keyring.until_us(payload) - self.wall()) / 1e6)
-        if session.own_certificate != self.credentials.current.certificate.raw:
-            self._renewals.want_all(now, [session])
-        if not connection.admitted and not self.keyring.is_pinned(session.peer):
-            self._strangers.setdefault(connection)
-        resumed, connection.live = connection.live, True
-        self.emit(ConnectionLive(connection, resumed))
-        session.set_verified()
-        self.emit(PathsChanged(connection))
-
-    def _reconsider(self, identity: Identity) -> None:
-        """Something new is known of the keys of an identity: does what its present session was built on still hold?"""
-        connection = self.connections.get(identity)
-        session = connection.session if connection is not None else None
-        if session is not None:
-            standing = self.keyring.standing(session.payload)
-            if standing != "holds":
-                self._renewals.doubt(session, revoked=standing == "revoked")
-
-    def _renew(self, now: float) -> None:
-        """New handshakes beside the sessions that need one, over all of their paths; ends what is not renewed."""
-        for session, what in self._renewals.due(now):
-            connection = session.connection
-            if what == "end":
-                self.session_ended(session, now, CloseCode.NOT_VERIFIED, "not-verified", by_peer=False)
-            elif connection is not None and connection.session is session and connection.stalled_at is None:
-                routes = [path.route for path in session.paths]
-                target = Target(session.peer, session.certified_key)
-                self.handshakes.connect(now, target, connection.local_half, routes)
-
-    def _new_connection(self, now: float, identity: Identity, half: bytes) -> Connection:
-        if len(self._strangers) >= limits.STRANGER_CONNECTIONS:
-            self._close_stranger(now)
-        connection = Connection(
-            self.credentials.identity, identity, half, self.emit, clock=self.clock, budget=self._budget
-        )
-        connection.created = now
-        self.connections[identity] = connection
-        return connection
-
-    def _close_stranger(self, now: float) -> None:
-        """Makes room: whoever is a stranger no longer is not counted any more, or else the oldest has to go."""
-        for connection in list(self._strangers):
-            if connection.admitted or self.keyring.is_pinned(connection.peer):
-                del self._strangers[connection]
-            elif not self.handshakes.trying(connection.peer):
-                self.close(now, connection, CloseCode.IDLE)
-            if len(self._strangers) < limits.STRANGER_CONNECTIONS:
-                return
-
-    def _sessions_of(self, connection: Connection) -> list[Session]:
-        return [session for session in self._by_peer.get(connection.peer, ()) if session.connection is connection]
-
-    def _forget(self, session: Session) -> None:
-        session.ended = True
-        session.paths.proving.guessing.stop(self._now)
-        session.epochs.forget()
-        if self._sessions.pop(session.local_index, None) is not None:
-            others = self._by_peer[session.peer]
-            others.remove(session)
-            if not others:
-                del self._by_peer[session.peer]
-        self._unverified.pop(session.local_index, None)
-        self._renewals.forget(session)
-
-    def _lose(
-        self,
-        connection: Connection,
-        stream_code: int,
-        code: int = 0,
-        reason: str = "",
-        *,
-        successor: Session | None = None,
-    ) -> None:
-        """The connection is over: its streams end, and its half of the id is never used again.
-
-        So handshakes under way that carry this half end, too: the peer would take them for more of the same connection.
-        `successor` may go on, because its peer has another half and so knows that this is another connection.
-        """
-        if connection.closed:
-            return
-        for session in list(self._by_peer.get(connection.peer, ())):
-            same_half = session.local_half == connection.local_half
-            if session.connection is None and same_half and session is not successor:
-                self._forget(session)
-        for index, (_, accepted, _) in list(self._half_open.items()):
-            same_half = accepted.local_half == connection.local_half
-            if same_half and accepted.established.payload.identity == connection.peer:
-                del self._half_open[index]
-        self._halves.end(connection.peer)
-        if self.connections.get(connection.peer) is connection:
-            del self.connections[connection.peer]
-        self._strangers.pop(connection, None)
-        unused = self._lent.closed(connection)
-        if unused:
-            self.emit(PortsUnused(tuple(unused)))
-        connection.lose(stream_code)
-        if self.relay is not None:
-            self.relay.forget(connection)
-        self.emit(ConnectionClosed(connection, code, reason))
-
-    def _say_close(self, now: float, session: Session, code: int, reason: str) -> None:
-        if session.confirmed and not session.ended:
-            self.send(session.active.route, session.close(code, reason))
-
     def _housekeep(self, now: float) -> None:
         self._housekeeping_at = now + _HOUSEKEEPING_SECONDS
         if self.relay is not None:
@@ -908,14 +558,11 @@ class Endpoint:
         unused = self._lent.sweep(self._used_ports)
         if unused:
             self.emit(PortsUnused(tuple(unused)))
-        for connection in list(self.connections.values()):
-            used = max(connection.last_used, connection.created)
-            if connection.session is None and now - used > limits.CONNECTION_LIFE_SECONDS:
-                self._lose(connection, StreamCode.LOST_STATE, CloseCode.IDLE, "no keys for a day")
+        self.sessions.lose_idle(now)
 
     def _used_ports(self, connection: Connection) -> set[int]:
         used: set[int] = set()
-        for session in self._sessions_of(connection):
+        for session in self.sessions.of(connection):
             used.update(session.paths.proving.guessing.ports)
             used.update(path.route.local for path in session.paths)
         return used

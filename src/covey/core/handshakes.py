@@ -32,7 +32,7 @@ from covey.core import limits
 from covey.core.admission import Admission, Verdict
 from covey.core.backlog import Backlog
 from covey.core.events import Event, HandshakeConfirmed, RecordReceived
-from covey.core.handshake import Accepted, Attempt, Established, HalfOpenTable, Target, matching_key
+from covey.core.handshake import Attempt, HalfOpenTable, Target, matching_key
 from covey.core.keyring import Keyring
 from covey.core.path import Route
 from covey.core.replays import Replays
@@ -57,6 +57,7 @@ from covey.wire.datagram import (
 
 if TYPE_CHECKING:
     from covey.core.session import Session
+    from covey.core.sessions import Sessions
 
 __all__ = ["NO_ANSWER", "Handshakes", "HandshakesOwner"]
 
@@ -101,29 +102,14 @@ class HandshakesOwner(Protocol):
     clock: Callable[[], float]
     """Seconds, to measure our own work by."""
 
+    @property
+    def sessions(self) -> Sessions:
+        """Hears what becomes of a handshake."""
+
     def random(self, size: int) -> bytes: ...
     def emit(self, event: Event) -> None: ...
     def send(self, route: Route, datagram: bytes) -> None: ...
     def own_log(self) -> bytes: ...
-    def half(self, identity: Identity) -> bytes:
-        """Our half of the id of the connection with a peer, or of the one that a handshake with it would begin."""
-
-    def new_index(self) -> int:
-        """A receiver index that no session has."""
-
-    def session_answered(
-        self, now: float, established: Established, half: bytes, verified: bool, route: Route
-    ) -> Session:
-        """Our attempt has keys: the session of it, not confirmed to anybody yet."""
-
-    def session_half_open(self, now: float, accepted: Accepted, route: Route) -> None:
-        """We answered an initiation: a session that counts for nothing before its first packet."""
-
-    def session_confirmed(self, session: Session, now: float) -> None: ...
-    def session_unconfirmed(self, index: int) -> None:
-        """A half-open entry is over: so is its session, unless the initiator has confirmed it."""
-
-    def attempt_failed(self, identity: Identity, code: str) -> None: ...
 
 
 class Handshakes:
@@ -274,7 +260,7 @@ class Handshakes:
                     self._retry(now, attempt)
             self._retry_at = min((attempt.retry_at for attempt in self._attempts.values()), default=float("inf"))
         for index in self._half_open.expire(now):
-            self._owner.session_unconfirmed(index)
+            self._owner.sessions.unconfirmed(index)
         self._backlog.run(now, partial(self._answer, now))
 
     # --- inside --------------------------------------------------------------------------------------------------
@@ -341,16 +327,16 @@ class Handshakes:
             message,
             pair,
             owner.credentials,
-            owner.half,
+            owner.sessions.half,
             owner.keyring.check,
             self.replays.newest,
             TransportKey(owner.random(32)),
-            owner.new_index(),
+            owner.sessions.new_index(),
         )
         pinned = accepted.verified and owner.keyring.is_pinned(accepted.established.payload.identity)
         for gone in self._half_open.remember(now, message.mac1, accepted, pinned=pinned):
-            owner.session_unconfirmed(gone)
-        owner.session_half_open(now, accepted, route)
+            owner.sessions.unconfirmed(gone)
+        owner.sessions.add_half_open(now, accepted, route)
         owner.send(route, accepted.response)
 
     def _on_response(self, now: float, response: Response, route: Route) -> None:
@@ -365,11 +351,11 @@ class Handshakes:
             # It proved the key we looked for and still contradicts itself: trying again would not help.
             self._fail(attempt.target.identity, error.code)
             return
-        session = owner.session_answered(now, established, attempt.half, verified, route)
+        session = owner.sessions.answered(now, established, attempt.half, verified, route)
         self._forget_tries(attempt)
         attempt.answered(now, session)
         session.start_ratchet()
-        owner.session_confirmed(session, now)
+        owner.sessions.confirmed(session, now)
 
     def _on_cookie(self, now: float, reply: CookieReply, route: Route) -> None:
         request = self._requests.get(reply.reference)
@@ -401,7 +387,8 @@ class Handshakes:
         owner = self._owner
         self.last_timestamp = max(owner.wall(), self.last_timestamp + 1)
         self._forget_tries(attempt)
-        attempt.initiate(now, owner.credentials, TransportKey(owner.random(32)), owner.new_index(), self.last_timestamp)
+        key, index = TransportKey(owner.random(32)), owner.sessions.new_index()
+        attempt.initiate(now, owner.credentials, key, index, self.last_timestamp)
         for each in attempt.tries:
             self._tries[each.receiver] = attempt
 
@@ -411,7 +398,7 @@ class Handshakes:
 
     def _fail(self, identity: Identity, code: str) -> None:
         self.cancel(identity)
-        self._owner.attempt_failed(identity, code)
+        self._owner.sessions.attempt_failed(identity, code)
 
     def _forget_tries(self, attempt: Attempt) -> None:
         for each in attempt.tries:

@@ -219,7 +219,7 @@ class Paths:
             self._remove(path)
         elif not self.stalled:
             self.stalled = True
-            self._owner.session_stalled(self._session, now)
+            self._owner.sessions.stalled(self._session, now)
 
     def lose_port(self, now: float, port: int) -> None:
         """A connection of ours ended, and every path over it."""
@@ -331,7 +331,7 @@ class Paths:
         path.quota = self._owner.quota(route)
         self._next_id += 1
         if self._next_id > self._session.epochs.lifetimes.path_ids - limits.PATH_IDS_LEFT:
-            self._owner.session_worn(self._session)
+            self._owner.sessions.worn(self._session)
         path.recovery.on_round_trip(rtt)
         self._paths.append(path)
         self.describe()
@@ -585,7 +585,7 @@ class Paths:
             self._remove(path)
         elif not self.stalled:
             self.stalled = True
-            self._owner.session_stalled(self._session, now)
+            self._owner.sessions.stalled(self._session, now)
         elif now >= since + limits.STALLED_SECONDS:
             self._session.end_idle(now, "no answer")
 

@@ -44,6 +44,7 @@ from covey.wire.frames import ACK_HEAD, STREAM_HEAD
 if TYPE_CHECKING:
     from covey.core.connection import Connection
     from covey.core.epochs import Epochs
+    from covey.core.sessions import Sessions
     from covey.wire.handshake import HandshakePayload
 
 __all__ = ["CloseCode", "Session", "SessionOwner"]
@@ -86,6 +87,10 @@ class SessionOwner(Protocol):
     runs: Runs
 
     @property
+    def sessions(self) -> Sessions:
+        """Hears what becomes of a session."""
+
+    @property
     def identity(self) -> Identity:
         """Our own."""
 
@@ -96,17 +101,6 @@ class SessionOwner(Protocol):
     def emit(self, event: Event) -> None: ...
     def session_ready(self, session: Session) -> None:
         """It has something to send."""
-
-    def session_confirmed(self, session: Session, now: float) -> None:
-        """The initiator proved its keys: bind the session to its connection."""
-
-    def session_log(self, session: Session, raw: bytes, now: float) -> None:
-        """The peer sent its log. Calls `verified`; raises VerifyError or ParseError."""
-
-    def session_ended(self, session: Session, now: float, code: int, reason: str, *, by_peer: bool) -> None: ...
-    def session_stalled(self, session: Session, now: float) -> None: ...
-    def session_worn(self, session: Session) -> None:
-        """Its epochs or path ids run out: another session should take over soon."""
 
     def relay_suspected(self, relay: Address) -> None:
         """Data through a relay gets no answer: perhaps it no longer knows where we are."""
@@ -318,7 +312,7 @@ class Session:
 
     def end_idle(self, now: float, reason: str) -> None:
         """The session is over, the connection is not."""
-        self._owner.session_ended(self, now, CloseCode.IDLE, reason, by_peer=False)
+        self._owner.sessions.ended(self, now, CloseCode.IDLE, reason, by_peer=False)
 
     def close(self, code: int, reason: str) -> bytes:
         """Ends the session. Returns one sealed datagram (without relay header) to send on `active.route`."""
@@ -384,7 +378,7 @@ class Session:
                     self.retire(now)
                 connection.receive_stream(number, offset, plain[at + _STREAM_HEAD_SIZE :], flags == 1, epoch, now)
         except ParseError as error:
-            self._owner.session_ended(self, now, CloseCode.PROTOCOL, str(error), by_peer=False)
+            self._owner.sessions.ended(self, now, CloseCode.PROTOCOL, str(error), by_peer=False)
             return True
         if not self.in_ready and self.has_output(now):
             self.wake()
@@ -431,7 +425,7 @@ class Session:
                 if not self.confirmed:
                     self.confirmed = True
                     self.paths.confirmed_on(route)
-                    self._owner.session_confirmed(self, now)
+                    self._owner.sessions.confirmed(self, now)
                     if self.ended:
                         return
                 self.paths.arrived(now, route, path_id, total, newest=newest)
@@ -446,10 +440,10 @@ class Session:
                 if not self._take_usual(now, path_id, counter, plain, epoch, received):
                     self._receive_packet(now, route, path_id, counter, plain, epoch, received)
             except ParseError as error:
-                self._owner.session_ended(self, now, CloseCode.PROTOCOL, str(error), by_peer=False)
+                self._owner.sessions.ended(self, now, CloseCode.PROTOCOL, str(error), by_peer=False)
                 return
             except VerifyError as error:
-                self._owner.session_ended(self, now, CloseCode.NOT_VERIFIED, error.code, by_peer=False)
+                self._owner.sessions.ended(self, now, CloseCode.NOT_VERIFIED, error.code, by_peer=False)
                 return
             if self.ended:
                 return
@@ -491,9 +485,9 @@ class Session:
             try:
                 self._take_run(now, route, path_id, counter, good, epoch, received, connection)
             except ParseError as error:
-                self._owner.session_ended(self, now, CloseCode.PROTOCOL, str(error), by_peer=False)
+                self._owner.sessions.ended(self, now, CloseCode.PROTOCOL, str(error), by_peer=False)
             except VerifyError as error:
-                self._owner.session_ended(self, now, CloseCode.NOT_VERIFIED, error.code, by_peer=False)
+                self._owner.sessions.ended(self, now, CloseCode.NOT_VERIFIED, error.code, by_peer=False)
             if self.ended:
                 break
             start += min(good + 1, count) * segment  # the first that does not open is nobody's
@@ -610,7 +604,7 @@ class Session:
                     challenged |= kind == frames.PATH_CHALLENGE
                     self.paths.on_path_frame(now, route, kind, data, size)
                 case frames.CloseFrame(code=code, reason=reason):
-                    self._owner.session_ended(self, now, code, reason, by_peer=True)
+                    self._owner.sessions.ended(self, now, code, reason, by_peer=True)
                     return 0
                 case _:
                     eliciting = max(eliciting, 1)
@@ -745,7 +739,7 @@ class Session:
         elif kind == control.LOG:
             raw = self.crypto.take_log(body)
             if raw is not None:
-                self._owner.session_log(self, raw, now)
+                self._owner.sessions.log_received(self, raw, now)
         elif kind == control.CANDIDATES:
             self.paths.on_candidates(now, control.Candidates.parse(body))
         elif kind == control.SEEN:
@@ -781,7 +775,7 @@ class Session:
             self.paths.exchange()
             self.say_words()
         if self.epochs.epoch >= self.epochs.lifetimes.epochs:
-            self._owner.session_worn(self)
+            self._owner.sessions.worn(self)
         self.wake()
 
     def has_output(self, now: float) -> bool:
@@ -860,7 +854,7 @@ class Session:
             # Not the peer's fault as far as we know: its connection lives on, and it may try again.
             self.end_idle(now, "no log")
         elif self.retire_at is not None and now >= self.retire_at:
-            self._owner.session_ended(self, now, CloseCode.SUPERSEDED, "", by_peer=False)
+            self._owner.sessions.ended(self, now, CloseCode.SUPERSEDED, "", by_peer=False)
         return self.ended
 
     def _idle_at(self, connection: Connection) -> float:
