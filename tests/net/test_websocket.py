@@ -232,6 +232,24 @@ def test_client_that_says_something_else_is_cut_off(wrong: bytes, files: Files) 
     play(story)
 
 
+@pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG.keys())
+def test_client_that_is_wrong_from_the_start_leaves_nothing_behind(wrong: bytes, files: Files) -> None:
+    """What it says right behind the opening handshake ends the connection before anybody uses it."""
+
+    async def story() -> None:
+        async with serving(files) as server:
+            reader, writer = await tls_to(server)
+            writer.write(REQUEST + wrong)
+            async with asyncio.timeout(10):
+                await reader.read()  # to its end
+            if not server.ports.empty():
+                await closed(server.ports.get_nowait())
+            assert server.listener.turned_away == 1
+            writer.transport.abort()
+
+    play(story)
+
+
 def test_who_asks_and_does_not_listen_is_cut_off(files: Files) -> None:
     """Every ping has its pong: they must not fill our memory."""
 

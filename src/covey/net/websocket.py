@@ -173,7 +173,10 @@ class WebSocketPort(asyncio.Protocol):
         self._congestion = callback
 
     def on_closed(self, callback: Callable[[], None]) -> None:
-        self._closed = callback
+        if self.opened.done() and not self._open:
+            self._loop.call_soon(callback)  # it was wrong from the start: nobody else would ever say so
+        else:
+            self._closed = callback
 
     def abort(self) -> None:
         """Ends it now, without a word."""

@@ -172,7 +172,7 @@ class WebSocketListener:
             self.forget(port)
             sock.close()
             raise
-        if problem or port not in self._ports:
+        if problem or not port.is_open or port not in self._ports:
             self.turned_away += 1
             port.abort()
             self.forget(port)
