@@ -24,7 +24,7 @@ def path(
 def named(value: object) -> str:
     """For the test's id, the same in every worker."""
     if not isinstance(value, Path):
-        return str(value)
+        return " ".join(sorted(value)) if isinstance(value, set | frozenset) else str(value)
     route = value.route
     words = ["relay" if route.relayed else "", value.interconnect or "", str(value.cost or ""), str(route.local)]
     return " ".join([route.remote[0], f"{value.recovery.rtt.smoothed * 1000:g} ms", *filter(None, words)])
