@@ -174,3 +174,12 @@ def test_candidates_of_strangers_leave_nothing_behind() -> None:
     stranger.say(frames.CRYPTO_HEAD.pack(frames.CRYPTO, 0, len(body)) + body)
     assert stranger.session.paths.remote_candidates == (somewhere,)
     assert not stranger.endpoint.runs._rounds
+
+
+def test_peer_with_many_addresses_makes_us_ask_about_few() -> None:
+    scene = Scene(hard=COUNTING)
+    scene.vouches = False
+    places = [Candidate(CandidateKind.REFLEXIVE, (f"203.0.113.{number}", 40_000)) for number in range(1, 33)]
+    scene.world.a.endpoint.set_candidates(places, COUNTING)
+    scene.run(20)
+    assert 0 < len({host for name, host in scene.doubted if name == "b"}) <= 5

@@ -40,6 +40,9 @@ _ANSWER_SECONDS: Final = 10.0
 """How long the other side may take to say go."""
 _AGAIN_SECONDS: Final = 15.0
 """Until it is asked again after a no, or no answer; twice as long each time."""
+_PLACES: Final = 4
+"""Addresses of a peer's that are guessed at: two rendezvous and two families. A client of a rendezvous has 50 questions
+a second, and a peer that names 32 addresses must not use them up."""
 _VOUCHED_SECONDS: Final = 60.0
 """How long somebody's word counts that the peer is there ..."""
 _DOUBT_SECONDS: Final = 5.0
@@ -414,5 +417,5 @@ def _is_seen(candidate: control.Candidate) -> bool:
 
 
 def _seen_at(side: Candidates) -> list[str]:
-    """The addresses at which somebody saw this side, each once."""
-    return list(dict.fromkeys(each.endpoint[0] for each in side.items if _is_seen(each)))
+    """The addresses at which somebody saw this side, each once: the first few, for a rendezvous is asked of each."""
+    return list(dict.fromkeys(each.endpoint[0] for each in side.items if _is_seen(each)))[:_PLACES]
