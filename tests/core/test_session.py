@@ -780,3 +780,14 @@ def test_nothing_is_repeated_while_the_answer_may_wait_to_be_read() -> None:
     later = [at - began for at in sent if at >= began + 0.9]
     assert len(repeated) <= 4  # challenges of a path that is suspect
     assert len(later) > len(repeated)
+
+
+@pytest.mark.parametrize("unread", [False, True])
+def test_core_that_cannot_keep_up_gives_its_peers_a_second_more(unread: bool) -> None:
+    wire, a, b = connected()
+    wire.blocked = lambda source, target: source == B
+    a.endpoint.unread = unread
+    began = wire.now
+    a.connection(b).open("s").write(b"x")
+    assert wire.run(5, until=lambda: bool(a.of(ConnectionStalled)))
+    assert (wire.now - began > 1.5) == unread

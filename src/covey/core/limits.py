@@ -156,6 +156,8 @@ OLD_KEY_SECONDS: Final = 10.0
 
 SUSPECT_SECONDS: Final = 0.2
 DEAD_SECONDS: Final = 1.0
+READING_SECONDS: Final = 1.0
+"""How long what has arrived, and was not read yet, may be the answer that is waited for."""
 PATH_FAILURES: Final = 3
 """After this many times without an answer to data, an answer to a probe no longer counts (DESIGN 6)."""
 STALLED_SECONDS: Final = 180.0

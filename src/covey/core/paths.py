@@ -595,7 +595,8 @@ class Paths:
             return limits.STALLED_SECONDS
         pto = path.recovery.rtt.pto()
         if path.suspect:
-            return max(3 * pto, limits.DEAD_SECONDS)
+            # Of a core that cannot keep up the answers wait in its sockets: by its own delay it judges nobody dead.
+            return max(3 * pto, limits.DEAD_SECONDS) + (limits.READING_SECONDS if self._owner.unread else 0.0)
         return max(2 * pto, limits.SUSPECT_SECONDS)
 
 

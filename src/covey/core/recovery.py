@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from covey.core import limits
 from covey.core.pacer import Pacer
 from covey.core.ranges import RangeSet
 from covey.core.rtt import PTO_LIMIT, Rtt
@@ -30,7 +31,6 @@ _PATIENCE_LIMIT: Final = 2.0
 """Round trips after which a packet is lost by time: 9/8, and up to this where packets come later than that."""
 _RUNS_WAITING: Final = 256
 """Runs below the largest acknowledged that may wait to be judged. Each acknowledgement looks at all of them."""
-_READING_SECONDS: Final = 1.0
 _READING_DELAY: Final = 0.01
 _PERSISTENT_PTOS: Final = 3
 
@@ -281,7 +281,7 @@ class Recovery:
         """
         at = self.deadline()
         since = self.oldest_unacked_at
-        if at is None or self._loss_time is not None or since is None or now > since + _READING_SECONDS:
+        if at is None or self._loss_time is not None or since is None or now > since + limits.READING_SECONDS:
             return False
         self._last_eliciting += now + _READING_DELAY - at
         return True
