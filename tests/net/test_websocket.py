@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import shutil
 import socket
 import ssl
@@ -443,6 +444,21 @@ def test_connection_that_says_nothing_is_closed(files: Files) -> None:
             assert server.all == []
 
     play(story)
+
+
+def test_listener_allows_itself_as_many_files_as_connections(files: Files) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = 700 if hard == resource.RLIM_INFINITY else min(700, hard)
+
+    async def story() -> None:
+        async with serving(files, ListenerLimits(connections=444)):
+            assert resource.getrlimit(resource.RLIMIT_NOFILE) == (wanted, hard)
+
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+        play(story)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @asynccontextmanager

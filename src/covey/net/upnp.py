@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib.util
+from ipaddress import IPv4Address
 from typing import TYPE_CHECKING, Any, Final
 
 from covey.base.errors import CoveyError, ParseError, RefusedError, UnreachableError
@@ -98,7 +99,7 @@ class Upnp:
         service = self._service
         found = await service.action("GetExternalIPAddress").async_call()
         try:
-            host, _ = check_external((str(found["NewExternalIPAddress"]), port))
+            host, _ = check_external((str(IPv4Address(str(found["NewExternalIPAddress"]))), port))
         except (KeyError, ValueError) as error:
             raise RefusedError("the router has no external address", code="no-external-address") from error
         add = service.action("AddPortMapping")

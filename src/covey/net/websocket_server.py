@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -36,6 +37,8 @@ _log = logging.getLogger(__name__)
 _BACKLOG: Final = 128
 _NETWORKS_LIMIT: Final = 4096
 """Networks whose rates are remembered."""
+_OTHER_FILES: Final = 256
+"""Open files that are no connections."""
 _LOOK: Final = 6
 _PAUSE: Final = 0.1
 """Before accepting goes on after the system refused, as when there are too many open files, seconds."""
@@ -113,6 +116,7 @@ class WebSocketListener:
             raise _not_bound(self.address, error) from error
         self._socket = sock
         self.address = sock.getsockname()[:2]
+        _allow_files(self._limits.connections + _OTHER_FILES)
         self._accepting = self._loop.create_task(self._accept(sock), name="accept WebSockets")
 
     async def close(self) -> None:
@@ -272,6 +276,17 @@ class Certificate:
                 code="bad-certificate",
                 next_step="covey rendezvous --certificate fullchain.pem --key privkey.pem",
             ) from error
+
+
+def _allow_files(count: int) -> None:
+    """As many open files as the system lets us have: 1,024 are common, and strangers alone could hold half of them."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        wanted = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        if soft != resource.RLIM_INFINITY and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _protocol() -> ServerProtocol:
