@@ -60,7 +60,7 @@ MUTANTS = (
     Mutant("acked-beyond", "send_buffer", "self.acked = max(self.acked, beyond)", "self.acked = beyond + 1"),
     Mutant("in-flight-leaks", "recovery", "self.congestion.on_discarded(sum(run.bytes for run in runs))", "pass"),
     # --- what arrived
-    Mutant("no-duplicate-check", "session", "received is not None and not received.fresh(counter)", "False"),
+    Mutant("no-duplicate-check", "receiver", "received is not None and not received.fresh(counter)", "False"),
     Mutant("counters-merge", "received", "highs[at - 1] == counter - 1", "highs[at - 1] >= counter - 2"),
     Mutant("overlap", "receive_buffer", "data = data[self.next - offset :]", "data = data[self.next - offset + 1 :]"),
     Mutant(

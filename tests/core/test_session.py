@@ -352,7 +352,7 @@ def test_stream_frames_before_the_log_are_sent_again_not_lost() -> None:
     assert not a.of(StreamOffered)
     assert stream.outgoing.acked == 0
     b.endpoint.own_log = served  # type: ignore[method-assign]
-    b.connection(a).session._log_served = False
+    b.connection(a).session.control_messages._log_served = False
     session = next(iter(a.endpoint._sessions.values()))
     session.crypto.log_wanted = False
     session.request_log()

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from covey.core import endpoint as endpoint_module
-from covey.core import session as session_module
+from covey.core import receiver as receiver_module
 from covey.core.connection import Connection
 from covey.core.events import ConnectionLive, Event
 from covey.core.received import ReceivedCounters
@@ -288,7 +288,7 @@ class Twins:
         for general, (wire, a, b) in enumerate(self.worlds):
             with pytest.MonkeyPatch.context() as patch:
                 if general:
-                    patch.setattr(session_module, "RUN_MINIMUM", 1_000_000)
+                    patch.setattr(receiver_module, "RUN_MINIMUM", 1_000_000)
                     patch.setattr(endpoint_module, "RUN_MINIMUM", 1_000_000)
                 wire.now += 0.01
                 b.endpoint.receive(wire.now, memoryview(train), SEGMENT, 0, source)

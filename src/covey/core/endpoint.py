@@ -142,7 +142,7 @@ class Endpoint:
                 session = self._sessions.get(index) or self.sessions.opened(index)
                 if session is None:
                     return
-                if session.receive_one(now, view, path_id, epoch, counter, local, remote):
+                if session.receiver.receive_one(now, view, path_id, epoch, counter, local, remote):
                     self._schedule.touch(session)
                     return
         start = 0
@@ -545,7 +545,7 @@ class Endpoint:
         ):
             stop = min(stop + segment, end)
         if session is not None:
-            session.receive(now, view, start, stop, segment, route)
+            session.receiver.receive(now, view, start, stop, segment, route)
             self._schedule.touch(session)
             if not session.ended and session.has_output(now):
                 session.wake()
