@@ -409,6 +409,25 @@ def test_those_who_came_just_now_are_not_turned_away_for_others(files: Files) ->
     play(story)
 
 
+def test_one_network_does_not_take_all_places(files: Files) -> None:
+    """Also by connections with a session: identities cost nothing."""
+
+    async def story() -> None:
+        async with serving(files, ListenerLimits(connections_per_network=2)) as server:
+            for _ in range(2):
+                client, at_server = await server.pair()
+                server.clients.add(at_server)
+            with pytest.raises(UnreachableError):
+                await open_websocket(server.remote, NO_ENVIRONMENT)
+            gone = asyncio.Event()
+            at_server.on_closed(lambda: (server.listener.forget(at_server), gone.set()))
+            client.close()
+            await gone.wait()
+            await server.pair()
+
+    play(story)
+
+
 def test_one_network_gets_so_many_handshakes_a_second(files: Files) -> None:
     async def story() -> None:
         async with serving(files, ListenerLimits(per_second=0.001, burst=3)) as server:

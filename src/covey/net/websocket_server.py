@@ -61,7 +61,9 @@ class ListenerLimits:
     burst: float = 250.0
     """Connections of one network that we shake hands with: TLS costs us a signature each."""
     connections: int = 12_000
-    """Altogether: a little more than clients."""
+    """Altogether: a little more than clients ..."""
+    connections_per_network: int = 3_000
+    """... and of one network, whoever they are: identities cost nothing, and each may have several connections."""
 
 
 class WebSocketListener:
@@ -93,6 +95,9 @@ class WebSocketListener:
         """Without a session, the oldest first: the network of each, and when it came."""
         self._rates = Rates(self._limits.per_second, self._limits.burst, _NETWORKS_LIMIT)
         self._networks: Counter[bytes] = Counter()
+        """Strangers of each."""
+        self._all_networks: Counter[bytes] = Counter()
+        """All connections of each."""
         self._ports: set[WebSocketPort] = set()
         self._looking: dict[WebSocketPort, asyncio.TimerHandle] = {}
 
@@ -135,7 +140,9 @@ class WebSocketListener:
 
     def forget(self, port: WebSocketPort) -> None:
         """This connection is gone."""
-        self._ports.discard(port)
+        if port in self._ports:
+            self._ports.discard(port)
+            _subtract(self._all_networks, network(port.remote))
         self._no_stranger(port)
         timer = self._looking.pop(port, None)
         if timer is not None:
@@ -187,6 +194,8 @@ class WebSocketListener:
         """Whether there is a place for one more of this network, perhaps that of a stranger who had its time."""
         if len(self._ports) >= self._limits.connections or not self._rates.take(self._loop.time(), source):
             return False
+        if self._all_networks[source] >= self._limits.connections_per_network:
+            return False
         if self._networks[source] >= self._limits.strangers_per_network:
             return self._turn_away_one(port for port, (theirs, _) in self._strangers.items() if theirs == source)
         return len(self._strangers) < self._limits.strangers or self._turn_away_one(self._strangers)
@@ -200,6 +209,7 @@ class WebSocketListener:
 
     def _admit(self, port: WebSocketPort, source: bytes) -> None:
         self._ports.add(port)
+        self._all_networks[source] += 1
         self._strangers[port] = source, self._loop.time()
         self._networks[source] += 1
         self._looking[port] = self._loop.call_later(self._limits.stranger_seconds, self._look, port)
@@ -223,9 +233,13 @@ class WebSocketListener:
     def _no_stranger(self, port: WebSocketPort) -> None:
         source, _ = self._strangers.pop(port, (None, 0.0))
         if source is not None:
-            self._networks[source] -= 1
-            if not self._networks[source]:
-                del self._networks[source]
+            _subtract(self._networks, source)
+
+
+def _subtract(counter: Counter[bytes], key: bytes) -> None:
+    counter[key] -= 1
+    if not counter[key]:
+        del counter[key]
 
 
 class Certificate:
