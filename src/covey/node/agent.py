@@ -363,8 +363,7 @@ class Agent:
             case events.AddressInDoubt(connection, host):
                 self.background.start(lambda: self._ask_where(connection, host))
             case events.RelayingTold(connection, relaying):
-                self.relays.on_relaying(connection, relaying)
-                if self._client(connection.peer) is not None:
+                if self.relays.on_relaying(connection, relaying) and self._client(connection.peer) is not None:
                     self._seek_again()
             case events.RelaysTold(connection, round_trips):
                 self.relays.on_relays(connection, round_trips)

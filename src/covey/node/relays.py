@@ -272,16 +272,18 @@ class Relays:
             self.table.forget(connection)
         self._judge(connection)
 
-    def on_relaying(self, connection: Connection, relaying: Relaying) -> None:
+    def on_relaying(self, connection: Connection, relaying: Relaying) -> bool:
+        """Whether it was heard: nobody changes its mind so often."""
         if not self._words.take(self._transport.host.now(), connection.peer):
-            return  # nobody changes its mind so often
+            return False
         if connection.peer in self._servers:
             self._terms[connection.peer] = relaying
             self._transport.endpoint.set_quota(connection.peer, relaying.rate)
             self.use_server(connection.peer, self._servers[connection.peer])
-            return
+            return True
         self._told[connection] = relaying
         self._judge(connection)
+        return True
 
     def allows(self, rendezvous: Identity) -> bool:
         """Whether this rendezvous may carry our traffic."""
