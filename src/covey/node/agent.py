@@ -5,7 +5,6 @@ It exists from `open` to `close`. `Node` is its face.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
@@ -29,7 +28,7 @@ from covey.crypto.credentials import Credentials
 from covey.net.host import Host
 from covey.node.addressing import Addressing
 from covey.node.announcement import Announcement, renew
-from covey.node.asking import ask
+from covey.node.answers import Answers, ask_where
 from covey.node.background import Background
 from covey.node.book import PeerBook
 from covey.node.bus import Bus
@@ -67,8 +66,6 @@ __all__ = ["RESERVED_SERVICES", "Agent"]
 _log = logging.getLogger(__name__)
 
 _KNOWN_CANDIDATES: Final = 4
-_VOUCH_PAUSES: Final = (0.1, 0.2, 0.4, 0.8, 1.6)
-"""Until a rendezvous is asked again where a peer is, seconds."""
 RESERVED_SERVICES: Final = frozenset((trust.SERVICE, messages.SERVICE, rendezvous.SERVICE, relay.SERVICE))
 
 
@@ -197,6 +194,7 @@ class Agent:
             publish=self.news.tell_of,
             on_told=self._waits.look,
         )
+        self.answers = Answers(self.book, self.deposits, self.mail, self._waits)
         self._trust_service = TrustService(self.transport, self.book, self.directory, self.key_logs.is_forked)
         self.mailbox = Mailbox(
             host, files.home, self.transport.endpoint, self.directory, self._trust_service, self.now_us
@@ -290,28 +288,6 @@ class Agent:
             return "rendezvous"
         return known.name or identity_text(relay)[:8]
 
-    async def await_trust(self, identity: Identity, seconds: float) -> None:
-        """Until the peer has answered our request, at most this long."""
-
-        def answered() -> bool:
-            peer = self.book.get(identity)
-            return peer is None or peer.trust != "requested"
-
-        await self._waits.until(identity, answered, seconds)
-
-    async def await_told(self, identity: Identity, seconds: float) -> None:
-        """Until it is known where our last word to this peer is: there, at a custodian, or only here."""
-        known = self.book.get(identity)
-        number = known.action_number if known is not None else 0
-
-        def decided() -> bool:
-            peer = self.book.get(identity)
-            if peer is None or peer.action is None or peer.action_number != number:
-                return True
-            return self.deposits.of(peer) is not None or self.mail.tried(identity, number)
-
-        await self._waits.until(identity, decided, seconds)
-
     # --- what happens ----------------------------------------------------------------------------------------------
 
     def _allow(self, connection: Connection, service: str) -> bool:
@@ -361,7 +337,7 @@ class Agent:
             case events.RoundAhead():
                 self.network.freshen()
             case events.AddressInDoubt(connection, host):
-                self.background.start(lambda: self._ask_where(connection, host))
+                self.background.start(lambda: ask_where(self.transport, self.clients, connection, host))
             case events.RelayingTold(connection, relaying):
                 if self.relays.on_relaying(connection, relaying) and self._client(connection.peer) is not None:
                     self._seek_again()
@@ -381,17 +357,6 @@ class Agent:
         if timestamp != self._saved_timestamp:  # it is of our own initiations: strangers have nothing written
             self._saved_timestamp = timestamp
             self._save(lambda: settings.set(LAST_TIMESTAMP, timestamp))
-
-    async def _ask_where(self, connection: Connection, host: str) -> None:
-        """Whether a rendezvous sees the peer at the address at which it says to be: we would send much there."""
-        endpoint, now = self.transport.endpoint, self.host.now
-        for pause in _VOUCH_PAUSES:
-            answers = await ask(self.clients, lambda client: client.vouch(connection.peer, host), now=now)
-            if any(seen for _, seen in answers):
-                endpoint.vouch(now(), connection, host)
-                self.transport.wake()
-                return
-            await asyncio.sleep(pause)  # it says nothing before the peer has asked about us
 
     async def _learn_record(self, event: events.RecordReceived) -> None:
         if await self.directory.learn(event):

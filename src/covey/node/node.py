@@ -351,9 +351,9 @@ class Node:
         if found.trust != "trusted":
             agent.key_logs.refuse_fork(found.identity)
             await agent.book.apply(found.identity, "local-request", reason)
-        await agent.await_told(found.identity, _TOLD_SECONDS)
+        await agent.answers.told(found.identity, _TOLD_SECONDS)
         if wait > 0:
-            await agent.await_trust(found.identity, wait)
+            await agent.answers.trust(found.identity, wait)
         return self._peer_view(agent.book.get(found.identity) or found)
 
     async def approve(self, peer: str) -> PeerView:
@@ -387,7 +387,7 @@ class Node:
         await agent.introducer.wait(window, seconds)
         if window.outcome.done() and window.outcome.exception() is None and not window.ask:
             left = seconds - (agent.host.now() - before)
-            await agent.await_trust(window.outcome.result().identity, min(left, _CROSSING_SECONDS))
+            await agent.answers.trust(window.outcome.result().identity, min(left, _CROSSING_SECONDS))
         return self._introduction_view(window)
 
     async def close_introduction(self) -> IntroductionView:
@@ -404,7 +404,7 @@ class Node:
         agent = self._running
         peer = await agent.introducer.enter(invitation, seconds, ask=ask)
         if not ask:
-            await agent.await_trust(peer.identity, _CROSSING_SECONDS)
+            await agent.answers.trust(peer.identity, _CROSSING_SECONDS)
         return self._peer_view(agent.book.get(peer.identity) or peer)
 
     def _newest_window(self) -> Meeting:
@@ -447,7 +447,7 @@ class Node:
             self._running.key_logs.refuse_fork(found.identity)
         agent = self._running
         applied = await agent.book.apply(found.identity, event, reason)
-        await agent.await_told(found.identity, _TOLD_SECONDS)
+        await agent.answers.told(found.identity, _TOLD_SECONDS)
         return self._peer_view(agent.book.get(found.identity) or applied.peer)
 
     def _peer_view(self, peer: Peer) -> PeerView:
