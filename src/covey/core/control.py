@@ -76,7 +76,7 @@ class ControlMessages:
         if kind == control.GONE:
             circuit = relay.parse_gone(body)
             if session.verified:
-                self._owner.circuit_gone(session.peer, circuit)
+                self._owner.relays_used.circuit_gone(session.peer, circuit)
             return
         self._heard[kind] = relay.Relaying.parse(body) if kind == control.RELAYING else relay.parse_relays(body)
         self._tell(kind)

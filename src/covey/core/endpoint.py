@@ -36,8 +36,8 @@ from covey.core.keyring import Keyring
 from covey.core.lent_ports import LentPorts
 from covey.core.mirror import Mirror, Reflections
 from covey.core.path import Route
-from covey.core.quota import RATE_MIN, Quota
 from covey.core.relay import RelayTable
+from covey.core.relays_used import RelaysUsed
 from covey.core.schedule import Schedule
 from covey.core.sender import Train
 from covey.core.session import CloseCode, Session
@@ -99,8 +99,6 @@ class Endpoint:
         """Set to tell whoever asks where its datagrams come from."""
         self.relays: dict[Address, Identity] = {}
         """Endpoints of relays we use, and whose they are: relayed datagrams from anywhere else are dropped."""
-        self._quotas: dict[Identity, Quota] = {}
-        """What relays pass on for us, of those that said so."""
         self.connections: dict[Identity, Connection] = {}
         self.keyring = Keyring(self.connections)
         self.wall = wall
@@ -114,6 +112,7 @@ class Endpoint:
         self.sessions = Sessions(self, self._schedule, random=random, encapsulate=encapsulate, lifetimes=lifetimes)
         self._sessions = self.sessions.by_index
         """At hand for every train."""
+        self.relays_used = RelaysUsed(self, self.relays)
         self._congestion = congestion
         self._ready: deque[Session] = deque()
         self._held: dict[int, dict[Session, None]] = {}
@@ -251,14 +250,6 @@ class Endpoint:
             session.paths.lose_port(now, port)
             self._schedule.touch(session)
 
-    def move_relay(self, now: float, relay: Identity, local: int, remote: Address) -> None:
-        """We reach a relay another way now: its circuits are proven that way, too."""
-        for session in list(self._sessions.values()):
-            for route in [path.route for path in session.paths if path.route.relayed]:
-                moved = Route(local, remote, route.circuit)
-                if self.relays.get(route.remote) == relay and route != moved and session.verified:
-                    session.paths.offer(now, moved)
-
     def set_candidates(
         self, candidates: Sequence[Candidate], traits: NatTraits = _NOT_MEASURED, *, consents: bool = False
     ) -> None:
@@ -359,46 +350,6 @@ class Endpoint:
             for route in routes:
                 session.paths.offer(now, route)
 
-    def avoid_relay(self, connection: Connection, relay: Address) -> bool:
-        """Data goes another way than over this relay from now on. False if no other way is proven."""
-        session = connection.session
-        return session is None or session.paths.avoid(relay)
-
-    def forget_relay(self, relay: Address) -> None:
-        """This relay has closed its circuits."""
-        for session in list(self._sessions.values()):
-            session.paths.forget(self.now, relay)
-
-    def set_quota(self, relay: Identity, rate: int) -> None:
-        """This relay passes so many bytes a second on for us; 0: as many as it can."""
-        known = self._quotas.get(relay)
-        if (0 if known is None else known.rate) == (max(rate, RATE_MIN) if rate else 0):
-            return
-        if rate:
-            self._quotas[relay] = Quota(rate)
-        else:
-            self._quotas.pop(relay, None)
-        for session in self._sessions.values():
-            for path in session.paths:
-                path.quota = self.quota(path.route)
-
-    def quota(self, route: Route) -> Quota | None:
-        """What the relay of a route passes on for us; None: no limit that we know of."""
-        if not route.circuit or not self._quotas:
-            return None
-        relay = self.relays.get(route.remote)
-        return None if relay is None else self._quotas.get(relay)
-
-    def relayed_by(self, relay: Address) -> list[Connection]:
-        """The live connections whose data goes over this relay."""
-        return [
-            connection
-            for connection in self.connections.values()
-            if connection.session is not None
-            and connection.session.active.route.relayed
-            and connection.session.active.route.remote == relay
-        ]
-
     def request_record(self, identity: Identity, route: Route) -> None:
         """Asks whoever is at `route` for the record of `identity`, once; `RecordReceived` may follow."""
         self.handshakes.request_record(identity, route)
@@ -463,20 +414,6 @@ class Endpoint:
             self._ready.appendleft(session)  # it does not wait for a train of everybody who sends bulk
         else:
             self._ready.append(session)
-
-    def relay_suspected(self, relay: Address) -> None:
-        # A relay forwards only what comes from where it last heard of us: a packet of our own session with it tells it.
-        for connection in self.connections.values():
-            session = connection.session
-            if session is not None and not session.active.route.relayed and session.active.route.remote == relay:
-                session.keep_alive()
-
-    def circuit_gone(self, relay: Identity, circuit: int) -> None:
-        for session in list(self._sessions.values()):
-            for path in list(session.paths):
-                route = path.route
-                if route.circuit == circuit and self.relays.get(route.remote) == relay:
-                    session.paths.give_up(self.now, path)
 
     # --- receiving -----------------------------------------------------------------------------------------------
 

@@ -58,7 +58,7 @@ class Paths:
         self.active = Path(0, route, now, owner.new_congestion())
         self.bulk: Path | None = None
         """The path that carries bulk, if it is another one."""
-        self.active.quota = owner.quota(route)
+        self.active.quota = owner.relays_used.quota(route)
         self.stalled = False
         """Nothing answers on any path."""
         self.remote_candidates: tuple[control.Candidate, ...] = ()
@@ -124,7 +124,7 @@ class Paths:
         Nothing was sent on it before (PROTOCOL 11: message 1 moves no endpoint).
         """
         self.active.route = route
-        self.active.quota = self._owner.quota(route)
+        self.active.quota = self._owner.relays_used.quota(route)
 
     def arrived(self, now: float, route: Route, path_id: int, size: int, *, newest: bool) -> None:
         """`size` bytes of a train that begins with an authenticated packet came by `route`.
@@ -328,7 +328,7 @@ class Paths:
             self._session.lost(oldest, oldest.abandon())
             self._paths.remove(oldest)
         path = Path(self._next_id, route, now, self._owner.new_congestion())
-        path.quota = self._owner.quota(route)
+        path.quota = self._owner.relays_used.quota(route)
         self._next_id += 1
         if self._next_id > self._session.epochs.lifetimes.path_ids - limits.PATH_IDS_LEFT:
             self._owner.sessions.worn(self._session)
@@ -377,7 +377,7 @@ class Paths:
             # Perhaps it is we who moved: then no relay forwards what we send until it knows where we are.
             for each in self._paths:
                 if each.route.relayed:
-                    self._owner.relay_suspected(each.route.remote)
+                    self._owner.relays_used.suspected(each.route.remote)
         self._ask(now, path)
         others = [other for other in self._paths if other is not path and not other.suspect]
         if not others:

@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
 from covey.base.errors import ParseError, VerifyError
-from covey.base.types import Endpoint as Address
 from covey.base.types import Identity
 from covey.core import limits
 from covey.core.acks import Acks
@@ -31,7 +30,6 @@ from covey.core.crypto_stream import CryptoStream
 from covey.core.events import Event
 from covey.core.path import Path, Route
 from covey.core.paths import Paths
-from covey.core.quota import Quota
 from covey.core.receiver import Receiver
 from covey.core.recovery import Item, Sent
 from covey.core.sender import Sender, Train
@@ -42,6 +40,7 @@ from covey.wire.datagram import PACKET_OVERHEAD
 if TYPE_CHECKING:
     from covey.core.connection import Connection
     from covey.core.epochs import Epochs
+    from covey.core.relays_used import RelaysUsed
     from covey.core.sessions import Sessions
     from covey.wire.handshake import HandshakePayload
 
@@ -78,6 +77,8 @@ class SessionOwner(Protocol):
         """Hears what becomes of a session."""
 
     @property
+    def relays_used(self) -> RelaysUsed: ...
+    @property
     def identity(self) -> Identity:
         """Our own."""
 
@@ -88,15 +89,6 @@ class SessionOwner(Protocol):
     def emit(self, event: Event) -> None: ...
     def session_ready(self, session: Session) -> None:
         """It has something to send."""
-
-    def relay_suspected(self, relay: Address) -> None:
-        """Data through a relay gets no answer: perhaps it no longer knows where we are."""
-
-    def quota(self, route: Route) -> Quota | None:
-        """What the relay of a route passes on for us, if it said so."""
-
-    def circuit_gone(self, relay: Identity, circuit: int) -> None:
-        """This peer, if it relays for us, has closed a circuit."""
 
     def own_log(self) -> bytes: ...
     def candidates(self) -> control.Candidates: ...

@@ -310,7 +310,7 @@ class Agent:
             case events.ConnectionClosed(connection, _, reason):
                 client = self._client(connection.peer)
                 if client is not None and client.relay is not None:
-                    self.transport.endpoint.forget_relay(client.relay)
+                    self.transport.endpoint.relays_used.forget(client.relay)
                 self.relays.on_closed(connection)
                 self.network.forget(connection.peer)
                 self.path_news.forget(connection.peer)

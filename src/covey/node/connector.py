@@ -181,11 +181,11 @@ class Connector:
 
     async def move_away(self, leaving: RendezvousClient) -> bool:
         """What this rendezvous relays for us goes another way. False if something is left that knows no other."""
-        endpoint, now, relay = self._transport.endpoint, self._transport.host.now, leaving.relay
-        if relay is None or not endpoint.relayed_by(relay):
+        used, now, relay = self._transport.endpoint.relays_used, self._transport.host.now, leaving.relay
+        if relay is None or not used.carrying(relay):
             return True
         until = now() + _MOVE_SECONDS
-        while left := [each for each in endpoint.relayed_by(relay) if not endpoint.avoid_relay(each, relay)]:
+        while left := [each for each in used.carrying(relay) if not used.avoid(each, relay)]:
             others = [client for client in self._relaying() if client is not leaving and not client.draining]
             ways: list[list[RelaySource]] = [[*others, *self._relays.common(each.peer)] for each in left]
             if now() >= until or not any(source.connected for sources in ways for source in sources):

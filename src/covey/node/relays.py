@@ -278,7 +278,7 @@ class Relays:
             return False
         if connection.peer in self._servers:
             self._terms[connection.peer] = relaying
-            self._transport.endpoint.set_quota(connection.peer, relaying.rate)
+            self._transport.endpoint.relays_used.set_quota(connection.peer, relaying.rate)
             self.use_server(connection.peer, self._servers[connection.peer])
             return True
         self._told[connection] = relaying
@@ -298,7 +298,7 @@ class Relays:
             if self.allows(rendezvous):
                 endpoint.relays[address] = rendezvous
             elif endpoint.relays.pop(address, None) is not None:
-                endpoint.forget_relay(address)
+                endpoint.relays_used.forget(address)
 
     def on_relays(self, connection: Connection, round_trips: dict[bytes, int]) -> None:
         if not self._words.take(self._transport.host.now(), connection.peer):
@@ -327,7 +327,7 @@ class Relays:
         if relaying is None or not usable or not self._book.trusts(identity):
             if member is not None:
                 del self._members[identity]
-                endpoint.set_quota(identity, 0)
+                endpoint.relays_used.set_quota(identity, 0)
                 self._settle_addresses(member, set())
                 self._name_relays_to_all()
             return
@@ -339,7 +339,7 @@ class Relays:
             {path.route.remote for path in session.paths if not path.route.relayed} if session is not None else set()
         )
         self._settle_addresses(member, direct or member.addresses)
-        endpoint.set_quota(identity, relaying.rate)
+        endpoint.relays_used.set_quota(identity, relaying.rate)
         self._name_relays_to_all()
         if member.connected:
             for each in endpoint.connections.values():
@@ -360,11 +360,11 @@ class Relays:
             endpoint.relays.setdefault(new, member.identity)
         path = member.path()
         if path is not None and addresses:  # it may have moved: its circuits lead on from where it is now
-            endpoint.move_relay(self._transport.host.now(), member.identity, path.route.local, path.route.remote)
+            endpoint.relays_used.move(self._transport.host.now(), member.identity, path.route.local, path.route.remote)
         for gone in member.addresses - addresses:
             if endpoint.relays.get(gone) == member.identity:
                 if not addresses:
-                    endpoint.forget_relay(gone)
+                    endpoint.relays_used.forget(gone)
                 del endpoint.relays[gone]
         member.addresses = addresses
 

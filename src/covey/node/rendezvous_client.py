@@ -495,7 +495,7 @@ class RendezvousClient:
             self.endpoint = route.remote
         else:
             self.observed = self._said_endpoint = None  # where a connection comes from, nobody can send packets to
-        self._transport.endpoint.move_relay(self._transport.host.now(), self.identity, route.local, route.remote)
+        self._transport.endpoint.relays_used.move(self._transport.host.now(), self.identity, route.local, route.remote)
         self._ways_changed.set()
         self._on_change()
 
