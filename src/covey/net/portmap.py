@@ -146,6 +146,8 @@ class _Keeper:
         self._lease: Lease | None = None
         self._failures = 0
         self._look = asyncio.Event()
+        self._later: asyncio.TimerHandle | None = None
+        """A router said that it restarted."""
         self.state = PortMapping("", local, problem="no-gateway")
 
     async def run(self) -> None:
@@ -183,9 +185,14 @@ class _Keeper:
             return
         for name, epoch in _told(datagram):
             watch = self._watches.get(name)
-            if name == self._lease.method and watch is not None and watch.lost(self._host.now(), epoch):
+            lost = name == self._lease.method and watch is not None and watch.lost(self._host.now(), epoch)
+            if lost and self._later is None:
                 jitter = int.from_bytes(self._host.random(2), "big") / 65_536 * _ANNOUNCE_JITTER
-                asyncio.get_running_loop().call_later(jitter, self.look)
+                self._later = asyncio.get_running_loop().call_later(jitter, self._look_now)
+
+    def _look_now(self) -> None:
+        self._later = None
+        self.look()
 
     async def close(self) -> None:
         lease, method = self._lease, self._method
