@@ -87,7 +87,7 @@ def test_sleep_that_outlasts_every_key_costs_streams_and_no_message(tmp_path: Pa
         a, b = await friends(world, "a", "b")
         stream = await a.open("b", "echo")
         await bounce(stream, b"before")
-        sleeping = asyncio.ensure_future(world.suspend("b", 60 * HOUR))
+        sleeping = asyncio.ensure_future(world.suspend("b", 50 * HOUR))
         await asyncio.sleep(1.0)
         assert (await a.send("b", "x", wait=0)).result == "queued"
         await sleeping

@@ -194,7 +194,9 @@ class OwnNetwork:
             moved = any(
                 old is not None and new is not None and old != new for old, new in zip(before, now, strict=True)
             )
-            if moved or (client.observed is not None and not self._expected(client.observed)):
+            # What one said that does not answer now tells nothing of the network that we are in now.
+            current = client.observed if client.connected else None
+            if moved or (current is not None and not self._expected(current)):
                 self.changed()
 
     def _expected(self, endpoint: Endpoint) -> bool:
