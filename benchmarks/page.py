@@ -10,7 +10,7 @@ from benchmarks import results
 from covey.bench.pair import COVEY
 from covey.bench.rows import Row
 
-__all__ = ["BEGIN", "END", "PAGE", "table", "write"]
+__all__ = ["BEGIN", "END", "PAGE", "put", "table", "write"]
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "benchmarks.md"
 BEGIN = "<!-- written by `python -m benchmarks page` -->"
@@ -19,12 +19,16 @@ END = "<!-- until here -->"
 
 def write(run: dict[str, Any], page: Path = PAGE) -> None:
     """Puts the run's table in place of the one that stands there."""
-    before, _, rest = page.read_text().partition(BEGIN)
-    old, marker, after = rest.partition(END)
-    if not marker:
-        raise ValueError(f"{page.name} lacks the lines {BEGIN} and {END}")
-    del old
-    page.write_text(f"{before}{BEGIN}\n{table(run)}{END}{after}")
+    put(table(run), BEGIN, page)
+
+
+def put(text: str, begin: str, page: Path = PAGE) -> None:
+    """Puts a text between a line of its own and the next `END`."""
+    before, marker, rest = page.read_text().partition(begin)
+    _, end, after = rest.partition(END)
+    if not (marker and end):
+        raise ValueError(f"{page.name} lacks the lines {begin} and {END}")
+    page.write_text(f"{before}{begin}\n{text}{END}{after}")
 
 
 def table(run: dict[str, Any]) -> str:
