@@ -17,6 +17,8 @@ FAULT = {
     "gap_s_p50": 0.2,
     "gap_s_p95": 0.4,
     "gap_s_max": 0.5,
+    "bulk_gap_s_p50": 0.1,
+    "bulk_gap_s_p95": 0.3,
 }
 
 
