@@ -9,7 +9,8 @@ session.py     keys and packets of one handshake: everything that dies with the 
 epochs.py      its keys, one ratchet after the other
 crypto_stream.py, acks.py, sender.py    what it says about itself, what it acknowledges, what it sends
 proving.py     which routes are proven (punch.py)
-paths.py       which path carries the data, which died (path.py, choice.py, recheck.py)
+paths.py       which path carries the data (path.py, choice.py)
+judging.py     which paths are suspect or dead (recheck.py)
 recovery.py    what is in flight on a path, what was lost (rtt.py, pacer.py)
 congestion.py  how much may be in flight, and how fast it may leave (cubic.py, bbr.py)
 connection.py  streams and their limits: everything that outlives keys (halves.py: its id)

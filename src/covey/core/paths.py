@@ -1,19 +1,18 @@
-"""The paths of one session: which one carries the data, and which have died.
+"""The paths of one session, and which one carries the data.
 
-A route becomes a path when it is proven (`proving.py`). One path is active, the best by `choice.py`. Death is judged on
-data (PROTOCOL 29): *suspect* when data waited too long for an acknowledgement, which moves it to the best other path;
-*dead* when it stays silent. Paths in reserve are challenged now and then while data flows (`recheck.py`): one that does
-not answer is dead, too, and not found to be so when it is needed.
+A route becomes a path when it is proven (`proving.py`). One path is active, the best by `choice.py`; when it gets no
+answers any more (`judging.py`), data goes on over the best other one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Final
 
 from covey.base.types import Endpoint
-from covey.core import choice, limits, recheck
-from covey.core.events import LastPathSuspected, PathsChanged, Ponged, SeenByPeer
+from covey.core import choice, limits
+from covey.core.events import PathsChanged, Ponged, SeenByPeer
+from covey.core.judging import Judging
 from covey.core.path import Path, Route
 from covey.core.proving import AMPLIFICATION, Proving, hosts_of
 from covey.wire import control, frames
@@ -31,22 +30,22 @@ class Paths:
     """Made by a session for itself. Iterating gives every `Path`.
 
     Calls: `arrived` for every authenticated train, `on_path_frame`, `on_candidates`, `exchange` when the node allows
-    direct paths; `deadline` and `expire`.
+    direct paths; `judging.deadline` and `judging.expire`.
     """
 
     __slots__ = (
         "_left",
         "_next_id",
         "_owner",
-        "_paths",
         "_questioned_at",
         "_seen_told",
         "_session",
-        "_was_offline",
         "active",
         "arrivals",
         "bulk",
         "candidates_sent",
+        "judging",
+        "present",
         "proving",
         "remote_candidates",
         "remote_consents",
@@ -70,26 +69,27 @@ class Paths:
         """Where we told the peer that we see it."""
         self._session = session
         self._owner = owner
-        self._paths: list[Path] = [self.active]
+        self.present: list[Path] = [self.active]
+        """Every path; the same list as long as the session lives."""
         self._next_id = 1
         self.proving = Proving(self, session, owner)
+        self.judging = Judging(self, session, owner)
         self.arrivals: dict[int, Route] = {}
         """Where the newest packet of each of the peer's paths came from."""
         self._questioned_at = now
-        self._was_offline = False
         self._left: list[Route] = []
         """Where one of them came from before."""
 
     def __iter__(self) -> Iterator[Path]:
-        return iter(self._paths)
+        return iter(self.present)
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self.present)
 
     def by_id(self, number: int) -> Path | None:
         if number == self.active.id:
             return self.active
-        for path in self._paths:
+        for path in self.present:
             if path.id == number:
                 return path
             if path.lane is not None and path.lane.id == number:
@@ -102,19 +102,19 @@ class Paths:
         return None if lane.suspect and now < lane.suspect_since + limits.DEAD_SECONDS else lane
 
     def by_route(self, route: Route) -> Path | None:
-        for path in self._paths:
+        for path in self.present:
             if path.route == route:
                 return path
         return None
 
     def overlap(self) -> float:
         """Three PTOs of the slowest path, seconds: how long packets of before may still be on their way."""
-        return 3 * max(path.recovery.rtt.pto() for path in self._paths)
+        return 3 * max(path.recovery.rtt.pto() for path in self.present)
 
     @property
     def relay_in_reserve(self) -> bool:
         """Whether a relayed path that answers as far as we know could take over from the active one."""
-        return any(path.route.relayed and not path.suspect and path is not self.active for path in self._paths)
+        return any(path.route.relayed and not path.suspect and path is not self.active for path in self.present)
 
     # --- what arrives ----------------------------------------------------------------------------------------------
 
@@ -198,40 +198,44 @@ class Paths:
         """Data goes another way than over this relay from now on. False if no other is proven."""
         if not _is_by(self.active, relay):
             return True
-        others = [path for path in self._paths if not path.suspect and not _is_by(path, relay)]
+        others = [path for path in self.present if not path.suspect and not _is_by(path, relay)]
         if not others:
             return False
-        self._activate(choice.best(others, self._order))
-        self._changed()
+        self.switch(others)
+        self.changed()
         return True
 
     def forget(self, now: float, relay: Endpoint) -> None:
         """This relay has closed its circuits."""
-        for path in self._paths[:]:
+        for path in self.present[:]:
             if _is_by(path, relay):
                 self.give_up(now, path)
 
     def give_up(self, now: float, path: Path) -> None:
         """The relay of this path says that its circuit is closed: nobody has to find out by losing data."""
         if path is self.active:
-            self._leave(now, path)
+            self.judging.leave(now, path)
         if path is not self.active:
-            self._remove(path)
+            self.remove(path)
         elif not self.stalled:
-            self.stalled = True
-            self._owner.sessions.stalled(self._session, now)
+            self.stall(now)
+
+    def stall(self, now: float) -> None:
+        """Nothing answers on any path."""
+        self.stalled = True
+        self._owner.sessions.stalled(self._session, now)
 
     def lose_port(self, now: float, port: int) -> None:
         """A connection of ours ended, and every path over it."""
-        for path in sorted(self._paths, key=lambda path: path is self.active):
+        for path in sorted(self.present, key=lambda path: path is self.active):
             if path.route.local == port and not self._session.ended:
                 self.give_up(now, path)
 
     def network_changed(self, now: float) -> None:
         """Our own addresses did: every path is asked whether it still works, and how large its datagrams may be."""
-        for path in self._paths:
+        for path in self.present:
             path.doubt_mtu()
-            self._ask(now, path)
+            self.judging.ask(now, path)
         self._session.keep_alive()
         self.proving.punch()
 
@@ -297,23 +301,18 @@ class Paths:
         path.recovery.revive(now)
         if path is not self.active and choice.better(path, self.active, self._order):
             self._activate(path)
-            self._changed()
+            self.changed()
 
     def reconsider(self) -> None:
         """Perhaps another path than the active one is better by now."""
         active = self.active
-        self._settle_bulk()
+        self.settle_bulk()
         if active.recovery.congestion.in_flight > limits.STANDING_BYTES:
             return  # its round trip measures the queue of our own making
-        best = choice.best([active, *(path for path in self._paths if not path.suspect)], self._order)
+        best = choice.best([active, *(path for path in self.present if not path.suspect)], self._order)
         if best is not active:
             self._activate(best)
-            self._changed()
-
-    @property
-    def _offline(self) -> bool:
-        """No path answers."""
-        return all(path.suspect for path in self._paths)
+            self.changed()
 
     def inherit(self, now: float, routes: Iterable[Route]) -> None:
         """Another session of the same connection had paths on these routes: proves them for this one, too."""
@@ -321,19 +320,19 @@ class Paths:
             self.proving.offer(now, route)
 
     def _add(self, now: float, route: Route, rtt: float) -> None:
-        if len(self._paths) >= limits.PATHS_LIMIT:
+        if len(self.present) >= limits.PATHS_LIMIT:
             if not (self.active.suspect or self._moved_to(route)):
                 return
-            oldest = next(path for path in self._paths if path is not self.active)
+            oldest = next(path for path in self.present if path is not self.active)
             self._session.lost(oldest, oldest.abandon())
-            self._paths.remove(oldest)
+            self.present.remove(oldest)
         path = Path(self._next_id, route, now, self._owner.new_congestion())
         path.quota = self._owner.relays_used.quota(route)
         self._next_id += 1
         if self._next_id > self._session.epochs.lifetimes.path_ids - limits.PATH_IDS_LEFT:
             self._owner.sessions.worn(self._session)
         path.recovery.on_round_trip(rtt)
-        self._paths.append(path)
+        self.present.append(path)
         self.describe()
         self.proving.proven(now, path)
         if self._moved_to(route):
@@ -341,8 +340,8 @@ class Paths:
         elif choice.better(path, self.active, self._order):
             self._activate(path)
         elif self.active.suspect:
-            self._leave(now, self.active)
-        self._changed()
+            self.judging.leave(now, self.active)
+        self.changed()
 
     def _moved_to(self, route: Route) -> bool:
         """Whether the peer's packets come by `route` now, and by our active route no more.
@@ -357,7 +356,11 @@ class Paths:
     def _follow(self, path: Path) -> None:
         left = self.active
         self._activate(path)
-        self._remove(left)
+        self.remove(left)
+
+    def switch(self, others: Sequence[Path]) -> None:
+        """The best of `others` carries the data from now on."""
+        self._activate(choice.best(others, self._order))
 
     def _activate(self, path: Path) -> None:
         left, self.active = self.active, path
@@ -365,42 +368,11 @@ class Paths:
             self._session.lost(left, left.abandon())  # what got no answer there goes this way now
         self._session.wake()
 
-    def _leave(self, now: float, path: Path) -> None:
-        """Data on `path` gets no answer: it goes on over the best other path, if there is one."""
-        news = not path.suspect
-        if news:
-            path.suspect = True
-            path.suspect_since = now
-            path.failures += 1
-            path.doubt_mtu()
-            self._settle_bulk()
-            # Perhaps it is we who moved: then no relay forwards what we send until it knows where we are.
-            for each in self._paths:
-                if each.route.relayed:
-                    self._owner.relays_used.suspected(each.route.remote)
-        self._ask(now, path)
-        others = [other for other in self._paths if other is not path and not other.suspect]
-        if not others:
-            self._was_offline = True
-            if news and self._session.connection is not None:
-                self._owner.emit(LastPathSuspected(self._session.connection))
-            return
+    def remove(self, path: Path) -> None:
         self._session.lost(path, path.abandon())
-        if path is self.active:
-            self._activate(choice.best(others, self._order))
-        self._changed()
-
-    def _ask(self, now: float, path: Path) -> None:
-        """Challenges a path that is there."""
-        self.proving.challenge(now, path.route)
-        path.unanswered += 1
-        path.recheck_at = now + recheck.pause(path)
-
-    def _remove(self, path: Path) -> None:
-        self._session.lost(path, path.abandon())
-        self._paths.remove(path)
+        self.present.remove(path)
         self.proving.punch()
-        self._changed()
+        self.changed()
 
     @property
     def _order(self) -> tuple[str, ...]:
@@ -408,7 +380,7 @@ class Paths:
         connection = self._session.connection
         return () if connection is None else connection.rule.order
 
-    def _settle_bulk(self) -> None:
+    def settle_bulk(self) -> None:
         """Bulk goes by a way of its own, if a rule names one and there is such a path."""
         connection = self._session.connection
         ways = () if connection is None else connection.rule.bulk
@@ -416,7 +388,7 @@ class Paths:
             self.bulk = None
             return
         candidates = [
-            path for path in (self.bulk, self.active, *self._paths) if path is not None and path in self._paths
+            path for path in (self.bulk, self.active, *self.present) if path is not None and path in self.present
         ]
         fit = [path for path in candidates if not path.suspect and any(choice.matches(path, way) for way in ways)]
         fit = [path for path in fit if connection is not None and connection.may_use(path)]
@@ -429,175 +401,17 @@ class Paths:
         declared = {
             each.endpoint: each for each in self.remote_candidates if each.kind is control.CandidateKind.INTERCONNECT
         }
-        for path in self._paths:
+        for path in self.present:
             candidate = None if path.route.relayed else declared.get(path.route.remote)
             path.interconnect = None if candidate is None else candidate.label
             path.cost = 0 if candidate is None else candidate.cost
         self.reconsider()
 
-    def _changed(self) -> None:
-        self._settle_bulk()
+    def changed(self) -> None:
+        self.settle_bulk()
         self._tell_seen()
         if self._session.connection is not None:
             self._owner.emit(PathsChanged(self._session.connection))
-
-    # --- time ------------------------------------------------------------------------------------------------------
-
-    def deadline(self) -> float:
-        """When `expire` is due, seconds; infinity for never."""
-        due = float("inf")
-        active = self.active
-        for path in self._paths:
-            recovery, lane = path.recovery, path.lane
-            if path is not active or path.suspect:
-                at = path.recheck_at
-                if at < due and (path.suspect or at <= self._kept_until):
-                    due = at
-            if path.narrow is not None or (lane is not None and lane.narrow is not None):
-                due = min(due, self._narrow_at(path))
-            if recovery.outstanding:
-                probe_at = recovery.deadline()
-                if probe_at is not None and probe_at < due:
-                    due = probe_at
-                since = recovery.oldest_unacked_at
-                if since is not None:
-                    due = min(due, since + self._patience(path))
-            elif path.suspect and path is not active and not self._offline:
-                due = min(due, path.suspect_since + self._patience(path))
-            if lane is not None:
-                probe_at = lane.recovery.deadline()
-                if probe_at is not None and probe_at < due:
-                    due = probe_at
-        return min(due, self.proving.deadline())
-
-    def expire(self, now: float) -> None:
-        """Judges every path, and probes what it is time to probe. May end or stall the session."""
-        if self._was_offline and not self._offline:
-            self._came_back(now)
-        for path in list(self._paths):
-            if path.lane is not None:
-                self._expire_lane(now, path.lane)
-            if now >= self._narrow_at(path):
-                self._on_narrow(now, path)
-            self._expire_path(now, path)
-            if self._session.ended:
-                return
-        self._recheck(now)
-        self.proving.expire(now)
-
-    def _came_back(self, now: float) -> None:
-        """No path answered, and one does again: the others get their time to do so, too."""
-        self._was_offline = False
-        for path in self._paths:
-            if path.suspect:
-                path.suspect_since = now
-                path.unanswered = 0
-                self._ask(now, path)
-
-    @property
-    def _kept_until(self) -> float:
-        """How long paths in reserve are kept warm, as far as we know now."""
-        connection = self._session.connection
-        if connection is None or connection.session is not self._session or not self._session.verified:
-            return float("-inf")
-        return connection.last_used + limits.ACTIVE_SECONDS
-
-    def _recheck(self, now: float) -> None:
-        """Challenges the paths that are in doubt or in reserve, when it is time; removes reserves that are dead."""
-        kept_until = self._kept_until
-        for path in list(self._paths):
-            if path.recheck_at > now:
-                continue
-            if path.suspect:
-                self._ask(now, path)
-            elif path is not self.active and path.recheck_at <= kept_until:
-                if path.unanswered >= recheck.ANSWERS_MISSED:
-                    self._remove(path)
-                else:
-                    self._ask(now, path)
-
-    def _narrow_at(self, path: Path) -> float:
-        """When a path that seems to carry only small datagrams is suspect; infinity for never."""
-        due = float("inf")
-        for each in (path, path.lane):
-            if each is not None and each.narrow is not None and each.narrow.suspicious:
-                due = min(due, each.narrow.since + self._patience(path))
-        return due
-
-    def _on_narrow(self, now: float, path: Path) -> None:
-        """First smaller datagrams, if they are large; then another path. Only a challenge of full size revives it."""
-        path.narrow = None
-        if path.lane is not None:
-            path.lane.narrow = None
-        if not path.doubt_mtu() and not path.suspect:
-            self._leave(now, path)
-
-    def _expire_lane(self, now: float, lane: Path) -> None:
-        """What gets no answer on a lane is sent again on the path itself, which is judged by it, not the lane."""
-        recovery = lane.recovery
-        at = recovery.deadline()
-        if at is not None and now >= at and not (self._owner.unread and recovery.awaits_reading(now)):
-            lost = recovery.on_deadline(now)
-            lane.weigh_sizes(now, [], lost)
-            self._session.lost(lane, lost)
-            if recovery.probes:
-                recovery.probes = 0
-                lane.failures += 1
-                if lane.failures > 1:  # once may be a process that did not run
-                    lane.suspect = True
-                    lane.suspect_since = now
-                self._session.lost(lane, recovery.abandon())
-
-    def _expire_path(self, now: float, path: Path) -> None:
-        recovery = path.recovery
-        at = recovery.deadline()
-        if at is not None and now >= at and not (self._owner.unread and recovery.awaits_reading(now)):
-            lost = recovery.on_deadline(now)
-            path.weigh_sizes(now, [], lost)
-            self._session.lost(path, lost)
-            if recovery.probes and recovery.outstanding_beyond(limits.INITIAL_MTU):
-                # What asks for an answer now must pass where large datagrams no longer do.
-                path.doubt_mtu()
-            if recovery.probes and path is not self.active and path is not self.bulk:
-                recovery.probes = 0
-                self._ask(now, path)
-        since = recovery.oldest_unacked_at
-        if since is None or not recovery.outstanding:
-            patience_ends = path.suspect_since + self._patience(path)
-            if path.suspect and path is not self.active and now >= patience_ends and not self._offline:
-                self.proving.lost(now, path.route)
-                self._remove(path)
-            return
-        if now < since + self._patience(path):
-            return
-        if recovery.outstanding_beyond(limits.INITIAL_MTU) and path.doubt_mtu():
-            # Perhaps the path is fine, and only too narrow: data that follows closely keeps the probe timeout away.
-            recovery.revive(now)
-            self._session.wake()
-            return
-        if not path.suspect:
-            self._leave(now, path)
-            return
-        if path is self.active:
-            self._leave(now, path)
-        if path is not self.active:
-            self.proving.lost(now, path.route)
-            self._remove(path)
-        elif not self.stalled:
-            self.stalled = True
-            self._owner.sessions.stalled(self._session, now)
-        elif now >= since + limits.STALLED_SECONDS:
-            self._session.end_idle(now, "no answer")
-
-    def _patience(self, path: Path) -> float:
-        """How long unacknowledged data may wait until the next judgement of its path (PROTOCOL 29)."""
-        if self.stalled:
-            return limits.STALLED_SECONDS
-        pto = path.recovery.rtt.pto()
-        if path.suspect:
-            # Of a core that cannot keep up the answers wait in its sockets: by its own delay it judges nobody dead.
-            return max(3 * pto, limits.DEAD_SECONDS) + (limits.READING_SECONDS if self._owner.unread else 0.0)
-        return max(2 * pto, limits.SUSPECT_SECONDS)
 
 
 def _is_by(path: Path, relay: Endpoint) -> bool:

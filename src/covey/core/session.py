@@ -373,7 +373,7 @@ class Session:
 
     def deadline(self) -> float | None:
         """When `expire` is due, seconds."""
-        due = self.paths.deadline()
+        due = self.paths.judging.deadline()
         if not self.in_ready:
             # Who waits for its turn to send needs no reminder: asked at every turn, many would cost their square.
             for at in (self.acks.at, self.sender.ready_at):
@@ -404,7 +404,7 @@ class Session:
         self.epochs.expire(now)
         if self._end_is_due(now):
             return
-        self.paths.expire(now)
+        self.paths.judging.expire(now)
         connection = self.connection
         if self.ended or connection is None or connection.session is not self:
             self.wake()
