@@ -95,8 +95,8 @@ def test_agent_without_udp_meets_one_with_udp(tmp_path: Path, silence: str, monk
             b = Node("b", network=str(ticket), home=home(tmp_path, "b"), listen="127.0.0.1:0")
             async with a, b:
                 await until(lambda: connected(a) and connected(b), a)
-                assert [client._route.websocket for client in a._running.clients] == [True]
-                assert [client._route.websocket for client in b._running.clients] == [False]
+                assert [client.by_websocket for client in a._running.clients] == [True]
+                assert [client.by_websocket for client in b._running.clients] == [False]
                 await befriend(a, b)
                 result = await a.send("b", b"through a WebSocket", wait=10)
                 assert result.result == "delivered"
@@ -118,7 +118,7 @@ def test_agent_goes_back_to_udp_when_it_works_again(
                 assert client.by_websocket
                 (connection,) = node._running.transport.endpoint.connections.values()
                 # From here on packets to the rendezvous arrive.
-                client._udp = [Route(client._udp[0].local, server.listening)]
+                client._ways.udp = [Route(client._ways.udp[0].local, server.listening)]
                 await until(lambda: not client.by_websocket, node)
                 await until(lambda: len(server._transport.websockets) == 0, node)
                 assert connected(node)

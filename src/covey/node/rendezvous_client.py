@@ -5,23 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import suppress
 from ipaddress import ip_address
-from itertools import chain, repeat
 from typing import Final, TypeVar
 
 from covey.base.errors import CoveyError, ParseError, StateError, UnreachableError
 from covey.base.schema import RendezvousView
 from covey.base.types import Endpoint as Address
 from covey.base.types import Identity, endpoint_text, identity_text, parse_endpoint
-from covey.core.connection import Connection
 from covey.core.events import RecordReceived
 from covey.core.handshake import Target
 from covey.core.path import Route
-from covey.crypto.events import KeyLog
-from covey.crypto.record import Record
 from covey.node.comeback import Comeback
-from covey.node.fallback import HEAD_START, Fallback
+from covey.node.rendezvous_ways import RendezvousWays
 from covey.node.transport import Stream, Transport
 from covey.wire import rendezvous as wire
 from covey.wire.framing import FrameReader
@@ -32,8 +27,6 @@ __all__ = ["RendezvousClient", "may_see"]
 _KEEPALIVE: Final = 25.0
 """Seconds between pings on an otherwise silent session: below the 30 s after which the quickest NATs forget."""
 _CALL_SECONDS: Final = 5.0
-_ASK_SECONDS: Final = (0.25, 0.5, 1.0, 2.0)
-"""Waits after each record request."""
 _PUBLISH_SECONDS: Final = 3600.0
 """What changes is published at once, and so is everything to a rendezvous that we connect with; this is for one that
 lost its cache and not its sessions. Records live 24 h."""
@@ -46,10 +39,6 @@ _PATIENCE_LIMIT: Final = 2.0
 """One that is farther away than this is asked, but the others' answers must do."""
 _HANGS_SECONDS: Final = 10.0
 """One that has been silent for so long, and is again, may have lost the thread: a session from its beginning."""
-_UDP_PAUSES: Final = (1.0, 4.0, 15.0, 60.0, 300.0)
-"""Waits between attempts to get back from a WebSocket to UDP; the last repeats."""
-_OVERLAP_SECONDS: Final = 2.0
-"""How long a WebSocket stays open after UDP works again: for what is under way, and for circuits to follow."""
 _OBSERVED_SECONDS: Final = 5.0
 """Least time between two changes of what it says our address is: each is told to every peer."""
 _UNASKED_LIMIT: Final = 256
@@ -93,8 +82,6 @@ class RendezvousClient:
         self.draining = False
         """It said that it is about to stop."""
         self.problem = "not reached yet"
-        self.endpoint: Address | None = None
-        """Where its sessions begin by UDP, as an IP literal."""
         self._entry = entry
         self._transport = transport
         self._signed = signed
@@ -102,14 +89,11 @@ class RendezvousClient:
         self._on_change = on_change
         self._on_mail = on_mail
         self._on_draining = on_draining
-        self._on_routes = on_routes
         self._stream: Stream | None = None
-        self._target: Target | None = None
         self._calls: dict[int, asyncio.Future[wire.Message]] = {}
         self._number = 0
         self._messages = 0
         """How many it has sent, ever."""
-        self._records: asyncio.Queue[RecordReceived] = asyncio.Queue(16)
         self._publish = asyncio.Event()
         self._published = asyncio.Event()
         self._stalled = asyncio.Event()
@@ -117,7 +101,6 @@ class RendezvousClient:
         self._tried = asyncio.Event()
         self._leaving = asyncio.Event()
         self._hangs = asyncio.Event()
-        self._ways_changed = asyncio.Event()
         self._hope = asyncio.Event()
         self._silent_since = 0.0
         self._watched: set[Identity] = set()
@@ -126,12 +109,7 @@ class RendezvousClient:
         self._observing: asyncio.TimerHandle | None = None
         self._unasked = 0
         self._unasked_since = 0.0
-        self._route: Route | None = None
-        """The way to it that its session takes."""
-        self._udp: list[Route] = []
-        self._fallback = Fallback(
-            transport, entry.websockets, self._in_trouble, self._on_websocket, self._on_websocket_lost
-        )
+        self._ways = RendezvousWays(transport, entry, on_way=self._on_way, on_routes=on_routes)
 
     @property
     def connected(self) -> bool:
@@ -148,14 +126,19 @@ class RendezvousClient:
         return self._stream
 
     @property
+    def endpoint(self) -> Address | None:
+        """Where its sessions begin by UDP, as an IP literal."""
+        return self._ways.endpoint
+
+    @property
     def relay(self) -> Address | None:
         """Where it relays from, as far as we know."""
-        return self.endpoint if self._route is None else self._route.remote
+        return self.endpoint if self._ways.route is None else self._ways.route.remote
 
     @property
     def by_websocket(self) -> bool:
         """Connected, and by a WebSocket: no answer came over UDP."""
-        return self.connected and self._route is not None and self._route.websocket
+        return self.connected and self._ways.by_websocket
 
     @property
     def rtt(self) -> float:
@@ -221,8 +204,15 @@ class RendezvousClient:
         self.publish_soon()
 
     def on_record(self, event: RecordReceived) -> None:
-        if event.identity == self.identity and not self._records.full():
-            self._records.put_nowait(event)
+        self._ways.on_record(event)
+
+    def on_paths(self) -> None:
+        """The paths of the session with it changed."""
+        self._ways.on_paths()
+
+    def on_suspected(self) -> None:
+        """Its session has no way left that answers, as far as can be seen by now."""
+        self._ways.on_trouble()
 
     def on_stalled(self) -> None:
         self._stalled.set()
@@ -243,13 +233,8 @@ class RendezvousClient:
         if answer.circuit == 0:
             return None
         # Where our own packets to the rendezvous go is where it relays from.
-        connection = self._transport.live(self.identity)
-        if connection is None or connection.session is None:
-            return None
-        route = connection.session.active.route
-        if not route.websocket:
-            self.endpoint = route.remote
-        return Route(route.local, route.remote, answer.circuit)
+        route = self._ways.look()
+        return None if route is None else Route(route.local, route.remote, answer.circuit)
 
     async def watch(self, identity: Identity) -> None:
         """Asks for one `on_present` when the agent is (or already was) connected here."""
@@ -351,22 +336,9 @@ class RendezvousClient:
     async def _attend(self) -> None:
         """One session from beginning to end; raises what ended it."""
         transport = self._transport
-        await self._find_routes()
-        self._fallback.need(HEAD_START if self._udp else 0.0)
-        if self._target is None:
-            self._target = await self._ask_target()
-        connection = transport.connect(self._target, self._routes)
-        try:
-            async with asyncio.timeout(self._comeback.patience):
-                connection = await transport.wait_live(self.identity)
-        except UnreachableError:
-            self._target = None  # perhaps its key is another one by now
-            raise
-        except TimeoutError:
-            transport.close_connection(connection)  # a new attempt asks sooner than this one would again
-            raise UnreachableError("the rendezvous restarts", code="no-rendezvous") from None
+        target = await self._ways.find()
+        connection = await self._ways.connect(target, self._comeback.patience)
         self._comeback.connected()
-        self._settle_way()
         connection.admit(direct=False)
         connection.keepalive = _KEEPALIVE
         self._stalled.clear()
@@ -375,8 +347,8 @@ class RendezvousClient:
         stream = self._stream = await transport.open(connection, wire.SERVICE)
         work = (
             self._read(stream),
-            self._revive(self._target),
-            self._return_to_udp(connection),
+            self._revive(target),
+            self._ways.return_to_udp(connection),
             self._keep_publishing(),
             self._leave(),
             self._give_up(),
@@ -398,69 +370,6 @@ class RendezvousClient:
         await self._hangs.wait()
         raise UnreachableError("the rendezvous does not answer", code="no-rendezvous")
 
-    @property
-    def _routes(self) -> list[Route]:
-        """All ways to it that there are now."""
-        return self._udp if self._fallback.route is None else [*self._udp, self._fallback.route]
-
-    async def _find_routes(self) -> None:
-        """Where it is by UDP. Who has a WebSocket to fall back to can do without, as behind a proxy without DNS."""
-        transport = self._transport
-        found: list[Address] = []
-        for text in self._entry.endpoints:
-            try:
-                found += await transport.host.resolve(*parse_endpoint(text))
-            except UnreachableError:
-                if not self._fallback.possible:
-                    raise
-        self._udp = [route for route in (transport.route(address) for address in found) if route is not None]
-        if self._udp:
-            self._on_routes(self.identity, [route.remote for route in self._udp])
-            self.endpoint = self._udp[0].remote
-        elif not self._fallback.possible:
-            raise UnreachableError(
-                f"none of {', '.join(self._entry.endpoints)} is of an address family this machine has",
-                code="no-route",
-            )
-
-    async def _ask_target(self) -> Target:
-        """Its present transport key, from its own signed record (PROTOCOL 5)."""
-        transport = self._transport
-        while not self._records.empty():
-            self._records.get_nowait()
-        for wait in _ASK_SECONDS:
-            for route in self._routes:
-                transport.endpoint.request_record(self.identity, route)
-            transport.wake()
-            try:
-                async with asyncio.timeout(wait):
-                    while True:
-                        target = self._check_record(await self._records.get())
-                        if target is not None:
-                            return target
-            except TimeoutError:
-                continue
-        also = f"; {self._fallback.problem}" if self._fallback.problem else ""
-        raise UnreachableError(
-            f"the rendezvous at {', '.join(self._entry.endpoints)} does not answer{also}",
-            code="no-rendezvous",
-            next_step="check that it runs and that UDP to it is allowed",
-        )
-
-    def _check_record(self, event: RecordReceived) -> Target | None:
-        try:
-            record = Record.parse(event.record)
-            if record.identity != self.identity:
-                return None
-            if event.log:
-                log = KeyLog.parse(event.log)
-                record.verify(log, self._transport.host.wall_us())
-                self._transport.endpoint.add_log(log)
-            # Without the log the key is only a claim; the session fetches the log before anything else counts.
-        except CoveyError:
-            return None
-        return Target(self.identity, record.certificate.public)
-
     async def _revive(self, target: Target) -> None:
         """When nothing answers any more, new keys over the same connection: its stream and calls go on.
 
@@ -470,90 +379,9 @@ class RendezvousClient:
             await self._stalled.wait()
             self._stalled.clear()
             self._on_change()
-            self._fallback.need()
-            self._transport.connect(target, self._routes)
-            try:
-                await self._transport.wait_live(self.identity)
-            except UnreachableError:
-                self._target = None
-                raise
-            self._settle_way()
+            self._ways.on_trouble()
+            await self._ways.connect(target)
             self._on_change()
-
-    # --- UDP, or a WebSocket -----------------------------------------------------------------------------------------
-
-    def on_paths(self) -> None:
-        """The paths of the session with it changed."""
-        connection = self._transport.live(self.identity)
-        if connection is None or connection.session is None:
-            return
-        route = connection.session.active.route
-        if route == self._route:
-            return
-        self._route = route
-        if not route.websocket:
-            self.endpoint = route.remote
-        else:
-            self.observed = self._said_endpoint = None  # where a connection comes from, nobody can send packets to
-        self._transport.endpoint.relays_used.move(self._transport.host.now(), self.identity, route.local, route.remote)
-        self._ways_changed.set()
-        self._on_change()
-
-    def on_suspected(self) -> None:
-        """Its session has no way left that answers, as far as can be seen by now."""
-        self._fallback.need()
-
-    def _in_trouble(self) -> bool:
-        connection = self._transport.live(self.identity)
-        return connection is None or connection.session is None or connection.session.active.suspect
-
-    def _on_websocket(self, route: Route) -> None:
-        """It is open: whatever is being tried is tried that way, too."""
-        transport = self._transport
-        self._on_routes(self.identity, [route.remote])
-        if self._target is None:
-            transport.endpoint.request_record(self.identity, route)
-            transport.wake()
-            return
-        connection = transport.live(self.identity)
-        if connection is None:
-            transport.connect(self._target, [route])
-        else:
-            transport.endpoint.offer_routes(transport.host.now(), connection, [route])
-            transport.wake()
-            self._ways_changed.set()
-
-    def _on_websocket_lost(self) -> None:
-        self._ways_changed.set()
-
-    def _settle_way(self) -> None:
-        """A session is live: by UDP, then the WebSocket is not needed."""
-        self.on_paths()
-        if self._route is not None and not self._route.websocket:
-            self._fallback.stop()
-
-    async def _return_to_udp(self, connection: Connection) -> None:
-        """While its session takes the WebSocket: tries UDP from time to time, and goes back to it."""
-        transport = self._transport
-        while True:
-            self._ways_changed.clear()
-            for pause in chain(_UDP_PAUSES, repeat(_UDP_PAUSES[-1])):
-                if self._route is None or not self._route.websocket:
-                    break
-                transport.endpoint.offer_routes(transport.host.now(), connection, self._udp)
-                transport.wake()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._ways_changed.wait()
-                self._ways_changed.clear()
-            if self._fallback.route is not None:
-                # What is relayed for us follows, and so does the rendezvous as soon as it hears of us there.
-                if connection.session is not None:
-                    connection.session.keep_alive()
-                transport.wake()
-                await asyncio.sleep(_OVERLAP_SECONDS)
-                self._settle_way()
-            await self._ways_changed.wait()
 
     async def _leave(self) -> None:
         """Ends the session when the rendezvous is about to stop and we need it no more."""
@@ -631,9 +459,14 @@ class RendezvousClient:
         if await self._on_draining(self) and self.draining:
             self._leaving.set()
 
+    def _on_way(self, route: Route) -> None:
+        if route.websocket:
+            self.observed = self._said_endpoint = None  # where a connection comes from, nobody can send packets to
+        self._on_change()
+
     def _on_observed(self, endpoint: Address) -> None:
         """It says where our packets come from. An address that cannot be is not believed (PROTOCOL 25)."""
-        if self._route is not None and self._route.websocket:
+        if self._ways.by_websocket:
             return
         if self.endpoint is None or not may_see(self.endpoint, endpoint):
             return
@@ -649,7 +482,8 @@ class RendezvousClient:
             self._on_change()
 
     def _disconnected(self) -> None:
-        self._stream = self._route = None
+        self._stream = None
+        self._ways.ended()
         self.problem = self.problem or "the connection was lost"
         self.silent = self.draining = False
         self._tried.set()
