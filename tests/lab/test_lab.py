@@ -46,6 +46,7 @@ os.kill(os.getpid(), signal.SIGKILL)
 """
 
 
+@pytest.mark.usefixtures("lab")  # where labs can be
 def test_nothing_is_left_of_a_lab_whose_process_was_killed() -> None:
     done = subprocess.run([sys.executable, "-c", DOOMED], capture_output=True, text=True, check=False)
     assert done.returncode == -signal.SIGKILL

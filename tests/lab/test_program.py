@@ -37,6 +37,7 @@ def data(done: subprocess.CompletedProcess[str]) -> Any:
     return document["data"]
 
 
+@pytest.mark.usefixtures("lab")  # where labs can be
 def test_lab_lives_until_it_is_taken_down(covey_lab: Run) -> None:
     made = data(covey_lab("up", "r1=server", "alice=symmetric", "--json"))
     assert [(each["name"], each["kind"], each["box"]) for each in made["machines"]] == [
