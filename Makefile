@@ -84,10 +84,10 @@ bench: $(DEV) ## measure beside raw TCP and asyncio TLS between two network name
 bench-quick: $(DEV) ## one short run of each row of the benchmark, under a minute
 	@$(PY) -m benchmarks --quick $(BENCH_ARGS)
 
-nat-matrix: $(DEV) ## which pairs of NATs connect directly, and how soon: 29 cells, 20 runs each (half an hour)
+nat-matrix: $(DEV) ## which pairs of NATs connect directly, and how soon: 29 cells, 20 runs each (a quarter of an hour)
 	@$(PY) -m benchmarks.paths.matrix $(PATHS_ARGS)
 
-failover: $(DEV) ## how long a gap is when a path, a relay or an uplink goes: six faults, 50 times each (half an hour)
+failover: $(DEV) ## how long a gap is when a path, a relay or an uplink goes: six faults, 50 times each (a quarter of an hour)
 	@$(PY) -m benchmarks.paths.failover $(PATHS_ARGS)
 
 ten-minutes: $(DEV) ## one stream for ten minutes, with something cut every 20 seconds

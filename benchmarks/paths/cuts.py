@@ -1,9 +1,9 @@
 """`make ten-minutes`: one stream through two daemons for ten minutes, while every 20 seconds something is cut.
 
 A program at one end holds one socket of its daemon, through which bytes go to the other daemon's echo and come back.
-What is cut for ten seconds: the direct path, the way to one rendezvous, everything of one side for two seconds; or the
-boxes forget their mappings, the uplink changes, a rendezvous is killed. At the end the socket was never closed and the
-SHA-256 of what came back is that of what went.
+For ten seconds it is the direct path, everything larger than 200 bytes on it, the way to one rendezvous, or all of one
+side; or the boxes forget their mappings, an uplink changes, a rendezvous is killed and started again. At the end the
+socket was never closed and the SHA-256 of what came back is that of what went.
 
     python -m benchmarks.paths.cuts [--seconds 600] [--every 20] [--seed 1]
 """

@@ -14,7 +14,7 @@ Two agents run 64-byte requests, a bulk stream and messages (`load.py`) when, at
 The gap is the longest time between two answers; beside it that between two arrivals of bulk. Every answer must come,
 once and in order; bulk must have the same SHA-256 at both ends; every message must arrive once.
 
-    python -m benchmarks.paths.failover [--trials 50] [--faults uplink ...] [--seed 1]
+    python -m benchmarks.paths.failover [--trials 50] [--faults uplink ...] [--seed 1] [--unlimited]
 """
 
 from __future__ import annotations
@@ -104,14 +104,14 @@ FAULTS: Final = {
 }
 
 
-def trial(two: Pair, fault: Fault, run: str, pause: float) -> tuple[float, float]:
-    """The gap of the requests and that of bulk, seconds.
+def trial(two: Pair, fault: Fault, run: str, pause: float, bulk_rate: float | None = _BULK_RATE) -> tuple[float, float]:
+    """The gap of the requests and that of bulk, seconds. `bulk_rate`: bytes a second, None for what the path takes.
 
     Raises Trouble if something was lost or doubled, or nothing came through again.
     """
     peer_a, peer_b = two.identities
     two.start()
-    two.a.do("load", peer=peer_b, bulk_rate=_BULK_RATE, run=run)
+    two.a.do("load", peer=peer_b, bulk_rate=bulk_rate, run=run)
     if fault.kinds == _EASY:
         for agent, peer in ((two.a, peer_b), (two.b, peer_a)):
             if agent.do("direct", peer=peer, seconds=_PATIENT)["direct_at"] is None:
@@ -136,14 +136,14 @@ def trial(two: Pair, fault: Fault, run: str, pause: float) -> tuple[float, float
     return float(gap), float(bulk_gap)
 
 
-def measure(name: str, trials: int, seed: int) -> dict[str, Any]:
+def measure(name: str, trials: int, seed: int, bulk_rate: float | None = _BULK_RATE) -> dict[str, Any]:
     """One row of `failover.json`."""
     fault, gaps, bulk_gaps, failures = FAULTS[name], list[float](), list[float](), list[str]()
     moments = random.Random(seed)
     with pair(*fault.kinds) as two:
         for number in range(trials):
             try:
-                gap, bulk_gap = trial(two, fault, f"{name} {number}", moments.uniform(0.5, 1.0))
+                gap, bulk_gap = trial(two, fault, f"{name} {number}", moments.uniform(0.5, 1.0), bulk_rate)
                 gaps.append(gap)
                 bulk_gaps.append(bulk_gap)
             except Trouble as trouble:
@@ -179,15 +179,16 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--trials", type=int, default=50)
     parser.add_argument("--faults", nargs="*", choices=list(FAULTS), default=list(FAULTS))
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--unlimited", action="store_true", help="bulk as fast as the path takes it; nothing is kept")
     given = parser.parse_args(arguments)
     rows = []
     for name in given.faults:
         print(f"{name:12} ", end="", flush=True)
-        row = measure(name, given.trials, given.seed)
+        row = measure(name, given.trials, given.seed, None if given.unlimited else _BULK_RATE)
         gaps = f"  gap p50 {row['gap_s_p50']} p95 {row['gap_s_p95']} max {row['gap_s_max']} s"
         print(f"{gaps}, bulk p95 {row['bulk_gap_s_p95']} s", *row["failures"][:3])
         rows.append(row)
-    if len(given.faults) == len(FAULTS):
+    if len(given.faults) == len(FAULTS) and not given.unlimited:
         DIRECTORY.mkdir(parents=True, exist_ok=True)
         lines = ",\n".join(json.dumps(row) for row in rows)
         (DIRECTORY / "failover.json").write_text(f"[\n{lines}\n]\n")
