@@ -26,7 +26,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Final
 
-from benchmarks.paths.program import Rendezvous, Trouble, network
+from benchmarks.paths.program import Rendezvous, Trouble, network, trusting
 from benchmarks.results import DIRECTORY
 from covey.base.paths import Home
 from covey.lab import Lab, Machine
@@ -56,7 +56,7 @@ class Daemon:
                 stdout=subprocess.PIPE,
                 stderr=errors,
                 text=True,
-                env={**os.environ, **environment},
+                env={**trusting(directory), **environment},
             )
         assert self._process.stdout is not None
         said = json.loads(self._process.stdout.readline())

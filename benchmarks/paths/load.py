@@ -81,7 +81,6 @@ class Load:
         """Bytes a second; 0 for no bulk, infinity for what the path takes."""
         self._run = run
         self._stop = asyncio.Event()
-        self._stop_bulk = asyncio.Event()
         self._tasks: list[asyncio.Task[Any]] = []
         self.answers: list[float] = []
         """When each request was answered, `time.monotonic`."""

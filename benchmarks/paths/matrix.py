@@ -24,7 +24,7 @@ from benchmarks.paths.program import Trouble
 from benchmarks.results import DIRECTORY
 from covey.lab import Lab
 
-__all__ = ["CELLS", "SHORT", "SQUARE", "hopeless", "measure", "table", "verdict"]
+__all__ = ["CELLS", "KINDS", "SHORT", "SQUARE", "hopeless", "measure", "table", "verdict"]
 
 KINDS: Final = ("none", "full-cone", "port-restricted", "symmetric")
 SQUARE: Final = tuple(itertools.product(KINDS, KINDS))

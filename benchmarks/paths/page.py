@@ -8,13 +8,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks import page
-from benchmarks.paths.matrix import table
+from benchmarks.paths.matrix import KINDS, table
 from benchmarks.results import DIRECTORY
 
 __all__ = ["write"]
 
 _BEGIN: Final = "<!-- written by `python -m benchmarks.paths.page`: {} -->"
-_REMOTE_KINDS: Final = ("none", "full-cone", "port-restricted", "symmetric")
 
 _COLUMNS: Final = (
     *("fault", "trials", "lost", "gap_s_p50", "gap_s_p95", "gap_s_max"),
@@ -39,8 +38,8 @@ def _matrix(results: Path) -> str:
 def _square(name: str, rows: Sequence[dict[str, Any]]) -> str:
     """A rival's cells, as *direct runs of all, first byte*; rows are the side that speaks first."""
     found = {(row["a"], row["b"]): row for row in rows}
-    lines = [f"| {name} | {' | '.join(_REMOTE_KINDS)} |", "| --- |" + " --- |" * len(_REMOTE_KINDS)]
-    lines += [f"| {a} | {' | '.join(_cell(found.get((a, b))) for b in _REMOTE_KINDS)} |" for a in _REMOTE_KINDS]
+    lines = [f"| {name} | {' | '.join(KINDS)} |", "| --- |" + " --- |" * len(KINDS)]
+    lines += [f"| {a} | {' | '.join(_cell(found.get((a, b))) for b in KINDS)} |" for a in KINDS]
     gaps = [gap for row in rows for gap in row["gap_s"]]
     if gaps:
         most = f"at least {max(gaps):g}" if max(gaps) >= 60 else f"{max(gaps):g}"

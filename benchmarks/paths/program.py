@@ -16,7 +16,7 @@ from typing import Any, Final
 from covey.lab import Lab, Machine
 from tests.net.tls import certificate
 
-__all__ = ["PORT", "Agent", "Rendezvous", "Trouble", "network"]
+__all__ = ["PORT", "Agent", "Rendezvous", "Trouble", "network", "trusting"]
 
 PORT: Final = 4040
 WEBSOCKET_PORT: Final = 443
@@ -43,6 +43,7 @@ class Agent:
             stdout=subprocess.PIPE,
             stderr=self._errors,
             text=True,
+            env=trusting(directory),
         )
         self._answers: queue.Queue[dict[str, Any]] = queue.Queue()
         self._listening = threading.Thread(target=self._listen, daemon=True)
@@ -143,13 +144,18 @@ class Rendezvous:
         self._process.stdout.close()
 
 
+def trusting(directory: Path) -> dict[str, str]:
+    """The environment of a program that believes the certificate which `network` made there."""
+    return {**os.environ, "SSL_CERT_FILE": str(directory / "server-authority.pem")}
+
+
 def network(lab: Lab, directory: Path, count: int = 2) -> list[Rendezvous]:
     """So many rendezvous in the open; the last one's ticket has them all, and all know it.
     They serve WebSockets, too."""
     made: list[Rendezvous] = []
     machines = [lab.server(f"r{number}") for number in range(1, count + 1)]
     files = certificate(directory, *(machine.ip for machine in machines))
-    os.environ["SSL_CERT_FILE"] = files.authority  # for the agents, which get our environment
+    assert files.authority == trusting(directory)["SSL_CERT_FILE"]
     serving = ("--certificate", files.certificate, "--key", files.key, "--websocket", f"0.0.0.0:{WEBSOCKET_PORT}")
     for machine in machines:
         made.append(Rendezvous(machine, directory, made[-1].network if made else "", *serving))
