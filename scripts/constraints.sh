@@ -7,7 +7,7 @@ rm -rf "$venv" && mkdir -p build
 "${PYTHON:-python3}" -m venv "$venv"
 printf '==> resolving\n'
 "$venv/bin/python" -m pip install -q --progress-bar off --only-binary :all: hatchling
-"$venv/bin/python" -m pip install -q --progress-bar off --only-binary :all: --no-build-isolation '.[dev,upnp,uvloop]'
+"$venv/bin/python" -m pip install -q --progress-bar off --only-binary :all: --no-build-isolation '.[dev,aws,azure,gcp,kubernetes,postgres,highs,upnp,uvloop]'
 {
     printf '# What the tests run with: the core, every extra and the development tools, all from wheels. Names and versions only.\n'
     printf '# Made by `make constraints`.\n'
