@@ -18,6 +18,7 @@ __all__ = [
     "Candidate",
     "Cause",
     "Decision",
+    "LaunchFailure",
     "Offering",
     "Placement",
     "PoolView",
@@ -119,6 +120,19 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     """`host:port` where it serves, or "". """
 
 
+class LaunchFailure(msgspec.Struct, frozen=True, kw_only=True):
+    """An order to start agents that was accepted and then failed for lack of capacity or quota: FailedScheduling, a
+    failed scaling activity, a slow operation that ended badly. Reported on every look until it is over; `at` tells
+    old from new."""
+
+    scope: str
+    shape: str
+    """ "" for a quota, which holds whatever the shape."""
+    at: float
+    reason: str
+    workload: str = ""
+
+
 class PoolView(msgspec.Struct, frozen=True, kw_only=True):
     """What one look at one pool showed. `control` False: its API did not answer, and `agents` is the last known
     list."""
@@ -132,6 +146,7 @@ class PoolView(msgspec.Struct, frozen=True, kw_only=True):
     """By workload."""
     removable: dict[str, int] = {}
     """By workload: how many may go now without breaking a disruption budget; absent: no limit known."""
+    failures: tuple[LaunchFailure, ...] = ()
     managed_elsewhere: dict[str, str] = {}
     """By workload: who else owns its replicas (`HorizontalPodAutoscaler/fraud`)."""
 

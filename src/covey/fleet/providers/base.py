@@ -59,7 +59,8 @@ class Provider(Protocol):
         ...
 
     async def observe(self, workloads: Iterable[Workload], now: float) -> PoolView:
-        """One look at everything of ours in the pool. Raises when its control does not answer."""
+        """One look at everything of ours in the pool. Raises when its control does not answer. What was accepted and
+        failed later for lack of capacity is in the view's `failures`."""
         ...
 
     async def scale(self, workload: Workload, offering: Offering, size: int, fence: Fence) -> None:
@@ -68,7 +69,8 @@ class Provider(Protocol):
         ...
 
     async def drain(self, workload: Workload, ids: Sequence[str], fence: Fence) -> None:
-        """Tell agents to finish what they have and take nothing new. Unknown ids are no error: they are gone."""
+        """Tell agents to finish what they have and take nothing new; from then on `observe` shows them as draining.
+        Agents also learn it from the answer to their report. Unknown ids are no error: they are gone."""
         ...
 
     async def remove(self, workload: Workload, ids: Sequence[str], fence: Fence, *, grace: float) -> Sequence[str]:
