@@ -18,8 +18,11 @@ __all__ = [
     "Candidate",
     "Cause",
     "Decision",
+    "InFlight",
     "LaunchFailure",
     "Offering",
+    "Orders",
+    "Pin",
     "Placement",
     "PoolView",
     "Reading",
@@ -252,6 +255,47 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     saving: float = 0.0
     """USD per hour, for moves."""
+
+
+class InFlight(msgspec.Struct, frozen=True, kw_only=True):
+    """A step that was ordered and whose effect was not seen yet: what it starts counts as taken."""
+
+    intent: int
+    """Its number in the store."""
+    plan: str
+    step: Step
+    at: float
+    """When it was written, before the call."""
+    accepted: bool = False
+    """The provider said yes. False: not called yet, or the call failed and whether it took effect is unknown."""
+    tries: int = 0
+    again_at: float | None = None
+    """Not called again before; None: at once."""
+    missing: int = 0
+    """Of a `scale`: agents that are still to come, as the last turn counted them."""
+
+
+class Pin(msgspec.Struct, frozen=True, kw_only=True):
+    """`covey fleet pin WORKLOAD=N --until T`: so many agents, whatever the demand."""
+
+    agents: int
+    until: float | None = None
+
+
+class Orders(msgspec.Struct, frozen=True, kw_only=True):
+    """What people ordered and what still holds, as a turn sees it."""
+
+    paused: frozenset[str] = frozenset()
+    """Workloads that get no step at all; "*" for every one."""
+    frozen: frozenset[str] = frozenset()
+    """Workloads and pools from which nothing is removed or moved; "*" for all. Scale-out goes on."""
+    pins: dict[str, Pin] = {}
+    draining_pools: frozenset[str] = frozenset()
+    """Pools to be emptied, new before old."""
+    draining_agents: frozenset[str] = frozenset()
+    """`POOL/ID` of agents to be replaced and ended."""
+    approved: dict[str, tuple[Step, ...]] = {}
+    """By workload in mode `recommend`: the steps somebody agreed to."""
 
 
 class RouteEndpoint(msgspec.Struct, frozen=True, kw_only=True):
