@@ -14,7 +14,7 @@ DEV         := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes coverage constraints clean
+.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes kubernetes fleet-kubernetes coverage constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -92,6 +92,12 @@ failover: $(DEV) ## how long a gap is when a path, a relay or an uplink goes: si
 
 ten-minutes: $(DEV) ## one stream for ten minutes, with something cut every 20 seconds
 	@$(PY) -m benchmarks.paths.cuts $(PATHS_ARGS)
+
+kubernetes: ## build Kubernetes' control plane from Debian's source package, once, into a cache (five to ten minutes)
+	@sh scripts/kubernetes_build.sh
+
+fleet-kubernetes: $(DEV) kubernetes ## three real control planes: clouds that die, partitions that heal, quotas, disruption budgets
+	@$(PY) -m pytest tests/fleet/kubernetes -m slow --timeout=900 $(PYTEST_ARGS)
 
 coverage: $(DEV) ## the default tier, with the lines it leaves out
 	@$(PY) -m coverage run -m pytest $(PYTEST_ARGS)
