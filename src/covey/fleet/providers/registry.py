@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +16,16 @@ from covey.fleet.spec.types import Pool
 __all__ = ["Surroundings", "make_provider"]
 
 
+def silent(_agent: str) -> bool | None:
+    """Nobody has reported."""
+    return None
+
+
+def unknown_price(_cloud: str, _region: str, _shape: str, _spot: bool) -> tuple[float, float | None] | None:
+    """No catalog."""
+    return None
+
+
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What a provider or a signal's reader is told about the controller that it works for."""
 
@@ -23,6 +35,12 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """Where agents POST their reports; "" when nobody listens."""
     token_file: str = ""
     """The file with the bearer token of reports."""
+    wall: Callable[[], float] = time.time
+    """The time of day, seconds since 1970."""
+    busy: Callable[[str], bool | None] = silent
+    """What an agent last said of itself; None: nothing, or too long ago."""
+    quote: Callable[[str, str, str, bool], tuple[float, float | None] | None] = unknown_price
+    """(cloud, region, shape, spot) -> (USD per hour, when that was read on the controller's clock); None: not known."""
 
 
 def make_provider(pool: Pool, surroundings: Surroundings) -> Provider:
