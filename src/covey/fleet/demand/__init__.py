@@ -3,3 +3,18 @@
 `policy` is the interface; `covey` our own; `hpa`, `kpa`, `skyserve`, `rayserve`, `threshold` the alternatives, as their
 projects define them, so that users can compare and choose.
 """
+
+from __future__ import annotations
+
+from typing import Any
+
+from covey.fleet.demand.covey import Covey
+from covey.fleet.demand.hpa import Hpa
+from covey.fleet.demand.policy import DemandInput, DemandPolicy
+
+__all__ = ["POLICIES", "DemandInput", "DemandPolicy"]
+
+POLICIES: dict[str, DemandPolicy[Any]] = {
+    "covey": Covey(),
+    "hpa": Hpa(),
+}

@@ -26,6 +26,8 @@ class DemandInput(msgspec.Struct, frozen=True, kw_only=True):
     """Those that count: not silent, not draining, not leaving."""
     speeds: dict[str, float] = {}
     """By offering key: standard agents of one agent; absent: 1.0."""
+    tick: float = 5.0
+    """How often the loop turns without an event, s."""
     cheaper_elsewhere: float = 0.0
     """For the threshold rule: how much cheaper the cheapest pool with room is than the one it runs in, 0.1 = 10 %."""
 
@@ -35,6 +37,9 @@ class DemandPolicy(Protocol[State]):
     turns."""
 
     state_type: type[State]
+    every: float
+    """How often it wants to be asked, s. Asked more often it answers with what it said last, or with better numbers;
+    asked more seldom it is slower."""
 
     def initial(self, workload: Workload, now: float) -> State: ...
 

@@ -1,0 +1,67 @@
+"""What the alternatives share: sums of readings, periods, bounds.
+
+They take readings as they come; keeping, falling back and holding is what their projects do or do not do.
+"""
+
+from __future__ import annotations
+
+from math import inf
+from typing import Literal
+
+from covey.fleet.demand.policy import DemandInput
+from covey.fleet.model import Reading, Wanted
+from covey.fleet.spec.types import Workload
+
+__all__ = ["capacity_target", "clamp", "due", "said_again", "total"]
+
+STALE = 60.0
+"""s; an older reading is no reading (the metrics API of Kubernetes answers with an error then)."""
+
+
+def due(now: float, at: float | None, period: float) -> bool:
+    """Whether a round of `period` seconds that last ran at `at` runs now; deaf to the last bits of adding floats."""
+    return at is None or now - at >= period - 1e-6
+
+
+def said_again(wanted: Wanted | None) -> Wanted:
+    assert wanted is not None  # a state with a time has an answer
+    return wanted
+
+
+def clamp(agents: float, workload: Workload) -> int:
+    return int(max(workload.replicas.min, min(workload.replicas.max, agents)))
+
+
+def total(given: DemandInput, index: int, what: Literal["rate", "backlog", "ongoing"]) -> float | None:
+    """The sum of a target's parts; None when no part is young enough.
+
+    `ongoing`, when nobody counts it, is what a request of one second makes of the numbers: the rate, and what waits.
+    """
+    readings = given.readings[index] if index < len(given.readings) else {}
+    found = [
+        number
+        for reading in readings.values()
+        if given.now - reading.at <= STALE and (number := _number(reading, what)) is not None and 0.0 <= number < inf
+    ]
+    return sum(found) if found else None
+
+
+def _number(reading: Reading, what: str) -> float | None:
+    if what == "rate":
+        return reading.value if reading.arrivals is None else reading.arrivals
+    if what == "backlog":
+        return reading.value if reading.backlog is None else reading.backlog
+    if reading.ongoing is not None:
+        return reading.ongoing
+    rate = reading.value if reading.arrivals is None else reading.arrivals
+    return None if rate is None else rate + (reading.backlog or 0.0)
+
+
+def capacity_target(workload: Workload) -> tuple[int, float] | None:
+    """The first target that says what one agent serves: its index, and the load meant for one agent."""
+    for index, target in enumerate(workload.targets):
+        if target.rate_per_agent is not None:
+            return index, target.utilisation * target.rate_per_agent
+        if target.queue_length is not None:
+            return index, target.queue_length
+    return None
