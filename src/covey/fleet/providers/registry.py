@@ -26,6 +26,10 @@ def unknown_price(_cloud: str, _region: str, _shape: str, _spot: bool) -> tuple[
     return None
 
 
+def nobody_waits() -> None:
+    """The next tick is soon enough."""
+
+
 class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What a provider or a signal's reader is told about the controller that it works for."""
 
@@ -41,6 +45,8 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """What an agent last said of itself; None: nothing, or too long ago."""
     quote: Callable[[str, str, str, bool], tuple[float, float | None] | None] = unknown_price
     """(cloud, region, shape, spot) -> (USD per hour, when that was read on the controller's clock); None: not known."""
+    changed: Callable[[], None] = nobody_waits
+    """Called when something happened that should not wait for the next tick: a process ended, a probe failed."""
 
 
 def make_provider(pool: Pool, surroundings: Surroundings) -> Provider:
