@@ -1,0 +1,363 @@
+"""The simulated pools: agents that take a cold start to come up, serve a fluid queue, and are paid until they are gone.
+
+One second is one step. Requests wait in one queue (fluid: fractions of requests are served); what is ready serves
+`ready speed x rate_per_agent` per second. A request is violated when it finds more than 5 s of backlog, or nobody
+ready. Starting and draining agents are paid. `World` knows no policy: a pilot looks (`agents`, `sample`) and acts
+(`start`, `drain`), and `second by second` is `run`.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+from array import array
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+import msgspec
+
+from covey.fleet.model import Agent, Offering, Reading
+from covey.fleet.spec.types import Workload
+
+__all__ = ["BACKLOG_LIMIT", "DRAIN", "Figures", "Machine", "Market", "Pilot", "Sample", "World", "run"]
+
+BACKLOG_LIMIT = 5.0
+"""Seconds of ready capacity: a request that finds more before it is violated (FLEET section 4)."""
+DRAIN = 5.0
+"""Seconds that an agent needs to finish what it has, the same for every policy."""
+NEVER = 1 << 62
+
+
+class Machine(msgspec.Struct):
+    """One agent, as the simulation knows it."""
+
+    id: str
+    offering: str
+    started_at: float
+    ready_at: float | None = None
+    """None: it still starts."""
+    draining_at: float | None = None
+    gone: bool = False
+
+
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """Means over the time since the last look."""
+
+    at: float
+    span: float
+    arrivals: float
+    completions: float
+    backlog: float
+    utilisation: float
+
+
+class Market(Protocol):
+    """What pools offer at a moment: prices and room. `None` as room: no limit known."""
+
+    def offering(self, key: str, now: float) -> Offering: ...
+
+
+class Figures(msgspec.Struct, kw_only=True):
+    """What one run came to."""
+
+    requests: float = 0.0
+    violated: float = 0.0
+    agent_seconds: float = 0.0
+    cost_usd: float = 0.0
+    reversals: int = 0
+    moves: int = 0
+    starts: int = 0
+    removals: int = 0
+    capacity_failures: int = 0
+    preemptions: int = 0
+    peak_agents: int = 0
+    least_ready: int | None = None
+    """After the first cold start."""
+    restored_after: float | None = None
+    seconds: int = 0
+
+    @property
+    def violations(self) -> float:
+        return self.violated / self.requests if self.requests else 0.0
+
+    @property
+    def replica_hours(self) -> float:
+        return self.agent_seconds / 3600
+
+    @property
+    def reversals_per_hour(self) -> float:
+        return self.reversals / (self.seconds / 3600) if self.seconds else 0.0
+
+
+class World:
+    """Agents of one workload on simulated offerings, and its queue."""
+
+    def __init__(self, offerings: Sequence[Offering], *, rate_per_agent: float, cold_start: float) -> None:
+        self.offerings = {offering.key: offering for offering in offerings}
+        self.rate_per_agent = rate_per_agent
+        self.cold_start = cold_start
+        self.now = 0
+        self.machines: dict[str, Machine] = {}
+        self.figures = Figures()
+        self.backlog = 0.0
+        self.capacity = 0.0
+        """Requests per second that the ready agents serve."""
+        self.arrived = 0.0
+        self.served = 0.0
+        self.offered = 0.0
+        """Capacity summed over time: `served / offered` is utilisation."""
+        self.paid = 0
+        """Agents paid now."""
+        self.usd_per_hour = 0.0
+        self._paid_until = 0.0
+        self._events: list[tuple[float, int, Callable[[], None]]] = []
+        self._order = itertools.count()
+        self._ids = itertools.count(1)
+        self._last_target: int | None = None
+        self._direction = 0
+        self._mark = (0.0, 0.0, 0.0, 0.0)
+        self.room: dict[str, int | None] = {}
+
+    # -- what a pilot sees -------------------------------------------------------------------------------------------
+
+    @property
+    def size(self) -> int:
+        """Agents that start or are ready: those that count."""
+        return sum(1 for machine in self.machines.values() if machine.draining_at is None)
+
+    @property
+    def ready(self) -> int:
+        return sum(1 for m in self.machines.values() if m.ready_at is not None and m.draining_at is None)
+
+    def sample(self) -> Sample:
+        """Means since the last call."""
+        at, arrived, served, offered = self._mark
+        span = max(self.now - at, 1e-9)
+        self._mark = (float(self.now), self.arrived, self.served, self.offered)
+        capacity = self.offered - offered
+        return Sample(
+            at=float(self.now),
+            span=span,
+            arrivals=(self.arrived - arrived) / span,
+            completions=(self.served - served) / span,
+            backlog=self.backlog,
+            utilisation=min(1.0, (self.served - served) / capacity) if capacity > 0 else 0.0,
+        )
+
+    def agents(self, utilisation: float, workload: str) -> tuple[Agent, ...]:
+        """All agents, as a perfect observer reports them: every ready one is equally loaded."""
+        now = float(self.now)
+        share = self.rate_per_agent * utilisation
+        return tuple(
+            Agent(
+                id=machine.id,
+                workload=workload,
+                pool=offering.pool,
+                offering=machine.offering,
+                state="draining"
+                if machine.draining_at is not None
+                else "starting"
+                if machine.ready_at is None
+                else "ready",
+                started_at=machine.started_at,
+                ready_at=machine.ready_at,
+                heard_at=now if machine.ready_at is not None else None,
+                busy=machine.ready_at is not None
+                and (utilisation > 0 if machine.draining_at is None else now < machine.draining_at + DRAIN),
+                cpu=utilisation if machine.ready_at is not None else None,
+                completions=share * offering.speed if machine.ready_at is not None else None,
+                busy_share=utilisation if machine.ready_at is not None else None,
+            )
+            for machine in self.machines.values()
+            for offering in (self.offerings[machine.offering],)
+        )
+
+    def readings(self, sample: Sample, workload: Workload) -> tuple[dict[str, Reading], ...]:
+        """What each target of the workload reads, in order.
+
+        A request in service lasts a second: an agent's concurrency at full load equals its rate (the field notes'
+        approximation). Sampled every second and handed over as the mean since the last look: no request is missed."""
+        read = []
+        for target in workload.targets:
+            if target.signal == "cpu":
+                read.append({"": Reading(at=sample.at, value=sample.utilisation, interval=1.0)})
+            else:
+                read.append(
+                    {
+                        "": Reading(
+                            at=sample.at,
+                            arrivals=sample.arrivals,
+                            completions=sample.completions,
+                            backlog=sample.backlog,
+                            ongoing=sample.completions + sample.backlog,
+                            interval=1.0,
+                        )
+                    }
+                )
+        return tuple(read)
+
+    # -- what a pilot does -------------------------------------------------------------------------------------------
+
+    def start(self, offering: str, count: int, *, ready: bool = False) -> int:
+        """Start agents; how many there was room for. `ready`: they were there before the story begins."""
+        room = self.room.get(offering)
+        if room is not None:
+            alive = sum(1 for machine in self.machines.values() if machine.offering == offering)
+            if alive + count > room:
+                self.figures.capacity_failures += 1
+                count = max(0, room - alive)
+        for _ in range(count):
+            self.figures.starts += 1
+            machine = Machine(f"a{next(self._ids)}", offering, float(self.now))
+            self.machines[machine.id] = machine
+            if ready:
+                machine.ready_at = float(self.now)
+            else:
+                self.at(self.now + self.cold_start, lambda m=machine: self._ready(m))  # type: ignore[misc]
+        self._changed()
+        return count
+
+    def drain(self, ids: Sequence[str], *, remove: bool = True) -> None:
+        """Take no new work; a starting agent ends at once. `remove`: gone when it has finished, as engines do."""
+        for id in ids:
+            machine = self.machines.get(id)
+            if machine is None or machine.draining_at is not None:
+                continue
+            machine.draining_at = float(self.now)
+            if machine.ready_at is None:
+                self._gone(machine)
+            elif remove:
+                self.at(self.now + DRAIN, lambda m=machine: self._gone(m))  # type: ignore[misc]
+        self._changed()
+
+    def remove(self, ids: Sequence[str]) -> None:
+        """End these now."""
+        for id in ids:
+            if id in self.machines:
+                self._gone(self.machines[id])
+        self._changed()
+
+    def aim(self, target: int) -> None:
+        """The size that is wanted from now on: changes of its direction are reversals."""
+        last, self._last_target = self._last_target, target
+        if last is None or last == target:
+            return
+        direction = 1 if target > last else -1
+        if self._direction and direction != self._direction:
+            self.figures.reversals += 1
+        self._direction = direction
+
+    def at(self, when: float, action: Callable[[], None]) -> None:
+        """Something that happens by itself: an agent comes up, a cloud goes down."""
+        heapq.heappush(self._events, (when, next(self._order), action))
+
+    def reprice(self, offering: Offering) -> None:
+        """A price (or anything else of an offering) changed."""
+        self.offerings[offering.key] = offering
+        self._changed()
+
+    # -- time --------------------------------------------------------------------------------------------------------
+
+    @property
+    def next_event(self) -> float:
+        return self._events[0][0] if self._events else NEVER
+
+    def happen(self) -> None:
+        """All events that are due."""
+        while self._events and self._events[0][0] <= self.now:
+            heapq.heappop(self._events)[2]()
+
+    def pay(self) -> None:
+        """Settle up to now."""
+        span = self.now - self._paid_until
+        self.figures.agent_seconds += self.paid * span
+        self.figures.cost_usd += self.usd_per_hour * span / 3600
+        self._paid_until = float(self.now)
+
+    def _ready(self, machine: Machine) -> None:
+        if not machine.gone and machine.draining_at is None:
+            machine.ready_at = float(self.now)
+            self._changed()
+
+    def _gone(self, machine: Machine) -> None:
+        if not machine.gone:
+            machine.gone = True
+            self.figures.removals += 1
+            del self.machines[machine.id]
+            self._changed()
+
+    def _changed(self) -> None:
+        """Counts, capacity and what is paid per hour, after agents came or went."""
+        self.pay()
+        speed, usd, offerings = 0.0, 0.0, self.offerings
+        for machine in self.machines.values():
+            offering = offerings[machine.offering]
+            usd += (offering.price or 0.0) + (offering.egress or 0.0)
+            if machine.ready_at is not None and machine.draining_at is None:
+                speed += offering.speed
+        self.paid = len(self.machines)
+        self.usd_per_hour = usd
+        self.capacity = speed * self.rate_per_agent
+        self.figures.peak_agents = max(self.figures.peak_agents, self.paid)
+
+
+class Pilot(Protocol):
+    """Whatever decides. `turn` is called at 0 and every `every` s."""
+
+    every: int
+
+    def turn(self, world: World) -> None: ...
+
+
+def run(world: World, pilot: Pilot, arrivals: array[int], record: Callable[[World], None] | None = None) -> Figures:
+    """The whole trace. `record` is called after each turn, for plots."""
+    seconds = len(arrivals)
+    next_turn = 0
+    now = 0
+    figures = world.figures
+    while now < seconds:
+        world.now = now
+        if world.next_event <= now:
+            world.happen()
+        if now >= next_turn:
+            pilot.turn(world)
+            next_turn = now + pilot.every
+            if record is not None:
+                record(world)
+        until = min(seconds, next_turn, max(now + 1, _whole(world.next_event)))
+        _serve(world, figures, arrivals[now:until])
+        now = until
+    world.now = seconds
+    world.pay()
+    figures.seconds = seconds
+    return figures
+
+
+def _serve(world: World, figures: Figures, arrivals: array[int]) -> None:
+    """Seconds without a change: the inner loop of everything, 0.1 us each."""
+    backlog, capacity = world.backlog, world.capacity
+    limit = BACKLOG_LIMIT * capacity
+    served = 0.0
+    violated = 0
+    for count in arrivals:
+        if backlog > limit or capacity <= 0:
+            violated += count
+        backlog += count
+        if backlog > capacity:
+            served += capacity
+            backlog -= capacity
+        else:
+            served += backlog
+            backlog = 0.0
+    total = sum(arrivals)
+    figures.requests += total
+    figures.violated += violated
+    world.arrived += total
+    world.served += served
+    world.offered += capacity * len(arrivals)
+    world.backlog = backlog
+
+
+def _whole(when: float) -> int:
+    """The first second at or after a moment."""
+    return int(when) if when == int(when) else int(when) + 1

@@ -1,0 +1,125 @@
+"""Traces in every format people have them in, and what is refused."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from pathlib import Path
+
+import pytest
+
+from covey.base.errors import ParseError
+from covey.fleet.simulate.traces import (
+    Setting,
+    Trace,
+    default_rate,
+    find_traces,
+    load_trace,
+    parse_trace_untrusted,
+    setting_for,
+)
+
+PROMETHEUS = """{"status": "success", "data": {"resultType": "matrix", "result": [
+  {"metric": {"pod": "a"}, "values": [[100, "1"], [115, "2"], [130, "NaN"]]},
+  {"metric": {"pod": "b"}, "values": [[100, "3"], [130, "4.5"]]}]}}"""
+
+GOOD = {
+    "servegen": ("t_s,rps\n0,2.5\n600,3.5\n1200,0\n", 600.0, (2.5, 3.5, 0.0)),
+    "servegen out of order": ("t_s,rps\n600,3.5\n0,2.5\n", 600.0, (2.5, 3.5)),
+    "a hole keeps the rate": ("t_s,rps\n0,1\n10,2\n20,3\n40,5\n", 10.0, (1.0, 2.0, 3.0, 3.0, 5.0)),
+    "counts per second": ("second,count\n0,3\n1,4\n3,5\n", 1.0, (3.0, 4.0, 0.0, 5.0)),
+    "counts per minute": ("minute,requests\n0,60\n1,120\n", 60.0, (1.0, 2.0)),
+    "bare counts": ("4\n0\n7\n", 1.0, (4.0, 0.0, 7.0)),
+    "dates": ("timestamp,rps\n2026-01-01T00:00:00Z,1\n2026-01-01T00:01:00Z,2\n", 60.0, (1.0, 2.0)),
+    "azure": (
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n"
+        "2023-11-16 18:15:46.9805900,374,44\n2023-11-16 18:15:48.0000000,1,1\n",
+        1.0,
+        (2.0, 0.0, 1.0),
+    ),
+    "prometheus": (PROMETHEUS, 15.0, (4.0, 2.0, 4.5)),
+    "one sample": ("t_s,rps\n0,5\n", 1.0, (5.0,)),
+}
+
+BAD = {
+    "empty": "",
+    "no samples": "t_s,rps\n",
+    "no known column": "t_s,temperature\n0,5\n",
+    "a word for a number": "t_s,rps\n0,many\n",
+    "negative": "t_s,rps\n0,-1\n600,2\n",
+    "not a number": "t_s,rps\n0,nan\n600,2\n",
+    "infinite": "t_s,rps\n0,inf\n600,2\n",
+    "infinite time": "t_s,rps\ninf,1\n600,2\n",
+    "a century": "t_s,rps\n0,1\n600,1\n3000000000,1\n",
+    "short row": "t_s,rps\n0\n",
+    "no date": "TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n",
+    "other JSON": '{"hello": 1}',
+    "broken JSON": '{"data": ',
+    "a zero byte": "t_s,rps\n0,1\x002\n",
+}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_trace_reads_every_format(name: str) -> None:
+    text, step, rates = GOOD[name]
+    trace = parse_trace_untrusted("x", text)
+    assert (step, rates) == (trace.step, trace.rates)
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_trace_refuses_with_one_error(name: str) -> None:
+    with pytest.raises(ParseError):
+        parse_trace_untrusted("x", BAD[name])
+
+
+def test_trace_in_a_file_names_the_file_and_the_line(tmp_path: Path) -> None:
+    path = tmp_path / "day.csv"
+    path.write_text("t_s,rps\n0,1\n600,x\n")
+    with pytest.raises(ParseError, match=r"day\.csv: line 3: 'x' is no number"):
+        load_trace(path)
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ParseError, match=r"day\.csv is not text"):
+        load_trace(path)
+
+
+def test_default_rate_is_the_99th_percentile_over_35_agents_in_two_digits() -> None:
+    rates = (10.0,) * 98 + (424.9, 1e6)
+    assert 12.0 == default_rate(Trace(name="x", step=60.0, rates=rates))
+    assert 1.0 == default_rate(Trace(name="x", step=60.0, rates=(0.0,) * 5))
+
+
+def test_setting_comes_from_the_file_beside(tmp_path: Path) -> None:
+    path = tmp_path / "day.csv"
+    path.write_text("t_s,rps\n0,70\n600,70\n")
+    trace = load_trace(path)
+    assert Setting(rate_per_agent=2.0) == setting_for(trace, path)
+    path.with_suffix(".toml").write_text('rate_per_agent = "25/s"\ncold_start = "30s"\nmin = 2\nmax = 9\n')
+    assert Setting(rate_per_agent=25.0, cold_start=30.0, min=2, max=9) == setting_for(trace, path)
+    for wrong in ("rate_per_agent = 0", "min = 5\nmax = 2", "colour = 1", "cold_start = 'soon'", "x ="):
+        path.with_suffix(".toml").write_text(wrong)
+        with pytest.raises(ParseError):
+            setting_for(trace, path)
+
+
+def test_folder_lists_traces_only(tmp_path: Path) -> None:
+    for name in ("b.csv", "a.json", "a.toml", "README.md", "readme.txt"):
+        (tmp_path / name).write_text("1\n")
+    assert ["a.json", "b.csv"] == [path.name for path in find_traces(tmp_path)]
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.7, 9.5, 10.5, 300.0])
+def test_coarse_steps_are_drawn_as_poisson(mean: float) -> None:
+    counts = Trace(name="x", step=4000.0, rates=(mean,)).arrivals(3)
+    assert 4000 == len(counts)
+    error = math.sqrt(max(mean, 1e-9) / len(counts))
+    assert abs(statistics.fmean(counts) - mean) <= 5 * error
+    assert abs(statistics.pvariance(counts) - mean) <= 0.2 * mean
+
+
+def test_seeds_differ_and_repeat() -> None:
+    trace = Trace(name="x", step=60.0, rates=(20.0, 30.0))
+    assert trace.arrivals(1) == trace.arrivals(1)
+    assert trace.arrivals(1) != trace.arrivals(2)
+    assert (0, 1, 2, 3, 4) == trace.seeds
+    exact = Trace(name="x", step=1.0, rates=(3.0, 4.0))
+    assert ((0,), [3, 4]) == (exact.seeds, list(exact.arrivals(0)))
