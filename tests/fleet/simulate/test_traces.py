@@ -23,6 +23,11 @@ PROMETHEUS = """{"status": "success", "data": {"resultType": "matrix", "result":
   {"metric": {"pod": "a"}, "values": [[100, "1"], [115, "2"], [130, "NaN"]]},
   {"metric": {"pod": "b"}, "values": [[100, "3"], [130, "4.5"]]}]}}"""
 
+AZURE = (
+    "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n"
+    "2023-11-16 18:15:46.9805900,374,44\n2023-11-16 18:15:48.0000000,1,1\n"
+)
+
 GOOD = {
     "servegen": ("t_s,rps\n0,2.5\n600,3.5\n1200,0\n", 600.0, (2.5, 3.5, 0.0)),
     "servegen out of order": ("t_s,rps\n600,3.5\n0,2.5\n", 600.0, (2.5, 3.5)),
@@ -32,8 +37,7 @@ GOOD = {
     "bare counts": ("4\n0\n7\n", 1.0, (4.0, 0.0, 7.0)),
     "dates": ("timestamp,rps\n2026-01-01T00:00:00Z,1\n2026-01-01T00:01:00Z,2\n", 60.0, (1.0, 2.0)),
     "azure": (
-        "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n"
-        "2023-11-16 18:15:46.9805900,374,44\n2023-11-16 18:15:48.0000000,1,1\n",
+        AZURE,
         1.0,
         (2.0, 0.0, 1.0),
     ),
@@ -84,8 +88,8 @@ def test_trace_in_a_file_names_the_file_and_the_line(tmp_path: Path) -> None:
 
 def test_default_rate_is_the_99th_percentile_over_35_agents_in_two_digits() -> None:
     rates = (10.0,) * 98 + (424.9, 1e6)
-    assert 12.0 == default_rate(Trace(name="x", step=60.0, rates=rates))
-    assert 1.0 == default_rate(Trace(name="x", step=60.0, rates=(0.0,) * 5))
+    assert default_rate(Trace(name="x", step=60.0, rates=rates)) == 12.0
+    assert default_rate(Trace(name="x", step=60.0, rates=(0.0,) * 5)) == 1.0
 
 
 def test_setting_comes_from_the_file_beside(tmp_path: Path) -> None:
@@ -104,13 +108,13 @@ def test_setting_comes_from_the_file_beside(tmp_path: Path) -> None:
 def test_folder_lists_traces_only(tmp_path: Path) -> None:
     for name in ("b.csv", "a.json", "a.toml", "README.md", "readme.txt"):
         (tmp_path / name).write_text("1\n")
-    assert ["a.json", "b.csv"] == [path.name for path in find_traces(tmp_path)]
+    assert [path.name for path in find_traces(tmp_path)] == ["a.json", "b.csv"]
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.7, 9.5, 10.5, 300.0])
 def test_coarse_steps_are_drawn_as_poisson(mean: float) -> None:
     counts = Trace(name="x", step=4000.0, rates=(mean,)).arrivals(3)
-    assert 4000 == len(counts)
+    assert len(counts) == 4000
     error = math.sqrt(max(mean, 1e-9) / len(counts))
     assert abs(statistics.fmean(counts) - mean) <= 5 * error
     assert abs(statistics.pvariance(counts) - mean) <= 0.2 * mean
@@ -120,6 +124,6 @@ def test_seeds_differ_and_repeat() -> None:
     trace = Trace(name="x", step=60.0, rates=(20.0, 30.0))
     assert trace.arrivals(1) == trace.arrivals(1)
     assert trace.arrivals(1) != trace.arrivals(2)
-    assert (0, 1, 2, 3, 4) == trace.seeds
+    assert trace.seeds == (0, 1, 2, 3, 4)
     exact = Trace(name="x", step=1.0, rates=(3.0, 4.0))
-    assert ((0,), [3, 4]) == (exact.seeds, list(exact.arrivals(0)))
+    assert (exact.seeds, list(exact.arrivals(0))) == ((0,), [3, 4])

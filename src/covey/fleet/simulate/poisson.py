@@ -16,7 +16,7 @@ __all__ = ["draw", "poisson"]
 
 def draw(seed: str, rates: Sequence[float], step: float) -> array[int]:
     """Requests in each second of steps that are `step` s long. Equal arguments, equal numbers, on every machine."""
-    uniform = random.Random(seed).random  # noqa: S311 - a drawn day, not a secret
+    uniform = random.Random(seed).random
     counts = array("q")
     seconds = max(1, round(len(rates) * step))
     for index, rate in enumerate(rates):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Callable
 from typing import Any
 
@@ -39,7 +40,7 @@ def workload_for(policy: str, setting: Setting) -> Workload:
     )
 
 
-def start_size(trace: Trace, setting: Setting, arrivals: Any) -> int:
+def start_size(setting: Setting, arrivals: array[int]) -> int:
     """What every policy starts with: the mean of the first 60 s / 0.7 (FLEET section 4)."""
     first = arrivals[:60]
     mean = sum(first) / max(1, len(first))
@@ -64,7 +65,7 @@ def run_single(
     """One run on one offering. `policy`: a demand policy's name, `fixed_peak` or `oracle`."""
     arrivals = trace.arrivals(seed)
     world = World([offering], rate_per_agent=setting.rate_per_agent, cold_start=setting.cold_start)
-    begin = start_size(trace, setting, arrivals)
+    begin = start_size(setting, arrivals)
     pilot: Pilot
     if policy == "fixed_peak":
         begin = max(peak_size(trace, setting), setting.min)

@@ -219,8 +219,8 @@ class World:
 
     def drain(self, ids: Sequence[str], *, remove: bool = True) -> None:
         """Take no new work; a starting agent ends at once. `remove`: gone when it has finished, as engines do."""
-        for id in ids:
-            machine = self.machines.get(id)
+        for name in ids:
+            machine = self.machines.get(name)
             if machine is None or machine.draining_at is not None:
                 continue
             machine.draining_at = float(self.now)
@@ -232,9 +232,9 @@ class World:
 
     def remove(self, ids: Sequence[str]) -> None:
         """End these now."""
-        for id in ids:
-            if id in self.machines:
-                self._gone(self.machines[id])
+        for name in ids:
+            if name in self.machines:
+                self._gone(self.machines[name])
         self._changed()
 
     def aim(self, target: int) -> None:
