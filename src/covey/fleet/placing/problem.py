@@ -58,5 +58,7 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     """By (scope, shape), why: capacity failed there lately. Shape "" blocks the whole scope."""
     room: dict[str, int] = {}
     """By scope: how many more agents it takes in all, over all workloads; absent: unknown, not limited."""
+    pool_room: dict[str, int] = {}
+    """By pool: how many more agents it takes in all, over all workloads (its `max_agents`); absent: not limited."""
     stale_prices: frozenset[str] = frozenset()
     """Offerings whose price is too old to justify a move."""

@@ -1,0 +1,320 @@
+"""One workload's plan beside fixed others: greedy construction, then local search.
+
+Construction takes what is cheapest for each standard agent: first on-demand agents in as many clouds as make `survive`
+cheapest, then each cloud's share if there are weights, then demand, spot as far as its rules go, then `min`. The search
+then adds, drops and swaps one or two offerings for as long as the score falls, within a number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+from math import ceil
+
+from covey.fleet.placing.judge import (
+    DEMAND,
+    EPSILON,
+    MINIMUM,
+    SURVIVE,
+    WEIGHTS,
+    Counts,
+    Room,
+    Score,
+    better,
+    judge,
+)
+from covey.fleet.placing.rules import Entry
+
+__all__ = ["Steps", "solve_entry", "targets"]
+
+Moves = Iterator[tuple[tuple[int, int], ...]]
+
+ROUND = 200
+"""Improvements of one workload in one call: far more than any instance needs, a bound all the same."""
+
+PAIRS_OPTIONS = 24
+"""Options that the search combines in pairs: the cheapest of those that no other one beats."""
+
+
+class Steps:
+    """What is left of the solver's budget, in plans judged: the search is bounded by steps and never by a clock."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
+def solve_entry(
+    entry: Entry, room: Room, steps: Steps, *, starts: Iterable[Counts] = (), deep: bool = True
+) -> tuple[Counts, Score]:
+    """The best plan found for one workload in `room`, from what runs, from nothing, and from each of `starts`."""
+    useful = targets(entry, room)
+    best: Counts = {j: option.low for j, option in enumerate(entry.options) if option.low}
+    score = judge(entry, best, room)
+    plans = [*starts, construct(entry, room, useful)]
+    if entry.running:
+        plans.append({j: min(o.running, room.headroom(entry, j)) for j, o in enumerate(entry.options) if o.running})
+    seen: list[Counts] = []
+    for plan in plans:
+        plan = {j: n for j, n in plan.items() if n > 0}
+        if plan in seen:
+            continue
+        seen.append(plan)
+        found, value = improve(entry, plan, room, useful, steps, deep=deep)
+        if better(value, score):
+            best, score = found, value
+    return best, score
+
+
+def targets(entry: Entry, room: Room) -> list[int]:
+    """Options worth growing, cheapest for a standard agent first. One that another beats in its own cloud and zone, at
+    least as fast, no dearer and without bounds, is never needed."""
+    able = [j for j, option in enumerate(entry.options) if room.headroom(entry, j) > option.low]
+    able.sort(key=lambda j: _merit(entry, j))
+    if len(able) <= 1:
+        return able
+    useful: list[int] = []
+    best: dict[tuple[int, int, str], list[tuple[float, float]]] = {}
+    for j in able:
+        option = entry.options[j]
+        group = (option.cloud, option.zone, option.pool if entry.pool_caps else "")
+        champions = best.setdefault(group, [])
+        # A champion has no bound and is at least as cheap for each standard agent; a slower, cheaper one may still pay
+        # as the last agent, and one with paid-for room beats its own price.
+        if not option.offering.marginal_room and any(
+            speed >= option.speed and price <= option.price for speed, price in champions
+        ):
+            continue
+        useful.append(j)
+        if option.scope_slot < 0 and option.pool_slot < 0 and option.high >= entry.maximum and not option.stale:
+            champions.append((option.speed, option.price))
+    return useful
+
+
+def _merit(entry: Entry, j: int) -> tuple[float, int, str]:
+    option = entry.options[j]
+    free = option.free if option.offering.marginal_room else 0.0
+    return ((option.price - free) / option.speed, option.rank, option.key)
+
+
+# --- construction ------------------------------------------------------------------------------------------------
+
+
+def construct(entry: Entry, room: Room, useful: list[int]) -> Counts:
+    """A plan from nothing (but what is held), without looking back."""
+    build = _Build(entry, room, useful)
+    build.survive()
+    for cloud, want in enumerate(entry.weights):
+        build.cover(want, cloud)
+    build.cover(entry.need, None)
+    build.count(max(entry.minimum, entry.floor))
+    return build.counts
+
+
+class _Build:
+    """The running sums of a construction."""
+
+    def __init__(self, entry: Entry, room: Room, useful: list[int]) -> None:
+        self.entry = entry
+        self.useful = useful
+        self.room = room
+        self.caps = [room.headroom(entry, j) for j in range(len(entry.options))]
+        self.scopes: dict[int, int] = {}
+        self.pools: dict[int, int] = {}
+        self.by_pool: dict[str, int] = {}
+        self.counts: Counts = {}
+        self.agents = self.spot = 0
+        self.zones: dict[int, int] = {}
+        for j, option in enumerate(entry.options):
+            if option.low:
+                self.add(j, option.low)
+
+    def add(self, j: int, n: int) -> None:
+        option = self.entry.options[j]
+        had = self.counts.get(j, 0)
+        self.counts[j] = had + n
+        self.agents += n
+        starts = max(had + n - option.running, 0) - max(had - option.running, 0)
+        self.scopes[option.scope_slot] = self.scopes.get(option.scope_slot, 0) + starts
+        self.pools[option.pool_slot] = self.pools.get(option.pool_slot, 0) + starts
+        self.by_pool[option.pool] = self.by_pool.get(option.pool, 0) + n
+        if option.spot:
+            self.spot += n
+            self.zones[option.zone] = self.zones.get(option.zone, 0) + n
+
+    def fits(self, j: int) -> int:
+        """How many more agents option `j` takes now."""
+        entry, option = self.entry, self.entry.options[j]
+        had = self.counts.get(j, 0)
+        most = min(self.caps[j] - had, entry.maximum - self.agents)
+        idle = max(option.running - had, 0)
+        if option.scope_slot >= 0:
+            most = min(most, idle + self.room.scopes[option.scope_slot] - self.scopes.get(option.scope_slot, 0))
+        if option.pool_slot >= 0:
+            most = min(most, idle + self.room.pools[option.pool_slot] - self.pools.get(option.pool_slot, 0))
+        if option.pool in entry.pool_caps:
+            most = min(most, entry.pool_caps[option.pool] - self.by_pool.get(option.pool, 0))
+        if option.spot and most > 0:
+            # One at a time: each further spot agent needs on-demand agents beside it.
+            most = 1
+            if self.spot + 1 > entry.share * (self.agents + 1 - entry.spot_base) + EPSILON:
+                most = 0
+            if len(entry.zones) > 1 and 2 * (self.zones.get(option.zone, 0) + 1) > self.spot + 2:
+                most = 0
+        return most
+
+    def survive(self) -> None:
+        """On-demand agents in the cheapest q clouds so that the loss of any `lose` of them leaves `keep`."""
+        entry = self.entry
+        if entry.keep <= 0:
+            return
+        cheapest: dict[int, float] = {}
+        for j in self.useful:
+            option = entry.options[j]
+            if not option.spot:
+                price = option.price / (1.0 if entry.keep_agents else option.speed)
+                cheapest[option.cloud] = min(price, cheapest.get(option.cloud, price))
+        clouds = sorted(cheapest, key=lambda cloud: (cheapest[cloud], cloud))
+        best, spread = float("inf"), 1
+        for q in range(entry.lose + 1, len(clouds) + 1):
+            each = ceil(entry.keep / (q - entry.lose)) if entry.keep_agents else entry.keep / (q - entry.lose)
+            # What demand needs anyway is no extra: compare the whole bill of at least `need`.
+            bill = sum(each * cheapest[cloud] for cloud in clouds[:q])
+            bill += max(entry.need - each * q, 0) * cheapest[clouds[0]]
+            if bill < best - EPSILON:
+                best, spread = bill, q
+        if len(clouds) <= entry.lose:
+            return
+        each = entry.keep / (spread - entry.lose)
+        for cloud in clouds[:spread]:
+            self._fill(ceil(each - EPSILON) if entry.keep_agents else each, cloud, entry.keep_agents, on_demand=True)
+
+    def cover(self, want: float, cloud: int | None) -> None:
+        self._fill(want, cloud, as_agents=False)
+
+    def count(self, agents: int) -> None:
+        """At least so many agents, the cheapest ones, whatever their speed."""
+        if self.agents < agents:
+            order = self.useful
+            self.useful = sorted(order, key=lambda j: self.entry.options[j].price)
+            self._fill(agents, None, as_agents=True)
+            self.useful = order
+
+    def _fill(self, want: float, cloud: int | None, as_agents: bool, *, on_demand: bool = False) -> None:
+        """Add agents in the order of `useful` until `want` is there (in one cloud, or in all)."""
+        options = self.entry.options
+
+        def counted(j: int) -> bool:
+            option = options[j]
+            return (cloud is None or option.cloud == cloud) and not (on_demand and option.spot)
+
+        have = sum(n * (1 if as_agents else options[j].speed) for j, n in self.counts.items() if counted(j))
+        order = [j for j in self.useful if counted(j)]
+        spots = any(options[j].spot for j in order)
+        while have < want - EPSILON:
+            for j in order:
+                most = self.fits(j)
+                if most > 0:
+                    break
+            else:
+                return
+            unit = 1.0 if as_agents else options[j].speed
+            n = 1 if spots else min(most, max(ceil((want - have) / unit - EPSILON), 1))
+            self.add(j, n)
+            have += n * unit
+
+
+# --- local search ------------------------------------------------------------------------------------------------
+
+
+def improve(
+    entry: Entry, counts: Counts, room: Room, useful: list[int], steps: Steps, *, deep: bool
+) -> tuple[Counts, Score]:
+    """Follow the best move of the small neighbourhood; when it has none, of the large one."""
+    score = judge(entry, counts, room)
+    for _ in range(ROUND):
+        step = _best_move(entry, counts, score, room, _small(entry, counts, useful, score), steps)
+        if step is None and deep:
+            step = _best_move(entry, counts, score, room, _large(entry, counts, useful), steps)
+        if step is None:
+            break
+        counts, score = step
+    return counts, score
+
+
+def _best_move(
+    entry: Entry, counts: Counts, score: Score, room: Room, moves: Moves, steps: Steps
+) -> tuple[Counts, Score] | None:
+    best: tuple[Counts, Score] | None = None
+    for move in moves:
+        if steps.left <= 0:
+            break
+        steps.left -= 1
+        trial = dict(counts)
+        for j, change in move:
+            n = trial.get(j, 0) + change
+            if n > 0:
+                trial[j] = n
+            else:
+                trial.pop(j, None)
+        value = judge(entry, trial, room)
+        if better(value, score):
+            best, score = (trial, value), value
+    return best
+
+
+def _small(entry: Entry, counts: Counts, useful: list[int], score: Score) -> Moves:
+    """Drop, add, swap one offering for another: one agent, or all."""
+    options = entry.options
+    spare = [(j, n - options[j].low) for j, n in counts.items() if n > options[j].low]
+    for j, n in spare:
+        yield ((j, -1),)
+        if n > 1:
+            yield ((j, -n),)
+    short = score[MINIMUM] or score[SURVIVE] or score[DEMAND] or score[WEIGHTS]
+    for k in useful:
+        if short:
+            yield ((k, 1),)
+    for j, n in spare:
+        speed = options[j].speed
+        for k in useful:
+            if k == j:
+                continue
+            same = max(ceil(speed / options[k].speed - EPSILON), 1)
+            yield (j, -1), (k, same)
+            if same > 1:
+                yield (j, -1), (k, 1)
+            if n > 1:
+                yield (j, -n), (k, max(ceil(n * speed / options[k].speed - EPSILON), 1))
+                yield (j, -n), (k, n)
+                half = n // 2
+                if half > 1:
+                    yield (j, -half), (k, max(ceil(half * speed / options[k].speed - EPSILON), 1))
+
+
+def _large(entry: Entry, counts: Counts, useful: list[int]) -> Moves:
+    """Swap one offering for two, two for one, two for two."""
+    options = entry.options
+    spare = [j for j, n in counts.items() if n > options[j].low]
+    useful = useful[:PAIRS_OPTIONS]
+    for j in spare:
+        several = range(1, min(counts[j] - options[j].low, 3) + 1)
+        for k, m in combinations(useful, 2):
+            if j in (k, m):
+                continue
+            for n in several:
+                yield (j, -n), (k, 1), (m, 1)
+        for k in useful:
+            if k != j:
+                for n in several[1:]:
+                    yield (j, -n), (k, 1)
+                    yield (j, -n), (k, max(n - 1, 1))
+    for j, i in combinations(spare, 2):
+        for k in useful:
+            if k not in (j, i):
+                yield (j, -1), (i, -1), (k, 1)
+                yield (j, -1), (i, -1), (k, 2)
+        for k, m in combinations(useful, 2):
+            if k not in (j, i) and m not in (j, i):
+                yield (j, -1), (i, -1), (k, 1), (m, 1)
