@@ -26,7 +26,7 @@ CASES = {
         Place(survive=Survive(keep=1.0)),
         6.0,
         (A, B, C),
-        {A.key: 6, B.key: 6},
+        {A.key: 3, B.key: 3, C.key: 3},
     ),
     "spot up to its share, half of it in one zone": (
         Place(spot=SpotRules(max_share=0.5, base_on_demand=2)),
