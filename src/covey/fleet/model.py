@@ -105,6 +105,9 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     ready_at: float | None = None
     heard_at: float | None = None
     """When it last reported or answered a probe; None: never."""
+    heard_every: float | None = None
+    """How often it is to be heard (its probe's or its reports' interval, s); three times that in silence takes it out
+    of routing. None: unknown, so that only the 10 s of a suspect do."""
     busy: bool | None = None
     """None: it does not say, and is treated as busy."""
     in_flight: int = 0
