@@ -8,11 +8,12 @@ from __future__ import annotations
 from math import inf
 from typing import Literal
 
+from covey.fleet.demand.capacity import Capacity
 from covey.fleet.demand.policy import DemandInput
 from covey.fleet.model import Reading, Wanted
 from covey.fleet.spec.types import Workload
 
-__all__ = ["capacity_target", "clamp", "due", "said_again", "total"]
+__all__ = ["capacity_target", "clamp", "due", "holding", "said_again", "total"]
 
 STALE = 60.0
 """s; an older reading is no reading (the metrics API of Kubernetes answers with an error then)."""
@@ -57,11 +58,17 @@ def _number(reading: Reading, what: str) -> float | None:
     return None if rate is None else rate + (reading.backlog or 0.0)
 
 
-def capacity_target(workload: Workload) -> tuple[int, float] | None:
-    """The first target that says what one agent serves: its index, and the load meant for one agent."""
+def capacity_target(workload: Workload) -> tuple[int, float, Literal["rate", "backlog"]] | None:
+    """The first target that says what one agent serves: its index, the load meant for one agent, and of what."""
     for index, target in enumerate(workload.targets):
         if target.rate_per_agent is not None:
-            return index, target.utilisation * target.rate_per_agent
+            return index, target.utilisation * target.rate_per_agent, "rate"
         if target.queue_length is not None:
-            return index, target.queue_length
+            return index, target.queue_length, "backlog"
     return None
+
+
+def holding(before: Wanted | None, capacity: Capacity, reason: str) -> Wanted:
+    """What a policy says that has nothing to go by: as before, or what runs."""
+    agents = capacity.standing if before is None else before.agents
+    return Wanted(agents=agents, raw=agents, binding="hold", reason=reason, hold_down=True)
