@@ -137,6 +137,7 @@ class LaunchFailure(msgspec.Struct, frozen=True, kw_only=True):
     at: float
     reason: str
     workload: str = ""
+    kind: Literal["capacity", "quota", "denied", "permanent"] = "capacity"
 
 
 class PoolView(msgspec.Struct, frozen=True, kw_only=True):
@@ -271,11 +272,18 @@ class InFlight(msgspec.Struct, frozen=True, kw_only=True):
     """When it was written, before the call."""
     accepted: bool = False
     """The provider said yes. False: not called yet, or the call failed and whether it took effect is unknown."""
+    queued: bool = False
+    """This controller is about to call, or is calling."""
+    changed_at: float = 0.0
+    """When the call began or answered: a look that began before says nothing about it."""
     tries: int = 0
     again_at: float | None = None
     """Not called again before; None: at once."""
+    refused: LaunchFailure | None = None
+    """Why the provider said no."""
+    detail: str = ""
     missing: int = 0
-    """Of a `scale`: agents that are still to come, as the last turn counted them."""
+    """Of a `scale`: agents that are still to come. Filled in by the turn for the filter."""
 
 
 class Pin(msgspec.Struct, frozen=True, kw_only=True):
@@ -299,6 +307,8 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """`POOL/ID` of agents to be replaced and ended."""
     approved: dict[str, tuple[Step, ...]] = {}
     """By workload in mode `recommend`: the steps somebody agreed to."""
+    adopted: frozenset[str] = frozenset()
+    """Workloads that are taken over although another manager owns their replicas."""
 
 
 class RouteEndpoint(msgspec.Struct, frozen=True, kw_only=True):

@@ -12,15 +12,16 @@ steps) in one transaction before it acts on any of it.
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
+from covey.fleet.loop.flight import Launch, Launches, Settled, follow, launched
 from covey.fleet.model import Agent, Block, Decision, InFlight, Orders, PoolView, Reading, Route, Step, Wanted
 from covey.fleet.spec.types import Spec, Workload
 
-__all__ = ["TURN_SECONDS", "Seen", "Settled", "TurnState", "Turned", "WorkloadState", "turn"]
+__all__ = ["TURN_SECONDS", "Seen", "TurnState", "Turned", "WorkloadState", "turn"]
 
 TURN_SECONDS: Final = 5.0
 """Between turns, unless an event asks for one sooner (FLEET 2); a spec's `controller.tick` says otherwise."""
@@ -40,22 +41,15 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """This controller just started or took over: nothing may be removed for lack of demand until history covers it."""
 
 
-class Settled(msgspec.Struct, frozen=True, kw_only=True):
-    """An intent that is over."""
-
-    intent: int
-    outcome: str
-    """`seen`, `superseded`, `failed` (launch time-out: its scope and shape are blocked)."""
-    detail: str = ""
-
-
 class WorkloadState(msgspec.Struct, frozen=True, kw_only=True):
     """What one workload's next turn must know."""
 
     policy: str = ""
-    demand: msgspec.Struct | None = None
+    demand: Any = None
     """Of the policy's own type."""
     wanted: Wanted | None = None
+    launches: dict[str, Launch] = {}
+    """By offering, what is on its way."""
 
 
 class TurnState(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,23 +78,38 @@ class Turned(msgspec.Struct, frozen=True, kw_only=True):
 def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
     """One turn at `now`. Never raises for anything that is in `seen`."""
     number = state.turn + 1
+    launches: Launches = {
+        (name, offering): launch
+        for name, known in state.workloads.items()
+        for offering, launch in known.launches.items()
+    }
+    flights = follow(launches, seen.in_flight, seen.views, now)
+    launches = flights.launches
     remembered: dict[str, WorkloadState] = {}
     decisions: list[Decision] = []
     steps: list[Step] = []
     for name, workload in spec.workloads.items():
         agents = tuple(agent for view in seen.views.values() for agent in view.agents if agent.workload == name)
         wanted = _wanted(workload)
-        remembered[name] = replace(state.workloads.get(name, WorkloadState()), wanted=wanted)
-        proposed = _raise(workload, agents, wanted, seen)
+        proposed = _raise(workload, agents, wanted, seen, launches)
         decisions.append(
             Decision(at=now, turn=number, workload=name, mode=workload.mode, wanted=wanted, steps=proposed)
         )
         if workload.mode == "act":
             steps += proposed
+            for step in proposed:
+                launches = launched(launches, step, agents, now)
+        remembered[name] = replace(
+            state.workloads.get(name, WorkloadState()),
+            wanted=wanted,
+            launches={offering: launch for (whose, offering), launch in launches.items() if whose == name},
+        )
     return Turned(
         state=replace(state, turn=number, workloads=remembered),
         decisions=tuple(decisions),
         steps=tuple(steps),
+        settled=flights.settled,
+        again=tuple(order.intent for order in flights.again),
         next_at=now + spec.controller.tick,
     )
 
@@ -111,9 +120,12 @@ def _wanted(workload: Workload) -> Wanted:
     return Wanted(agents=least, raw=least, binding="min", reason=f"the spec asks for at least {least}")
 
 
-def _raise(workload: Workload, agents: tuple[Agent, ...], wanted: Wanted, seen: Seen) -> tuple[Step, ...]:
+def _raise(
+    workload: Workload, agents: tuple[Agent, ...], wanted: Wanted, seen: Seen, launches: Launches
+) -> tuple[Step, ...]:
     """Up to what is wanted, in the first pool that offers it."""
     present = sum(1 for agent in agents if agent.state != "draining")
+    present += sum(launch.coming for (name, _), launch in launches.items() if name == workload.name)
     missing = int(wanted.agents) - present
     if missing <= 0:
         return ()
@@ -121,6 +133,7 @@ def _raise(workload: Workload, agents: tuple[Agent, ...], wanted: Wanted, seen: 
         view = seen.views.get(pool)
         for offering in view.offerings.get(workload.name, ()) if view is not None and view.control else ():
             there = sum(1 for agent in agents if agent.offering == offering.key and agent.state != "draining")
+            there += launches[workload.name, offering.key].coming if (workload.name, offering.key) in launches else 0
             return (
                 Step(
                     kind="scale",

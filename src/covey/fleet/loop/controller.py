@@ -1,0 +1,268 @@
+"""The controller: observe, turn, journal, act, again.
+
+Thin on purpose: what is decided is decided in `turn`, which is pure. One turn is a method that a test calls
+(`Controller.turn`); `run` calls it every tick and at once on an event.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any, Final
+
+from covey.base.errors import CoveyError, NotFoundError, StateError, StorageError
+from covey.fleet.loop import memory
+from covey.fleet.loop.act import Actor
+from covey.fleet.loop.leader import Lock
+from covey.fleet.loop.observe import Observer, SourceReader
+from covey.fleet.loop.store import Deposed, SpecVersion, Store, orders_at
+from covey.fleet.loop.turn import Seen, Turned, TurnState, turn
+from covey.fleet.model import Agent, Offering, PoolView
+from covey.fleet.providers.base import Provider
+from covey.fleet.signals.base import Source
+from covey.fleet.signals.registry import OWN_REPORTS
+from covey.fleet.spec.types import Pool, Spec, Target, Workload
+
+__all__ = ["Controller"]
+
+_SOONEST: Final = 0.25
+"""Between turns, s, however many events there are."""
+_RETRY: Final = 1.0
+"""After a turn that the store refused."""
+
+_log = logging.getLogger(__name__)
+
+
+class Controller:
+    """One controller over `store`. `lead` first, then `turn` as often as wanted, or `run`; `close` ends it.
+
+    `make_provider` and `make_source` may raise `CoveyError`: the pool or target is then shown with that problem, and
+    tried again with the next spec.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        lock: Lock,
+        *,
+        clock: Callable[[], float],
+        holder: str,
+        make_provider: Callable[[Pool], Provider],
+        make_source: Callable[[Workload, Target], Source],
+    ) -> None:
+        self.deposed = False
+        self._store = store
+        self._lock = lock
+        self._wall = clock
+        self._latest = clock()
+        self._holder = holder
+        self._make_provider = make_provider
+        self._make_source = make_source
+        self._wake = asyncio.Event()
+        self._stopping = False
+        self._epoch = 0
+        self._actor: Actor | None = None
+        self._observer = Observer(clock=self.now, late=self.wake)
+        self._spec: SpecVersion | None = None
+        self._providers: dict[str, Provider] = {}
+        self._sources: dict[tuple[str, int], SourceReader] = {}
+        self.problems: dict[str, str] = {}
+        """By pool or `WORKLOAD/TARGET`: why it cannot be used."""
+        self._state = TurnState()
+        self._pieces: dict[str, str] = {}
+        self._views: dict[str, PoolView] = {}
+        self.turned: Turned | None = None
+
+    # --- for whoever runs it ---
+
+    def now(self) -> float:
+        """The clock, which never goes back."""
+        self._latest = max(self._latest, self._wall())
+        return self._latest
+
+    def wake(self) -> None:
+        """Something happened: turn soon."""
+        self._wake.set()
+
+    def stop(self) -> None:
+        """`run` returns after the turn it is in."""
+        self._stopping = True
+        self._wake.set()
+
+    async def lead(self) -> bool:
+        """Try to become the leader. False: another controller is."""
+        if not await self._ask(self._lock.try_acquire):
+            return False
+        self._epoch = await self._ask(self._store.lead, self._holder, self.now())
+        self._pieces = await self._ask(self._store.state)
+        self._state = memory.decode(self._pieces)
+        self._actor = Actor(
+            self._store,
+            self._epoch,
+            self,
+            ask=self._ask,
+            clock=self.now,
+            finished=self.wake,
+            deposed=self._on_deposed,
+        )
+        return True
+
+    async def run(self) -> None:
+        """Turns until `stop`. Raises `Deposed` when another controller took over."""
+        while not self._stopping:
+            began = self.now()
+            self._wake.clear()
+            try:
+                next_at = (await self.turn()).next_at
+            except NotFoundError:
+                next_at = began + 5.0  # no spec yet: `apply` wakes us
+            except StorageError as error:
+                _log.error("no turn: %s", error)
+                next_at = began + _RETRY
+            if self.deposed:
+                raise Deposed("another controller leads")
+            await self._pause(began, next_at)
+
+    async def _pause(self, began: float, next_at: float) -> None:
+        """Until then or an event, but not sooner than `_SOONEST` after the last."""
+        try:
+            async with asyncio.timeout(max(0.0, next_at - self.now())):
+                await self._wake.wait()
+        except TimeoutError:
+            return
+        if not self._stopping:
+            await asyncio.sleep(max(0.0, began + _SOONEST - self.now()))
+
+    async def turn(self) -> Turned:
+        """One turn: look, decide, write, hand over what is to be done. Raises `Deposed`, `StorageError` (nothing was
+        decided then), `NotFoundError` without a spec."""
+        actor = self._actor
+        if actor is None or self.deposed:
+            raise StateError("this controller does not lead")
+        await self._load_spec()
+        assert self._spec is not None
+        spec = self._spec.spec
+        self._views = await self._observer.look(self._providers, spec.workloads.values())
+        now = self.now()
+        orders = orders_at(await self._ask(self._store.orders, now))
+        open_intents = {intent.id: intent for intent in await self._ask(self._store.intents)}
+        queued = actor.queued
+        seen = Seen(
+            views=self._views,
+            readings={name: self._readings(workload) for name, workload in spec.workloads.items()},
+            orders=orders,
+            in_flight=tuple(intent.in_flight(queued=number in queued) for number, intent in open_intents.items()),
+        )
+        turned = turn(self._state, seen, spec, now)
+        pieces = memory.encode(turned.state)
+        intents = await self._ask(
+            self._store.journal,
+            self._epoch,
+            turn=turned.state.turn,
+            plan=f"{self._epoch}-{turned.state.turn}",
+            at=now,
+            state=memory.changed(self._pieces, pieces),
+            decisions=turned.decisions,
+            steps=turned.steps,
+            settled=[(each.intent, each.outcome, each.detail) for each in turned.settled],
+        )
+        self._state, self._pieces, self.turned = turned.state, pieces, turned
+        for number in turned.again:
+            actor.submit(open_intents[number])
+        for intent in intents:
+            actor.submit(intent)
+        return turned
+
+    async def settle(self) -> None:
+        """Until every call that was handed over has answered."""
+        if self._actor is not None:
+            await self._actor.idle()
+
+    async def close(self) -> None:
+        """Ends all that this controller started for itself; agents run on."""
+        if self._actor is not None:
+            await self._actor.close()
+        await self._observer.close()
+        for reader in self._sources.values():
+            await reader.close()
+        for provider in self._providers.values():
+            await provider.close()
+        self._lock.release()
+
+    # --- Targets, for the actor ---
+
+    def provider(self, pool: str) -> Provider | None:
+        return self._providers.get(pool)
+
+    def workload(self, name: str) -> Workload | None:
+        return None if self._spec is None else self._spec.spec.workloads.get(name)
+
+    def offering(self, workload: str, key: str) -> Offering | None:
+        return self._observer.offering(workload, key)
+
+    # --- within ---
+
+    async def _ask(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """A call of the store: in a thread when it waits for a network."""
+        if self._store.remote:
+            return await asyncio.to_thread(function, *args, **kwargs)
+        return function(*args, **kwargs)
+
+    def _on_deposed(self) -> None:
+        self.deposed = True
+        self.wake()
+
+    async def _load_spec(self) -> None:
+        newest = await self._ask(self._store.newest_spec)
+        if self._spec is not None and self._spec.version == newest:
+            return
+        loaded: SpecVersion = await self._ask(self._store.spec)
+        old = self._spec.spec if self._spec is not None else Spec(pools={}, workloads={})
+        self._spec = loaded
+        await self._replace_providers(old.pools, loaded.spec.pools)
+        await self._replace_sources(old.workloads, loaded.spec.workloads)
+
+    async def _replace_providers(self, old: Mapping[str, Pool], new: Mapping[str, Pool]) -> None:
+        for name in [name for name, pool in old.items() if new.get(name) != pool]:
+            self.problems.pop(name, None)
+            if provider := self._providers.pop(name, None):
+                await provider.close()
+        for name, pool in new.items():
+            if name in self._providers:
+                continue
+            try:
+                self._providers[name] = self._make_provider(pool)
+                self.problems.pop(name, None)
+            except CoveyError as error:
+                self.problems[name] = str(error)
+                _log.error("pool %s: %s", name, error)
+
+    async def _replace_sources(self, old: Mapping[str, Workload], new: Mapping[str, Workload]) -> None:
+        for name, index in list(self._sources):
+            before, after = old.get(name), new.get(name)
+            if before is None or after is None or before.targets != after.targets:
+                await self._sources.pop((name, index)).close()
+        for name, workload in new.items():
+            for index, target in enumerate(workload.targets):
+                label = f"{name}/{index + 1} {target.signal}"
+                if target.signal in OWN_REPORTS or (name, index) in self._sources:
+                    continue
+                self.problems.pop(label, None)
+                try:
+                    source = self._make_source(workload, target)
+                except CoveyError as error:
+                    self.problems[label] = str(error)
+                    _log.error("signal %s: %s", label, error)
+                    continue
+                self._sources[name, index] = SourceReader(
+                    source, partial(self._agents, name), clock=self.now, name=f"read {label}"
+                )
+
+    def _agents(self, workload: str) -> tuple[Agent, ...]:
+        return tuple(agent for view in self._views.values() for agent in view.agents if agent.workload == workload)
+
+    def _readings(self, workload: Workload) -> tuple[Any, ...]:
+        readers = (self._sources.get((workload.name, index)) for index in range(len(workload.targets)))
+        return tuple({} if reader is None else dict(reader.readings) for reader in readers)
