@@ -236,8 +236,7 @@ class AutoScaling:
                 )
 
     def resize(self, group: Group, size: int, epoch: int) -> None:
-        scope = f"{self._pool.name}/{'spot' if group.spot else 'on-demand'}"
-        with mapped(f"raise {group.name} to {size}", scope=scope, shape=group.shape):
+        with mapped(f"raise {group.name} to {size}"):
             self._mark(group, epoch)
             self._groups_api.set_desired_capacity(
                 AutoScalingGroupName=group.name, DesiredCapacity=size, HonorCooldown=False

@@ -7,7 +7,7 @@ which Karpenter takes an offering as unavailable.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
 
@@ -54,7 +54,7 @@ def failure_kind(status: str) -> Literal["capacity", "quota"] | None:
     return None
 
 
-def translate(error: Exception, *, doing: str, scope: str = "", shape: str = "") -> ProviderError:
+def translate(error: Exception, *, doing: str) -> ProviderError:
     """One error of boto3 in the fleet's words. `doing` completes "could not ..."; scope and shape name what was
     wanted."""
     from botocore import exceptions
@@ -70,9 +70,9 @@ def translate(error: Exception, *, doing: str, scope: str = "", shape: str = "")
     status = int(error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0))
     message = f"could not {doing}: {code}: {said}"
     if code in CAPACITY:
-        return Capacity(message, scope=scope, shape=shape)
+        return Capacity(message, scope="", shape="")
     if code in QUOTA:
-        return Quota(message, scope=scope, next_step="ask AWS for a higher limit (Service Quotas), or set max_agents")
+        return Quota(message, scope="", next_step="ask AWS for a higher limit (Service Quotas), or set max_agents")
     if code in DENIED:
         return Denied(message, next_step="grant the rights in docs/fleet/clouds.md, then: covey fleet check")
     if code in TEMPORARY or status >= 500 or status == 429:
@@ -81,11 +81,11 @@ def translate(error: Exception, *, doing: str, scope: str = "", shape: str = "")
 
 
 @contextmanager
-def mapped(doing: Callable[[], str] | str, *, scope: str = "", shape: str = "") -> Iterator[None]:
+def mapped(doing: str) -> Iterator[None]:
     """Let nothing but the fleet's errors out."""
     try:
         yield
     except ProviderError:
         raise
     except Exception as error:
-        raise translate(error, doing=doing if isinstance(doing, str) else doing(), scope=scope, shape=shape) from error
+        raise translate(error, doing=doing) from error

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from covey.fleet.errors import Permanent, Quota, Temporary
+from covey.fleet.errors import Capacity, Permanent, Quota, Temporary
 from covey.fleet.model import Agent, AgentState, LaunchFailure, Offering, PoolView
 from covey.fleet.providers.base import Fence, PoolFacts, Right
 from covey.fleet.providers.groups.api import Group, GroupApi, Instance
@@ -103,7 +103,12 @@ class GroupPool:
         if group.name not in self._prepared:
             await self._call(partial(self._api.prepare, group))
             self._prepared.add(group.name)
-        await self._call(partial(self._api.resize, group, asked, fence.epoch))
+        try:
+            await self._call(partial(self._api.resize, group, asked, fence.epoch))
+        except Capacity as error:
+            raise Capacity(error.message, scope=offering.scope, shape=offering.shape) from error
+        except Quota as error:
+            raise Quota(error.message, scope=offering.scope, next_step=error.next_step) from error
 
     async def drain(self, workload: Workload, ids: Sequence[str], fence: Fence) -> None:
         await self._look()
