@@ -14,7 +14,6 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from covey.base.errors import UsageError
 from covey.fleet.errors import Capacity, Denied, Permanent, ProviderError, Temporary
 from covey.fleet.model import Agent, AgentState, Offering, PoolView
 from covey.fleet.providers.base import Fence, PoolFacts, Right
@@ -38,20 +37,11 @@ ORPHAN_GRACE: Final = 5.0
 FATAL_RETRY: Final = 60.0
 """Seconds between attempts to start what supervisord gave up."""
 
-SETTINGS: Final = frozenset({"cpus", "memory", "directory", "ports", "drain_signal", "cgroup"})
-
 
 class LocalPool:
     """Processes on this machine. Raises `covey.fleet.errors` and nothing else, once it is made."""
 
     def __init__(self, pool: Pool, surroundings: Surroundings) -> None:
-        unknown = sorted(set(pool.settings) - SETTINGS)
-        if unknown:
-            raise UsageError(
-                f"pools.{pool.name}: {unknown[0]!r} is not a setting of a local pool",
-                code="bad-spec",
-                next_step=f"use {', '.join(sorted(SETTINGS))}",
-            )
         self.pool = pool
         self._around = surroundings
         self._clock = surroundings.wall
@@ -192,8 +182,8 @@ class LocalPool:
         """`max_agents` where it is set; else what the machine's processors and memory hold of what is asked for."""
         if self.pool.max_agents is not None:
             return max(0, self.pool.max_agents - len(records))
-        cpus = float(self.pool.settings.get("cpus") or os.cpu_count() or 1)
-        memory = float(self.pool.settings.get("memory") or _machine_memory())
+        cpus = float(self.pool.settings.get("capacity_cpu") or os.cpu_count() or 1)
+        memory = float(self.pool.settings.get("capacity_memory") or _machine_memory())
         by_cpu = (cpus - sum(record.cpu for record in records)) / max(workload.resources.cpu, 1e-3)
         by_memory = (memory - sum(record.memory for record in records)) / max(workload.resources.memory, 1)
         return max(0, int(min(by_cpu, by_memory) + 1e-9))

@@ -1,0 +1,70 @@
+"""One HTTP GET or POST of a signal's reader: bounded in time and size, one kind of error."""
+
+from __future__ import annotations
+
+import asyncio
+import http.client
+import ssl
+import urllib.parse
+from typing import Final
+
+from covey.fleet.errors import Denied, Permanent, Temporary
+
+__all__ = ["LARGEST", "fetch"]
+
+LARGEST: Final = 16 << 20
+"""Bytes of an answer."""
+
+
+async def fetch(
+    url: str, *, timeout: float, token: str = "", form: dict[str, str] | None = None, ca_file: str = ""
+) -> bytes:
+    """What `url` answers, in `timeout` seconds. With `form` it is a POST. Redirects are not followed.
+
+    Raises `Temporary` when it does not answer or says that it is troubled, `Denied` for 401 and 403, `Permanent` else.
+    """
+    try:
+        async with asyncio.timeout(timeout + 1.0):
+            status, body = await asyncio.to_thread(_ask, url, timeout, token, form, ca_file)
+    except (OSError, http.client.HTTPException, TimeoutError) as error:
+        raise Temporary(f"{_shown(url)} does not answer: {str(error) or type(error).__name__}") from error
+    except ValueError as error:
+        raise Permanent(f"{_shown(url)} is not an address that can be asked: {error}") from error
+    if len(body) > LARGEST:
+        raise Permanent(f"{_shown(url)} answers more than {LARGEST} bytes")
+    if status in {401, 403}:
+        raise Denied(f"{_shown(url)} refuses us (HTTP {status})", next_step="give the target a token_file")
+    if status == 429 or status >= 500:
+        raise Temporary(f"{_shown(url)} answers with HTTP {status}")
+    if status != 200:
+        said = body[:300].decode(errors="replace")
+        raise Permanent(f"{_shown(url)} answers with HTTP {status}: {said}")
+    return body
+
+
+def _ask(url: str, timeout: float, token: str, form: dict[str, str] | None, ca_file: str) -> tuple[int, bytes]:
+    parts = urllib.parse.urlsplit(url)
+    host, path = parts.hostname or "", parts.path or "/"
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context(cafile=ca_file or None)
+        connection = http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, parts.port, timeout=timeout)
+    headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    body = None
+    if form is not None:
+        body = urllib.parse.urlencode(form)
+        headers["Content-Type"] = "application/x-www-form-urlencoded"
+    try:
+        connection.request("GET" if form is None else "POST", f"{path}?{parts.query}".rstrip("?"), body, headers)
+        response = connection.getresponse()
+        return response.status, response.read(LARGEST + 1)
+    finally:
+        connection.close()
+
+
+def _shown(url: str) -> str:
+    """Without what may be secret in it."""
+    parts = urllib.parse.urlsplit(url)
+    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
