@@ -196,7 +196,10 @@ class Block(msgspec.Struct, frozen=True, kw_only=True):
     scope: str
     shape: str
     until: float
+    at: float = 0.0
+    """When it last failed."""
     failures: int = 1
+    """How often in a row; 0: something has started there since."""
     reason: str = ""
 
 

@@ -18,7 +18,7 @@ from covey.fleet.loop.act import Actor
 from covey.fleet.loop.leader import Lock
 from covey.fleet.loop.observe import Observer, SourceReader
 from covey.fleet.loop.store import Deposed, SpecVersion, Store, orders_at
-from covey.fleet.loop.turn import Seen, Turned, TurnState, turn
+from covey.fleet.loop.turn import Seen, Turned, TurnState, turn, with_retired
 from covey.fleet.model import Agent, Offering, PoolView
 from covey.fleet.providers.base import Provider
 from covey.fleet.signals.base import Source
@@ -66,6 +66,7 @@ class Controller:
         self._actor: Actor | None = None
         self._observer = Observer(clock=self.now, late=self.wake)
         self._spec: SpecVersion | None = None
+        self._whole = Spec(pools={}, workloads={})
         self._providers: dict[str, Provider] = {}
         self._sources: dict[tuple[str, int], SourceReader] = {}
         self.problems: dict[str, str] = {}
@@ -141,10 +142,8 @@ class Controller:
         actor = self._actor
         if actor is None or self.deposed:
             raise StateError("this controller does not lead")
-        await self._load_spec()
-        assert self._spec is not None
-        spec = self._spec.spec
-        self._views = await self._observer.look(self._providers, spec.workloads.values())
+        spec = await self._load_spec()
+        self._views = await self._observer.look(self._providers, self._whole.workloads.values())
         now = self.now()
         orders = orders_at(await self._ask(self._store.orders, now))
         open_intents = {intent.id: intent for intent in await self._ask(self._store.intents)}
@@ -197,7 +196,7 @@ class Controller:
         return self._providers.get(pool)
 
     def workload(self, name: str) -> Workload | None:
-        return None if self._spec is None else self._spec.spec.workloads.get(name)
+        return self._whole.workloads.get(name)
 
     def offering(self, workload: str, key: str) -> Offering | None:
         return self._observer.offering(workload, key)
@@ -214,15 +213,18 @@ class Controller:
         self.deposed = True
         self.wake()
 
-    async def _load_spec(self) -> None:
+    async def _load_spec(self) -> Spec:
+        """The spec as applied; `_whole` has also what it no longer names and is still there."""
         newest = await self._ask(self._store.newest_spec)
-        if self._spec is not None and self._spec.version == newest:
-            return
-        loaded: SpecVersion = await self._ask(self._store.spec)
-        old = self._spec.spec if self._spec is not None else Spec(pools={}, workloads={})
-        self._spec = loaded
-        await self._replace_providers(old.pools, loaded.spec.pools)
-        await self._replace_sources(old.workloads, loaded.spec.workloads)
+        if self._spec is None or self._spec.version != newest:
+            self._spec = await self._ask(self._store.spec)
+        assert self._spec is not None
+        old, self._whole = self._whole, with_retired(self._state, self._spec.spec)
+        if old.pools != self._whole.pools:
+            await self._replace_providers(old.pools, self._whole.pools)
+        if old.workloads != self._whole.workloads:
+            await self._replace_sources(old.workloads, self._whole.workloads)
+        return self._spec.spec
 
     async def _replace_providers(self, old: Mapping[str, Pool], new: Mapping[str, Pool]) -> None:
         for name in [name for name, pool in old.items() if new.get(name) != pool]:

@@ -7,6 +7,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from covey.fleet.demand import POLICIES
 from covey.fleet.loop.turn import TurnState, WorkloadState
 
 __all__ = ["changed", "decode", "encode"]
@@ -19,7 +20,7 @@ _WORKLOAD: Final = "workload/"
 
 def encode(state: TurnState) -> dict[str, str]:
     """By name; the names are `loop` and `workload/NAME`."""
-    pieces = {_LOOP: _json(msgspec.structs.replace(state, workloads={}))}
+    pieces = {_LOOP: _json(msgspec.structs.replace(state, workloads={}, solved=None))}
     for name, remembered in state.workloads.items():
         pieces[_WORKLOAD + name] = _json(remembered)
     return pieces
@@ -32,7 +33,7 @@ def decode(pieces: Mapping[str, str]) -> TurnState:
     workloads = {
         name.removeprefix(_WORKLOAD): found
         for name, text in pieces.items()
-        if name.startswith(_WORKLOAD) and (found := _read(text, WorkloadState)) is not None
+        if name.startswith(_WORKLOAD) and (found := _workload(text)) is not None
     }
     return msgspec.structs.replace(state, workloads=workloads)
 
@@ -42,6 +43,17 @@ def changed(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str | N
     pieces: dict[str, str | None] = {name: None for name in old if name not in new}
     pieces |= {name: text for name, text in new.items() if old.get(name) != text}
     return pieces
+
+
+def _workload(text: str) -> WorkloadState | None:
+    found = _read(text, WorkloadState)
+    if found is None or found.demand is None or found.policy not in POLICIES:
+        return found
+    try:
+        demand = msgspec.convert(found.demand, type=POLICIES[found.policy].state_type)
+    except msgspec.ValidationError:
+        demand = None
+    return msgspec.structs.replace(found, demand=demand)
 
 
 def _json(value: msgspec.Struct) -> str:

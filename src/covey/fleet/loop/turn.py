@@ -2,7 +2,7 @@
 
 ::
 
-    settle (what was ordered: seen, failed, to be ordered again)
+    follow (what was ordered: seen, failed, to be ordered again) -> block what failed
       -> judge health -> demand -> place -> sift -> route -> a record for each workload
 
 No clock, no randomness, no I/O: equal arguments give equal results, so that the simulator, `plan` and the controller
@@ -12,16 +12,36 @@ steps) in one transaction before it acts on any of it.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 from msgspec.structs import replace
 
-from covey.fleet.loop.flight import Launch, Launches, Settled, follow, launched
-from covey.fleet.model import Agent, Block, Decision, InFlight, Orders, PoolView, Reading, Route, Step, Wanted
-from covey.fleet.spec.types import Spec, Workload
+from covey.fleet.demand import POLICIES, DemandInput
+from covey.fleet.health import Health, HealthState, judge
+from covey.fleet.loop.blocks import update
+from covey.fleet.loop.flight import Flights, Launch, Launches, Settled, follow, launched
+from covey.fleet.loop.posing import Posed, offered, pose, running
+from covey.fleet.loop.record import record
+from covey.fleet.loop.retired import left_over, whole_spec
+from covey.fleet.model import (
+    Block,
+    Decision,
+    InFlight,
+    Offering,
+    Orders,
+    Placement,
+    PoolView,
+    Reading,
+    Route,
+    Step,
+    Wanted,
+)
+from covey.fleet.placing import Problem, place
+from covey.fleet.spec.types import Pool, Replicas, Spec, Workload
 
-__all__ = ["TURN_SECONDS", "Seen", "TurnState", "Turned", "WorkloadState", "turn"]
+__all__ = ["TURN_SECONDS", "Seen", "TurnState", "Turned", "WorkloadState", "turn", "with_retired"]
 
 TURN_SECONDS: Final = 5.0
 """Between turns, unless an event asks for one sooner (FLEET 2); a spec's `controller.tick` says otherwise."""
@@ -37,8 +57,6 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     orders: Orders = Orders()
     in_flight: tuple[InFlight, ...] = ()
     """What was ordered and not settled by an earlier turn, oldest first."""
-    hold: bool = False
-    """This controller just started or took over: nothing may be removed for lack of demand until history covers it."""
 
 
 class WorkloadState(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,12 +70,27 @@ class WorkloadState(msgspec.Struct, frozen=True, kw_only=True):
     """By offering, what is on its way."""
 
 
+class Solved(msgspec.Struct, frozen=True, kw_only=True):
+    """The last problem and its placement: an equal problem is not solved again."""
+
+    problem: Problem
+    placement: Placement
+
+
 class TurnState(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is remembered between turns; `loop.memory` makes JSON of it."""
 
     turn: int = 0
     workloads: dict[str, WorkloadState] = {}
+    health: HealthState = HealthState()
     blocks: tuple[Block, ...] = ()
+    speeds: dict[str, dict[str, float]] = {}
+    """By workload, by offering: learned."""
+    known: dict[str, Workload] = {}
+    """Workloads that had agents or were in the spec, as last applied: what is taken out of a spec must still end."""
+    pools: dict[str, Pool] = {}
+    solved: Solved | None = None
+    """Only a saving of time: not stored, and found again by solving."""
 
 
 class Turned(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,78 +104,214 @@ class Turned(msgspec.Struct, frozen=True, kw_only=True):
     again: tuple[int, ...] = ()
     """Intents to be ordered again unchanged: it is not known that they took effect, and they are still wanted."""
     routes: dict[str, Route] = {}
+    health: Health
+    placement: Placement
     next_at: float
     """When to turn again if nothing happens."""
 
 
+def with_retired(state: TurnState, spec: Spec) -> Spec:
+    """What a turn works on: the spec, and what it no longer names and is still there. Whoever looks and acts must know
+    those too."""
+    return whole_spec(spec, state.known, state.pools)
+
+
 def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
     """One turn at `now`. Never raises for anything that is in `seen`."""
-    number = state.turn + 1
-    launches: Launches = {
-        (name, offering): launch
-        for name, known in state.workloads.items()
-        for offering, launch in known.launches.items()
-    }
-    flights = follow(launches, seen.in_flight, seen.views, now)
+    asked, spec = spec, with_retired(state, spec)
+    orders = _with_closing(seen.orders, asked, spec)
+    flights = follow(_launches(state), seen.in_flight, seen.views, now)
+    views = _without_leaving(seen.views, flights)
+    blocks = update(state.blocks, flights.failures, seen.views, now)
+    health, health_state = judge(views, state.health, now, spec)
+    posed, remembered = _pose_each(state, seen, spec, views, health, flights.launches, orders, now)
+    problem = pose(posed.values(), views, spec, health, orders, blocks, flights.launches, now)
+    solved = _solve(state.solved, problem)
+    proposed = {name: _raise(each, solved.placement) for name, each in posed.items()}
     launches = flights.launches
-    remembered: dict[str, WorkloadState] = {}
-    decisions: list[Decision] = []
     steps: list[Step] = []
-    for name, workload in spec.workloads.items():
-        agents = tuple(agent for view in seen.views.values() for agent in view.agents if agent.workload == name)
-        wanted = _wanted(workload)
-        proposed = _raise(workload, agents, wanted, seen, launches)
-        decisions.append(
-            Decision(at=now, turn=number, workload=name, mode=workload.mode, wanted=wanted, steps=proposed)
-        )
-        if workload.mode == "act":
-            steps += proposed
-            for step in proposed:
-                launches = launched(launches, step, agents, now)
-        remembered[name] = replace(
-            state.workloads.get(name, WorkloadState()),
-            wanted=wanted,
-            launches={offering: launch for (whose, offering), launch in launches.items() if whose == name},
-        )
+    for name, each in posed.items():
+        if each.workload.mode != "act":
+            continue
+        steps += proposed[name]
+        for step in proposed[name]:
+            if step.kind == "scale":
+                launches = launched(launches, step, seen.views[step.pool].agents, now)
+    known, pools = left_over(
+        asked, state.known, state.pools, seen.views, frozenset(workload for workload, _ in launches)
+    )
     return Turned(
-        state=replace(state, turn=number, workloads=remembered),
-        decisions=tuple(decisions),
+        state=replace(
+            state,
+            turn=state.turn + 1,
+            workloads=_with_launches(remembered, launches),
+            health=health_state,
+            blocks=blocks,
+            known=known,
+            pools=pools,
+            solved=solved,
+        ),
+        decisions=tuple(
+            record(each, health, solved.placement, proposed[name], (), state.turn + 1, now)
+            for name, each in posed.items()
+        ),
         steps=tuple(steps),
         settled=flights.settled,
         again=tuple(order.intent for order in flights.again),
+        health=health,
+        placement=solved.placement,
         next_at=now + spec.controller.tick,
     )
 
 
-def _wanted(workload: Workload) -> Wanted:
-    """Without targets a workload has its `min`."""
-    least = workload.replicas.min
-    return Wanted(agents=least, raw=least, binding="min", reason=f"the spec asks for at least {least}")
+def _launches(state: TurnState) -> Launches:
+    return {
+        (name, offering): launch
+        for name, known in state.workloads.items()
+        for offering, launch in known.launches.items()
+    }
 
 
-def _raise(
-    workload: Workload, agents: tuple[Agent, ...], wanted: Wanted, seen: Seen, launches: Launches
-) -> tuple[Step, ...]:
-    """Up to what is wanted, in the first pool that offers it."""
-    present = sum(1 for agent in agents if agent.state != "draining")
-    present += sum(launch.coming for (name, _), launch in launches.items() if name == workload.name)
-    missing = int(wanted.agents) - present
-    if missing <= 0:
-        return ()
-    for pool in workload.place.pools or tuple(seen.views):
-        view = seen.views.get(pool)
-        for offering in view.offerings.get(workload.name, ()) if view is not None and view.control else ():
-            there = sum(1 for agent in agents if agent.offering == offering.key and agent.state != "draining")
-            there += launches[workload.name, offering.key].coming if (workload.name, offering.key) in launches else 0
-            return (
+def _with_launches(remembered: dict[str, WorkloadState], launches: Launches) -> dict[str, WorkloadState]:
+    by_workload: dict[str, dict[str, Launch]] = {}
+    for (name, offering), launch in launches.items():
+        by_workload.setdefault(name, {})[offering] = launch
+    return {
+        name: each if each.launches == by_workload.get(name, {}) else replace(each, launches=by_workload.get(name, {}))
+        for name, each in remembered.items()
+    }
+
+
+def _with_closing(orders: Orders, asked: Spec, spec: Spec) -> Orders:
+    """Pools that the spec no longer names are drained."""
+    if len(asked.pools) == len(spec.pools):
+        return orders
+    return replace(orders, draining_pools=orders.draining_pools | (spec.pools.keys() - asked.pools.keys()))
+
+
+def _without_leaving(views: dict[str, PoolView], flights: Flights) -> dict[str, PoolView]:
+    """What is being drained or removed counts as gone from the moment that was written."""
+    if not flights.leaving:
+        return views
+    return {
+        pool: replace(
+            view,
+            agents=tuple(
+                replace(agent, state="draining") if f"{agent.pool}/{agent.id}" in flights.leaving else agent
+                for agent in view.agents
+            ),
+        )
+        for pool, view in views.items()
+    }
+
+
+def _pose_each(
+    state: TurnState,
+    seen: Seen,
+    spec: Spec,
+    views: Mapping[str, PoolView],
+    health: Health,
+    launches: Launches,
+    orders: Orders,
+    now: float,
+) -> tuple[dict[str, Posed], dict[str, WorkloadState]]:
+    """Every workload with what it wants, and what its next turn must know."""
+    posed: dict[str, Posed] = {}
+    remembered: dict[str, WorkloadState] = {}
+    for name, workload in spec.workloads.items():
+        standing = health.standing(name)
+        offerings = offered(workload, views, spec, state.speeds.get(name, {}))
+        wanted, remembered[name] = _demand(
+            state.workloads.get(name, WorkloadState()),
+            DemandInput(
+                now=now,
+                workload=workload,
+                readings=seen.readings.get(name, ()),
+                agents=standing.counting,
+                speeds={offering.key: offering.speed for offering in offerings if offering.speed != 1.0},
+                tick=spec.controller.tick,
+                cheaper_elsewhere=_cheaper_elsewhere(offerings, standing.running),
+            ),
+        )
+        pin = orders.pins.get(name)
+        if pin is not None:
+            workload = replace(workload, replicas=Replicas(min=pin.agents, max=pin.agents))
+            wanted = replace(wanted, agents=float(pin.agents), binding="pin", hold_down=False, reason=_pinned(wanted))
+        posed[name] = Posed(
+            workload=workload,
+            standing=standing,
+            wanted=wanted,
+            offerings=offerings,
+            running=running(standing, name, launches, health),
+        )
+    return posed, remembered
+
+
+def _pinned(wanted: Wanted) -> str:
+    return f"pinned by an order; without it {wanted.agents:g}: {wanted.reason}"
+
+
+def _demand(before: WorkloadState, given: DemandInput) -> tuple[Wanted, WorkloadState]:
+    policy = POLICIES[given.workload.policy]
+    memory = before.demand
+    if before.policy != given.workload.policy or not isinstance(memory, policy.state_type):
+        memory = policy.initial(given.workload, given.now)
+    wanted, memory = policy.recommend(given, memory)
+    return wanted, replace(before, policy=given.workload.policy, demand=memory, wanted=wanted)
+
+
+def _cheaper_elsewhere(offerings: tuple[Offering, ...], running: Mapping[str, int]) -> float:
+    """How much cheaper the cheapest offering of another pool is than the dearest one in use, 0.1 = 10 %."""
+    if len(offerings) < 2:
+        return 0.0
+    used = {key.partition("/")[0] for key in running}
+    here = [offering.price for offering in offerings if offering.key in running and offering.price is not None]
+    there = [
+        offering.price
+        for offering in offerings
+        if offering.pool not in used and offering.price is not None and (offering.room is None or offering.room > 0)
+    ]
+    return max(0.0, 1.0 - min(there) / max(here)) if here and there and max(here) > 0 else 0.0
+
+
+def _solve(last: Solved | None, problem: Problem) -> Solved:
+    """The placement of `problem`. Equal items of the last one that run as placed are not solved again."""
+    if last is not None:
+        if last.problem == problem:
+            return last
+        before = {item.workload.name: item for item in last.problem.items}
+        items = tuple(
+            replace(item, changed=False)
+            if item == before.get(item.workload.name) and item.running == last.placement.counts.get(item.workload.name)
+            else item
+            for item in problem.items
+        )
+        same = (
+            last.problem.suspended == problem.suspended
+            and last.problem.frozen == problem.frozen
+            and last.problem.closing == problem.closing
+            and last.problem.blocked == problem.blocked
+            and last.problem.budget == problem.budget
+        )
+        if same:
+            return Solved(problem=problem, placement=place(replace(problem, items=items)))
+    return Solved(problem=problem, placement=place(problem))
+
+
+def _raise(each: Posed, placement: Placement) -> tuple[Step, ...]:
+    """Scale-out only."""
+    steps = []
+    for key, count in placement.counts.get(each.workload.name, {}).items():
+        if count > each.running.get(key, 0):
+            steps.append(
                 Step(
                     kind="scale",
-                    workload=workload.name,
-                    pool=pool,
-                    offering=offering.key,
-                    size=there + missing,
-                    cause="repair",
-                    reason=f"{present} of {wanted.agents:g} run",
-                ),
+                    workload=each.workload.name,
+                    pool=key.partition("/")[0],
+                    offering=key,
+                    size=count,
+                    cause="demand",
+                    reason=each.wanted.reason,
+                )
             )
-    return ()
+    return tuple(steps)
