@@ -29,7 +29,8 @@ command that needs the daemon and does not find it exits with 3 and says how to 
 ## Conventions
 
 - **Options of every command** (before or after its name): `--json`, `--timeout SECONDS`, `--profile NAME`,
-  `--help`. `rendezvous` and `lab`, which ask no daemon, have `--json` and `--help`.
+  `--help`. `rendezvous`, `lab` and `fleet`, which ask no daemon, have `--json` and `--help`; the commands of
+  `fleet` are [on a page of their own](fleet/commands.md).
 - **Output.** The answer is on standard output. Remarks, errors (`error: ... (code)`) and the command that
   usually follows (`next: ...`) are on standard error. Nothing asks a question. Colour appears on terminals
   only, and not with `NO_COLOR`. What other agents sent is shown with control characters escaped.

@@ -20,6 +20,7 @@ from covey.cli import (
     daemon,
     doctor,
     events,
+    fleet,
     inbox,
     introduction,
     key,
@@ -41,7 +42,7 @@ __all__ = ["app", "execute"]
 HELP_ORDER = (
     *("up", "daemon", "status", "doctor", "netcheck", "id", "key", "name", "find", "peers", "handshake"),
     *("pending", "approve", "reject", "trust", "untrust", "introduce", "ping", "send-message"),
-    *("inbox", "events", "bench", "config", "store", "completion", "rendezvous", "lab", "version"),
+    *("inbox", "events", "bench", "config", "store", "completion", "rendezvous", "lab", "fleet", "version"),
 )
 """Commands in the order in which a newcomer needs them."""
 
@@ -75,7 +76,7 @@ def covey(
 
 NOUNS = (
     *(daemon, node, doctor, key, name, netcheck, peers, ping, trust, introduction),
-    *(messages, inbox, events, bench, config, store, completion, rendezvous, lab),
+    *(messages, inbox, events, bench, config, store, completion, rendezvous, lab, fleet),
 )
 
 for noun in NOUNS:

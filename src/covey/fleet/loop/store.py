@@ -236,6 +236,18 @@ class Store:
             for i, kind, subject, value, at, until, ended in rows
         ]
 
+    def order_history(self, *, since: float = 0.0, limit: int = 200) -> list[Order]:
+        """Newest first, also those that ended."""
+        rows = self._database.execute(
+            "SELECT id, kind, subject, value, at, until, ended_at FROM fleet_orders "
+            "WHERE at >= ? ORDER BY id DESC LIMIT ?",
+            (since, limit),
+        )
+        return [
+            Order(id=i, kind=kind, subject=subject, value=value, at=at, until=until, ended_at=ended)
+            for i, kind, subject, value, at, until, ended in rows
+        ]
+
     # --- the loop ---
 
     def state(self) -> dict[str, str]:

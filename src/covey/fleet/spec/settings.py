@@ -9,33 +9,28 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from covey.fleet.spec.kinds import Choice, Field, Flag, Integer, ListOf, MapOf, Number, Text, duration, memory
+from covey.fleet.spec.kinds import Choice, Field, Integer, ListOf, MapOf, Number, Text, duration, memory
 
 __all__ = ["PROVIDER_SETTINGS", "SIGNAL_SETTINGS"]
 
 _WORD: Final = Text("a word", r"[^\x00-\x1f]{1,512}")
 _ADDRESS: Final = Text("an http:// or https:// address", r"https?://[^\s]{1,2000}")
-_ZONES: Final = ListOf(_WORD, least=1, most=32, unique=True)
-_SHAPES: Final = ListOf(_WORD, least=1, most=64, unique=True)
 
-_CLOUD: Final[dict[str, Field]] = {
-    "region": Field(_WORD, "The cloud's name of the region."),
-    "zones": Field(_ZONES, "Zones that may be used; all of the group's unless given."),
-    "shape": Field(_WORD, "The instance type, where the group does not say it."),
-    "shapes": Field(_SHAPES, "Instance types, where the group may use several."),
-    "agents_per_instance": Field(Integer(1, 10_000), "Agents that one instance runs (default 1)."),
-    "spot": Field(Flag(), "The group starts spot instances."),
-    "endpoint": Field(_ADDRESS, "Another address of the API: a private endpoint, or a fake."),
-    "max": Field(Integer(0, 100_000), "Instances at most, if less than the group allows."),
-}
+_GROUPS: Final = Field(
+    ListOf(_WORD, least=1, most=256, unique=True), "Groups that are used; every one with our tag unless given."
+)
+_ENDPOINT: Final = Field(_ADDRESS, "Another address of the API: a private endpoint, or a fake.")
+_POLL: Final = Field(duration(0.01, 600), 'How often a slow operation is asked for (default "5s").')
+_REGION: Final = Field(_WORD, "The cloud's name of the region; the label `region` unless given.")
 
 PROVIDER_SETTINGS: Final[Mapping[str, Mapping[str, Field]]] = {
     "local": {
-        "logs": Field(memory(1 << 12, 1 << 34), 'Log kept of each agent before it is rotated (default "10Mi").'),
-        "limits": Field(Flag(), "Hold agents to their resources by cgroups, where this machine lets us."),
-        "directory": Field(_WORD, "Where agents run; the fleet's home unless given."),
-        "capacity_cpu": Field(Number(0, 100_000, above=True), "CPUs that agents may ask for in all; this machine's."),
-        "capacity_memory": Field(memory(1, 1 << 50), "Memory that agents may ask for in all; this machine's."),
+        "cpus": Field(Number(0, 100_000, "CPUs,", above=True), "What agents may ask for in all; this machine's."),
+        "memory": Field(memory(1 << 20, 1 << 50), "What agents may ask for in all; this machine's."),
+        "directory": Field(_WORD, "Where agents run; a folder in the fleet's home unless given."),
+        "ports": Field(Text("ports such as 20000-20999", r"[0-9]{1,5}-[0-9]{1,5}"), "Which may be given to agents."),
+        "drain_signal": Field(Text("a signal such as SIGUSR1", r"SIG[A-Z0-9]{2,10}"), "What tells an agent to drain."),
+        "cgroup": Field(_WORD, "The cgroup below which agents are limited, where this machine lets us."),
     },
     "kubernetes": {
         "context": Field(_WORD, "A context of the kubeconfig; its current one unless given."),
@@ -47,22 +42,26 @@ PROVIDER_SETTINGS: Final[Mapping[str, Mapping[str, Field]]] = {
         "report": Field(_ADDRESS, "Where agents in this cluster reach the controller."),
     },
     "aws": {
-        "group": Field(_WORD, "The Auto Scaling group.", required=True),
+        "region": _REGION,
+        "groups": _GROUPS,
         "profile": Field(_WORD, "A profile of the AWS configuration."),
-        "queue_url": Field(_ADDRESS, "The queue of its lifecycle events."),
-        **_CLOUD,
+        "endpoint": _ENDPOINT,
     },
     "azure": {
-        "group": Field(_WORD, "The virtual machine scale set.", required=True),
-        "resource_group": Field(_WORD, "Its resource group.", required=True),
+        "region": _REGION,
+        "groups": _GROUPS,
+        "resource_group": Field(_WORD, "The resource group.", required=True),
         "subscription": Field(_WORD, "The subscription's id.", required=True),
-        **_CLOUD,
+        "poll": _POLL,
+        "endpoint": _ENDPOINT,
     },
     "gcp": {
-        "group": Field(_WORD, "The managed instance group.", required=True),
+        "region": _REGION,
+        "zone": Field(_WORD, "Of zonal groups; regional ones have a region alone."),
+        "groups": _GROUPS,
         "project": Field(_WORD, "The project's id.", required=True),
-        "zone": Field(_WORD, "Of a zonal group; a regional one names `region`."),
-        **_CLOUD,
+        "poll": _POLL,
+        "endpoint": _ENDPOINT,
     },
 }
 
