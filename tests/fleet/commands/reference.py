@@ -18,7 +18,7 @@ HEAD = """\
 
 Made from the parser by `python -m tests.fleet.commands.reference > docs/fleet/commands.md`; a test holds them together.
 
-Commands and controller meet in the fleet's store, so that every command works while no controller runs, and says so. The
+Commands and controller meet in the fleet's store: every command works while no controller runs, and says so. The
 store is in the fleet's home: `--home DIR`, else `COVEY_FLEET_HOME`, else `fleet` in Covey's data directory.
 
 Every command has `--json` (one document: `{"schema": 1, "ok": true, "data": ...}` or `{"schema": 1, "ok": false,
