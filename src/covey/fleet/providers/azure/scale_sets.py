@@ -50,17 +50,11 @@ class ScaleSets:
                 next_step=f'[pools.{pool.name}] {missing[0]} = "..."',
             )
         try:
-            from azure.core.credentials import AccessToken
+            from azure.core.pipeline.policies import SansIOHTTPPolicy
             from azure.identity import DefaultAzureCredential
             from azure.mgmt.compute import ComputeManagementClient
         except ImportError as error:
             raise Permanent("pools on Azure need its SDK", next_step="pip install 'covey[azure]'") from error
-
-        class Fixed:
-            """A token for an endpoint that is not Azure's own."""
-
-            def get_token(self, *_scopes: str, **_options: Any) -> AccessToken:
-                return AccessToken(str(settings.get("token", "none")), 1 << 33)
 
         self._resource_group = str(settings["resource_group"])
         endpoint = settings.get("endpoint")
@@ -72,8 +66,10 @@ class ScaleSets:
                 "polling_interval": float(settings.get("poll", 5.0)),
             }
             if endpoint:
-                options |= {"base_url": endpoint, "credential_scopes": [f"{endpoint}/.default"], "enforce_https": False}
-            credential = Fixed() if endpoint else DefaultAzureCredential()
+                options |= {"base_url": endpoint, "credential_scopes": [f"{endpoint}/.default"]}
+                if str(endpoint).startswith("http://"):
+                    options["authentication_policy"] = SansIOHTTPPolicy()  # no token ever travels in clear
+            credential = DefaultAzureCredential()
             self._client: Any = ComputeManagementClient(credential, str(settings["subscription"]), **options)
         self._operations: list[tuple[str, Any]] = []
         """By scale set: orders that Azure accepted and is carrying out."""

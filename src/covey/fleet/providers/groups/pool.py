@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from typing import TypeVar
 
-from covey.fleet.errors import Capacity, Permanent, Quota, Temporary
+from covey.fleet.errors import Capacity, Permanent, ProviderError, Quota, Temporary
 from covey.fleet.model import Agent, AgentState, LaunchFailure, Offering, PoolView
 from covey.fleet.providers.base import Fence, PoolFacts, Right
 from covey.fleet.providers.groups.api import Group, GroupApi, Instance
@@ -54,7 +54,12 @@ class GroupPool:
         return ""
 
     async def check(self) -> Sequence[Right]:
-        return await self._call(lambda: self._api.rights(self._api.groups()))
+        try:
+            groups = await self._call(self._api.groups)
+        except ProviderError as error:
+            right = f"list the groups of {self.pool.name}"
+            return [Right(name=right, granted=False, detail=error.message, next_step=error.next_step)]
+        return await self._call(partial(self._api.rights, groups))
 
     async def close(self) -> None:
         """Nothing to close: SDK clients end with their last call."""
@@ -77,6 +82,7 @@ class GroupPool:
                 LaunchFailure(
                     scope=self._offering(group).scope,
                     shape="" if failure.kind == "quota" else group.shape,
+                    kind=failure.kind,
                     at=failure.at + offset,
                     reason=failure.reason,
                     workload=group.workload,
@@ -100,10 +106,10 @@ class GroupPool:
                 scope=offering.scope,
                 next_step=f"raise the greatest size of {group.name}, or max_agents of the pool",
             )
-        if group.name not in self._prepared:
-            await self._call(partial(self._api.prepare, group))
-            self._prepared.add(group.name)
         try:
+            if group.name not in self._prepared:
+                await self._call(partial(self._api.prepare, group))
+                self._prepared.add(group.name)
             await self._call(partial(self._api.resize, group, asked, fence.epoch))
         except Capacity as error:
             raise Capacity(error.message, scope=offering.scope, shape=offering.shape) from error
@@ -222,7 +228,7 @@ class GroupPool:
 
     def _offering(self, group: Group) -> Offering:
         pool = self.pool
-        region = pool.labels.get("region", str(pool.settings.get("region", "")))
+        region = pool.labels.get("region") or str(pool.settings.get("region") or group.zone.rpartition("-")[0])
         price: float | None = pool.price
         priced_at: float | None = None
         if price is None:
