@@ -40,6 +40,7 @@ PROVIDER_SETTINGS: Final[Mapping[str, Mapping[str, Field]]] = {
         "service_account": Field(_WORD, "The account that agents run as."),
         "pull_secrets": Field(ListOf(_WORD), "Secrets for the image registry."),
         "report": Field(_ADDRESS, "Where agents in this cluster reach the controller."),
+        "autoscaled": Field(Flag(), "Nodes come when pods wait: room is unknown, and waiting is no failure for 5 min."),
     },
     "aws": {
         "region": _REGION,

@@ -76,7 +76,8 @@ def connect(*, kubeconfig: str, context: str, namespace: str, pool: str) -> Api:
         timeout = httpx2.Timeout(READ_SECONDS, connect=CONNECT_SECONDS)
         # trust_env: behind a proxy a private API server is reached as HTTPS_PROXY and NO_PROXY say, as kubectl does.
         client = client_adapter.AsyncClient(config, client_adapter.ConnectionParams(timeout=timeout))
-    except (ConfigError, OSError, ValueError, KeyError, TypeError, yaml.YAMLError, msgspec.MsgspecError) as error:
+    # AttributeError to TypeError: what lightkube falls over in a file of another shape, which it does not check.
+    except (ConfigError, OSError, ValueError, AttributeError, LookupError, TypeError, yaml.YAMLError) as error:
         raise UsageError(
             f"pool {pool}: the kubeconfig {kubeconfig or 'of KUBECONFIG or ~/.kube/config'} does not give "
             f"{f'the context {context}' if context else 'a current context'}: {error}",

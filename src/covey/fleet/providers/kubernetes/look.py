@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
 from covey.fleet.model import Agent, AgentState, LaunchFailure
 from covey.fleet.providers.kubernetes import names
-from covey.fleet.providers.kubernetes.nodes import is_leaving, is_ready
+from covey.fleet.providers.kubernetes.nodes import is_leaving
 from covey.fleet.providers.kubernetes.objects import Autoscaler, Budget, Deployment, Node, Pod, Quota, condition
 from covey.fleet.spec.types import Workload
 
@@ -139,12 +139,12 @@ def _agent(pod: Pod, workload: Workload, pool: str, node: Node | None, *, now: f
         state=_state(pod, workload, up=up, age=now - started),
         started_at=started,
         ready_at=times.of(ready.last_transition_time, now) if ready is not None and up else None,
-        # What has no process yet has no work. All others speak for themselves, to the controller.
+        # What has no process yet has no work. All others speak for themselves, to the controller: that a kubelet once
+        # found them ready is not their voice, since it is told by the very API whose silence we must tell from theirs.
         busy=False if not is_placed(pod) else None,
         version=about.get(names.VERSION, ""),
         leaving_at=now if leaving else None,
         endpoint=f"{pod.status.pod_ip}:{workload.port}" if pod.status.pod_ip and workload.port else "",
-        heard_at=now if up and node is not None and is_ready(node) else None,
     )
 
 
@@ -176,11 +176,12 @@ def failures(
         scope, shape = scopes.get(group.metadata.annotations.get(names.OFFERING, ""), ("", ""))
         if refused is None or refused.status != "True" or not scope or not orders(group, members(group, look.pods)):
             continue
-        quota = "exceeded quota" in refused.message
+        kind: Literal["quota", "denied"] = "quota" if "exceeded quota" in refused.message else "denied"
         found.append(
             LaunchFailure(
                 scope=scope,
-                shape="" if quota else shape,
+                shape="" if kind == "quota" else shape,
+                kind=kind,
                 at=times.of(refused.last_transition_time, now),
                 reason=f"{refused.reason}: {refused.message[:_MOST_WORDS]}",
                 workload=workload.name,

@@ -5,8 +5,9 @@ The API server is foreign: an answer that is not of these shapes is an error of 
 
 from __future__ import annotations
 
+import math
+import re
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -260,27 +261,20 @@ def condition(conditions: list[Condition], kind: str) -> Condition | None:
     return next((each for each in conditions if each.type == kind), None)
 
 
+_AMOUNT: Final = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+))(?:([eE][+-]?\d{1,3})|([numkMGTPE]|[KMGTPE]i)?)")
 _SUFFIXES: Final = {
-    "n": Decimal("1e-9"), "u": Decimal("1e-6"), "m": Decimal("1e-3"), "": Decimal(1), "k": Decimal(10**3),
-    "M": Decimal(10**6), "G": Decimal(10**9), "T": Decimal(10**12), "P": Decimal(10**15), "E": Decimal(10**18),
-    "Ki": Decimal(2**10), "Mi": Decimal(2**20), "Gi": Decimal(2**30), "Ti": Decimal(2**40), "Pi": Decimal(2**50),
-    "Ei": Decimal(2**60),
+    "n": 1e-9, "u": 1e-6, "m": 1e-3, "": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18,
+    "Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40, "Pi": 2.0**50, "Ei": 2.0**60,
 }  # fmt: skip
 
 
 def quantity(text: str) -> float:
     """Kubernetes' notation of amounts: `250m`, `1.5Gi`, `1e3`. Raises ValueError."""
-    number = text.rstrip("numkKMGTPEi")
-    suffix = text[len(number) :]
-    if number[-1:] in ("e", "E") or suffix not in _SUFFIXES:
-        number, suffix = text, ""
-    try:
-        amount = Decimal(number)
-    except InvalidOperation:
-        raise ValueError(f"{text[:40]!r} is no quantity") from None
-    if not amount.is_finite():
+    found = _AMOUNT.fullmatch(text) if len(text) < 64 else None
+    amount = float(found[1] + (found[2] or "")) * _SUFFIXES[found[3] or ""] if found else math.inf
+    if not math.isfinite(amount):
         raise ValueError(f"{text[:40]!r} is no quantity")
-    return float(amount * _SUFFIXES[suffix])
+    return amount
 
 
 def _fits(requirement: Requirement, labels: dict[str, str]) -> bool:
