@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from covey.fleet.spec.kinds import Choice, Field, Integer, ListOf, MapOf, Number, Text, duration, memory
+from covey.fleet.spec.kinds import Choice, Field, Flag, Integer, ListOf, MapOf, Number, Text, duration, memory
 
 __all__ = ["PROVIDER_SETTINGS", "SIGNAL_SETTINGS"]
 
