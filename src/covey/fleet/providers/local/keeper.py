@@ -33,11 +33,15 @@ START_TIMEOUT: Final = 20.0
 LARGEST_ANSWER: Final = 16 << 20
 """Bytes; the state of one process is about 1.5 KiB of XML."""
 
-START_SECONDS: Final = 1
-"""An agent that ends sooner after its start was not up: it is started again after 1, 2, 3... s."""
+START_SECONDS: Final = 10
+"""An agent that ends sooner after its start was not up: it is started again after 1, 2, 3... s. Kubernetes' first
+back-off is 10 s as well."""
 
 START_RETRIES: Final = 10
 """Then supervisord gives up (FATAL, after 55 s); the provider asks again every `FATAL_RETRY` seconds."""
+
+LOG_BYTES: Final = 10 << 20
+"""Of each agent, and once more for the file before."""
 
 _SUPERVISORD = """\
 [unix_http_server]
@@ -70,7 +74,7 @@ stopwaitsecs = {grace}
 killasgroup = true
 redirect_stderr = true
 stdout_logfile = {directory}/logs/{agent}.log
-stdout_logfile_maxbytes = 1MB
+stdout_logfile_maxbytes = {log_bytes}
 stdout_logfile_backups = 1
 """
 
@@ -90,7 +94,8 @@ class Kept(msgspec.Struct, frozen=True):
 class Keeper:
     """Makes and asks the supervisord of the pool in `directory`."""
 
-    def __init__(self, directory: Path, name: str) -> None:
+    def __init__(self, directory: Path, name: str, *, log_bytes: int = LOG_BYTES) -> None:
+        self._log_bytes = log_bytes
         self.directory = directory.absolute()
         self.identifier = f"covey-{name}"
         self.socket = _socket_path(self.directory)
@@ -103,6 +108,7 @@ class Keeper:
             command=_literal(shlex.join(program)),
             directory=_literal(str(self.directory)),
             grace=max(1, round(grace)),
+            log_bytes=self._log_bytes,
             startsecs=START_SECONDS,
             startretries=START_RETRIES,
         )
@@ -184,6 +190,14 @@ class Keeper:
         if ids:
             calls = [{"methodName": method, "params": [agent, *arguments]} for agent in ids]
             await self.ask("system.multicall", calls)
+
+    async def hangs(self) -> str:
+        """Why it does not answer although it runs; "" when it answers, or does not run and can be started."""
+        try:
+            await self.ask("supervisor.getPID")
+        except Temporary as error:
+            return "" if isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError) else str(error)
+        return ""
 
     async def ask(self, method: str, *arguments: Any) -> Any:
         """Raises `Temporary` for whatever goes wrong."""

@@ -1,27 +1,28 @@
 """The eight verbs of a local pool.
 
-Which agents there should be is in `records`; `_mend` makes supervisord match that, and runs whenever somebody looks:
-it brings a killed supervisord back (after ending what it left behind), starts what is wanted and absent, ends what is
-not wanted, and clears away what has ended. So every verb is a change of files and one `_mend`, and is safe to repeat.
+Which agents there should be is in `records`; a verb changes files and lets `mend` make supervisord match them, so that
+every one of them is safe to repeat.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.metadata
 import os
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 from covey.fleet.errors import Capacity, Denied, Permanent, ProviderError, Temporary
-from covey.fleet.model import Agent, AgentState, Offering, PoolView
+from covey.fleet.model import Offering, PoolView
 from covey.fleet.providers.base import Fence, PoolFacts, Right
-from covey.fleet.providers.local import processes
-from covey.fleet.providers.local.keeper import Keeper, Kept
+from covey.fleet.providers.local import limits, processes
+from covey.fleet.providers.local.keeper import LOG_BYTES, Keeper, Kept
+from covey.fleet.providers.local.mend import Mender
 from covey.fleet.providers.local.ports import free_ports
-from covey.fleet.providers.local.probes import Prober, Subject, is_probed
-from covey.fleet.providers.local.records import Directory, Marks, Record, check_name
+from covey.fleet.providers.local.records import Directory, Record, check_name
+from covey.fleet.providers.local.view import Viewer
 from covey.fleet.providers.registry import Surroundings
 from covey.fleet.spec.types import Pool, Workload
 
@@ -31,11 +32,9 @@ SHAPE: Final = "process"
 """The one shape of a local pool."""
 
 LOCK_TIMEOUT: Final = 10.0
-ORPHAN_GRACE: Final = 5.0
-"""Seconds that agents of a killed supervisord have to finish, before the pool is brought up again without them."""
+"""Seconds to wait for another controller that is changing the pool."""
 
-FATAL_RETRY: Final = 60.0
-"""Seconds between attempts to start what supervisord gave up."""
+HEALTH_TIMEOUT: Final = 1.0
 
 
 class LocalPool:
@@ -44,20 +43,21 @@ class LocalPool:
     def __init__(self, pool: Pool, surroundings: Surroundings) -> None:
         self.pool = pool
         self._around = surroundings
-        self._clock = surroundings.wall
         self._files = Directory((surroundings.home / "pools" / check_name(pool.name, "pool")).absolute())
-        self._keeper = Keeper(self._files.path, pool.name)
-        self._turn = asyncio.Lock()
-        self._prober = Prober(self._clock, self._readiness_changed)
-        self._ends = processes.Ends(surroundings.changed)
-        self._probed: set[str] = set()
-        self._retried: dict[str, float] = {}
+        self._keeper = Keeper(self._files.path, pool.name, log_bytes=int(pool.settings.get("logs") or LOG_BYTES))
+        self._limits = limits.find(self._files.path) if pool.settings.get("limits") else None
+        self._mender = Mender(self._files, self._keeper, self._limits, surroundings.wall)
+        self._viewer = Viewer(
+            pool.name, self._files, clock=surroundings.wall, busy=surroundings.busy, changed=surroundings.changed
+        )
         self._work = Path(pool.settings.get("directory") or surroundings.home / "work").absolute()
+        self._turn = asyncio.Lock()
 
-    # --- what it is ----------------------------------------------------------------------------------------------
+    # --- what it is ---
 
     async def describe(self) -> PoolFacts:
-        return PoolFacts(provider="local", version=os.uname().release, can=("named-removal",))
+        can = ("named-removal", "limits") if self._limits is not None else ("named-removal",)
+        return PoolFacts(provider="local", version=f"supervisor {importlib.metadata.version('supervisor')}", can=can)
 
     async def offerings(self, workload: Workload) -> Sequence[Offering]:
         with self._errors():
@@ -65,105 +65,49 @@ class LocalPool:
             return (self._offering(workload, self._files.wanted().values()),)
 
     async def health(self) -> str:
+        """A supervisord that does not run is no trouble: the next look starts it."""
         if self._files.halted:
-            return f"{self._files.path}/halt exists"
+            return f"{self._files.path}/halt exists: the pool is halted"
         try:
-            await self._keeper.ask("supervisor.getPID")
-        except ProviderError as error:
-            # One that was never started, or was killed, comes up with the next look.
-            return "" if not self._files.path.exists() else str(error)
-        return ""
+            return await asyncio.wait_for(self._keeper.hangs(), HEALTH_TIMEOUT)
+        except TimeoutError:
+            return f"supervisord in {self._files.path} does not answer"
 
     async def check(self) -> Sequence[Right]:
-        """Prove it by doing it: a directory, a socket, a process."""
+        """Proven by doing it: a directory, a socket, a supervisord. Limits, where they are asked for."""
         try:
             async with self._changing():
-                await self._mend()
+                await self._mender.mend()
         except ProviderError as error:
             return (Right(name="processes", granted=False, detail=str(error), next_step=error.next_step),)
-        return (Right(name="processes", granted=True, detail=f"supervisord answers in {self._files.path}"),)
+        rights = [Right(name="processes", granted=True, detail=f"supervisord answers in {self._files.path}")]
+        if self.pool.settings.get("limits"):
+            rights.append(
+                Right(
+                    name="limits",
+                    granted=self._limits is not None,
+                    detail="" if self._limits is not None else "no cgroup that we may write: agents run without limits",
+                    next_step="" if self._limits is not None else "run the controller in a unit with Delegate=yes",
+                )
+            )
+        return rights
 
-    # --- what is ---------------------------------------------------------------------------------------------------
+    # --- what is ---
 
     async def observe(self, workloads: Iterable[Workload], now: float) -> PoolView:
-        wanted = list(workloads)
+        wanted = {workload.name: workload for workload in workloads}
         async with self._changing():
-            kept = await self._mend()
+            kept = await self._mender.mend()
             records = self._files.wanted()
-            self._ends.watch([process.pid for process in kept.values() if process.pid] + [await self._keeper.pid()])
-            agents = self._agents(records, kept, {workload.name: workload for workload in wanted}, now)
+            self._viewer.watch({process.pid for process in kept.values() if process.pid} | {await self._keeper.pid()})
+            agents = self._viewer.agents(records, kept, wanted, now)
         return PoolView(
             pool=self.pool.name,
             at=now,
+            problem=_trouble(kept),
             agents=agents,
-            offerings={workload.name: (self._offering(workload, records.values()),) for workload in wanted},
+            offerings={name: (self._offering(workload, records.values()),) for name, workload in wanted.items()},
         )
-
-    def _agents(
-        self, records: dict[str, Record], kept: dict[str, Kept], workloads: dict[str, Workload], now: float
-    ) -> tuple[Agent, ...]:
-        """Those that are wanted, and those that are going and still run."""
-        marks = self._files.marks()
-        going = {
-            agent: record
-            for agent in kept
-            if agent not in records and (record := self._files.record(agent)) is not None
-        }
-        self._watch(records, kept, workloads)
-        # What is on disk is by the time of day, what a turn sees by the controller's clock.
-        shift = now - self._clock()
-        return tuple(
-            self._agent(record, kept.get(agent), going=agent in going, marks=marks, now=now, shift=shift)
-            for agent, record in {**records, **going}.items()
-        )
-
-    def _agent(
-        self, record: Record, process: Kept | None, *, going: bool, marks: Marks, now: float, shift: float
-    ) -> Agent:
-        probed = record.id in self._probed
-        verdict = self._prober.verdict(record.id)
-        # supervisord calls a process up after a second; a probe knows it sooner.
-        runs = process is not None and process.statename in ({"RUNNING", "STARTING"} if probed else {"RUNNING"})
-        answers = runs and (verdict.ready or not probed)
-        ready_at = marks.ready.get(record.id)
-        if answers and ready_at is None:
-            ready_at = self._clock()
-            self._files.set_ready(record.id, ready_at)
-        state: AgentState = "starting" if ready_at is None else "ready" if answers else "unready"
-        if going or record.id in marks.draining:
-            state = "draining"
-        answered_at = verdict.answered_at
-        return Agent(
-            id=record.id,
-            workload=record.workload,
-            pool=self.pool.name,
-            offering=record.offering,
-            state=state,
-            started_at=record.started_at + shift,
-            ready_at=None if ready_at is None else ready_at + shift,
-            heard_at=now if runs and not probed else None if answered_at is None else answered_at + shift,
-            busy=False if record.id in marks.waiting else self._around.busy(record.id),
-            version=record.version,
-            endpoint=f"127.0.0.1:{record.port}",
-        )
-
-    def _watch(self, records: dict[str, Record], kept: dict[str, Kept], workloads: dict[str, Workload]) -> None:
-        """Probe what runs. A workload that left the spec is probed no longer; its agents run on."""
-        subjects = {}
-        for agent, record in records.items():
-            workload, process = workloads.get(record.workload), kept.get(agent)
-            if workload is not None and is_probed(workload.probe) and process is not None and process.pid:
-                subjects[agent] = Subject(
-                    agent, process.pid, record.port, workload.probe, directory=record.directory, env=record.env
-                )
-        self._probed = {
-            agent for agent, record in records.items()
-            if record.workload in workloads and is_probed(workloads[record.workload].probe)
-        }  # fmt: skip
-        self._prober.watch(subjects)
-
-    def _readiness_changed(self, agent: str, ready: bool) -> None:
-        self._around.changed()
 
     def _offering(self, workload: Workload, records: Iterable[Record]) -> Offering:
         return Offering(
@@ -188,7 +132,7 @@ class LocalPool:
         by_memory = (memory - sum(record.memory for record in records)) / max(workload.resources.memory, 1)
         return max(0, int(min(by_cpu, by_memory) + 1e-9))
 
-    # --- what is done ----------------------------------------------------------------------------------------------
+    # --- what is done ---
 
     async def scale(self, workload: Workload, offering: Offering, size: int, fence: Fence) -> None:
         if not workload.command:
@@ -203,11 +147,10 @@ class LocalPool:
                 1 for agent, record in records.items()
                 if record.workload == workload.name and record.offering == offering.key and agent not in draining
             )  # fmt: skip
-            room = self._room(workload, list(records.values()))
-            missing = size - there
+            missing, room = size - there, self._room(workload, list(records.values()))
             for record in self._new_records(workload, offering, min(missing, room), fence):
-                self._files.write(record, self._keeper.section(record.id, grace=workload.grace))
-            await self._mend()
+                self._files.write(record, self._keeper.section(record.id, grace=record.grace))
+            await self._mender.mend()
         if missing > room:
             raise Capacity(
                 f"pool {self.pool.name} has room for {room} more of {workload.name}, not for {missing}",
@@ -221,27 +164,35 @@ class LocalPool:
             return []
         check_name(workload.name, "workload")
         self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
-        now, ports = self._clock(), free_ports(self._around.home, self.pool.settings.get("ports"), count)
+        ports = free_ports(self._around.home, self.pool.settings.get("ports"), count)
         return [
-            Record(
-                id=agent,
-                workload=workload.name,
-                version=workload.version,
-                offering=offering.key,
-                started_at=now,
-                port=port,
-                command=workload.command,
-                env=workload.env | self._environment(agent, workload, port),
-                secrets=workload.secrets,
-                directory=str(self._work),
-                cpu=workload.resources.cpu,
-                memory=workload.resources.memory,
-                grace=workload.grace,
-                plan=fence.plan,
-                epoch=fence.epoch,
-            )
+            self._new_record(agent, port, workload, offering, fence)
             for agent, port in zip(self._files.next_ids(workload.name, count), ports, strict=True)
         ]
+
+    def _new_record(self, agent: str, port: int, workload: Workload, offering: Offering, fence: Fence) -> Record:
+        resources = workload.resources
+        cgroups: tuple[str, ...] = ()
+        if self._limits is not None:
+            cgroups = self._limits.make(agent, cpu=resources.cpu, memory=resources.memory)
+        return Record(
+            id=agent,
+            workload=workload.name,
+            version=workload.version,
+            offering=offering.key,
+            started_at=self._around.wall(),
+            port=port,
+            command=workload.command,
+            env=workload.env | self._environment(agent, workload, port),
+            secrets=workload.secrets,
+            directory=str(self._work),
+            cpu=resources.cpu,
+            memory=resources.memory,
+            grace=workload.grace,
+            plan=fence.plan,
+            epoch=fence.epoch,
+            cgroups=cgroups,
+        )
 
     def _environment(self, agent: str, workload: Workload, port: int) -> dict[str, str]:
         return {
@@ -259,34 +210,32 @@ class LocalPool:
     async def drain(self, workload: Workload, ids: Sequence[str], fence: Fence) -> None:
         async with self._changing():
             self._admit(fence)
-            kept = await self._mend()
-            self._drain([agent for agent in ids if agent in self._files.wanted()])
+            kept = await self._mender.mend()
+            told = self._files.marks().draining
+            new = [agent for agent in ids if agent in self._files.wanted() and agent not in told]
+            for agent in new:
+                self._files.drain(agent, self._around.wall())
             signal = self.pool.settings.get("drain_signal")
             if signal:
-                await self._keeper.signal([agent for agent in ids if agent in kept], str(signal))
-
-    def _drain(self, ids: Iterable[str]) -> None:
-        now = self._clock()
-        for agent in ids:
-            self._files.drain(agent, now)
+                await self._keeper.signal([agent for agent in new if agent in kept], str(signal))
 
     async def remove(self, workload: Workload, ids: Sequence[str], fence: Fence, *, grace: float) -> Sequence[str]:
         """A busy agent is drained and left, until its grace is over. One that does not say counts as busy."""
         async with self._changing():
             self._admit(fence)
-            await self._mend()
-            records = self._files.wanted()
-            self._drain(agent for agent in ids if agent in records)
+            await self._mender.mend()
+            records, now = self._files.wanted(), self._around.wall()
+            for agent in ids:
+                if agent in records:
+                    self._files.drain(agent, now)
             marks = self._files.marks()
             goes = []
             for agent in ids:
-                busy = self._around.busy(agent) is not False and agent not in marks.waiting
-                in_grace = self._clock() - marks.draining.get(agent, 0.0) < grace
-                if agent not in records or not (busy and in_grace):
+                idle = self._around.busy(agent) is False or agent in marks.waiting
+                if agent not in records or idle or now - marks.draining.get(agent, now) >= grace:
                     goes.append(agent)
-            for agent in goes:
-                self._files.unwant(agent)
-            await self._mend()
+                    self._files.unwant(agent)
+            await self._mender.mend()
         return goes
 
     def _admit(self, fence: Fence) -> None:
@@ -300,50 +249,9 @@ class LocalPool:
 
     async def close(self) -> None:
         """Agents and their supervisord stay."""
-        self._ends.close()
-        await self._prober.close()
+        await self._viewer.close()
 
-    # --- making it so ----------------------------------------------------------------------------------------------
-
-    async def _mend(self) -> dict[str, Kept]:
-        """Make supervisord match the files. Returns what it has, as last seen before it was told anything."""
-        if self._files.halted:
-            raise Temporary(
-                f"pool {self.pool.name} is halted: {self._files.path}/halt exists",
-                next_step=f"to bring it back: rm {self._files.path}/halt",
-            )
-        if not await self._keeper.pid():
-            await self._bring_up()
-        kept = await self._keeper.processes()
-        records = self._files.wanted()
-        missing = [agent for agent in records if agent not in kept]
-        await self._keeper.add(missing)
-        superfluous = {agent: process for agent, process in kept.items() if agent not in records}
-        await self._keeper.stop([agent for agent, process in superfluous.items() if process.statename in _RUNNING])
-        over = [agent for agent, process in superfluous.items() if process.statename in _ENDED]
-        await self._keeper.drop(over)
-        for agent in over:
-            self._files.forget(agent)
-        await self._retry_fatal({agent: kept[agent] for agent in records if agent in kept})
-        return kept if not missing else await self._keeper.processes()
-
-    async def _bring_up(self) -> None:
-        """A new supervisord. What an old one left behind goes first: nobody would know of it."""
-        orphans = await asyncio.to_thread(processes.of_pool, str(self._files.path))
-        await processes.end(orphans, grace=ORPHAN_GRACE)
-        for agent in self._files.processes():
-            if agent not in self._files.wanted():
-                self._files.forget(agent)
-        await self._keeper.start()
-
-    async def _retry_fatal(self, kept: dict[str, Kept]) -> None:
-        now = self._clock()
-        due = [
-            agent for agent, process in kept.items()
-            if process.statename in {"FATAL", "EXITED"} and now - self._retried.get(agent, 0.0) >= FATAL_RETRY
-        ]  # fmt: skip
-        self._retried = {agent: at for agent, at in self._retried.items() if agent in kept} | dict.fromkeys(due, now)
-        await self._keeper.restart(due)
+    # --- within ---
 
     @contextlib.asynccontextmanager
     async def _changing(self) -> AsyncIterator[None]:
@@ -352,20 +260,19 @@ class LocalPool:
             self._files.make()
             self._tell_report_url()
             async with self._turn:
-                deadline = asyncio.get_running_loop().time() + LOCK_TIMEOUT
+                give_up = asyncio.get_running_loop().time() + LOCK_TIMEOUT
                 while True:
                     with self._files.lock() as held:
                         if held:
                             yield
                             return
-                    if asyncio.get_running_loop().time() > deadline:
+                    if asyncio.get_running_loop().time() > give_up:
                         raise Temporary(f"another controller is busy with pool {self.pool.name}")
                     await asyncio.sleep(0.05)
 
     def _tell_report_url(self) -> None:
         """Agents outlive the controller whose address is in their environment; this file has the present one."""
-        path = self._files.path / "report-url"
-        url = self._around.report_url
+        path, url = self._files.path / "report-url", self._around.report_url
         if url and (not path.exists() or path.read_text(encoding="utf-8") != url):
             path.write_text(url, encoding="utf-8")
 
@@ -381,8 +288,14 @@ class LocalPool:
             raise Temporary(f"{error.filename or self._files.path}: {error.strerror or error}") from error
 
 
-_RUNNING: Final = frozenset({"STARTING", "RUNNING", "BACKOFF"})
-_ENDED: Final = frozenset({"STOPPED", "EXITED", "FATAL", "UNKNOWN"})
+def _trouble(kept: dict[str, Kept]) -> str:
+    """Agents that do not stay up, in words."""
+    failing = sorted(agent for agent, process in kept.items() if process.statename in {"BACKOFF", "FATAL"})
+    if not failing:
+        return ""
+    first = kept[failing[0]]
+    more = f", and {len(failing) - 1} more" if len(failing) > 1 else ""
+    return f"{first.name} does not stay up ({first.spawnerr or 'no reason given'}; its log tells why){more}"
 
 
 def _machine_memory() -> int:

@@ -89,6 +89,8 @@ class Directory:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._records: dict[str, Record] = {}
+        """Those that were read: a record never changes."""
 
     def make(self) -> None:
         """Private to this user, however it was."""
@@ -121,14 +123,20 @@ class Directory:
         ended."""
         found = {}
         for name in sorted(self._names("agents", ".conf"), key=agent_number):
-            record = self._record(name)
+            record = self.record(name)
             if record is not None:
                 found[name] = record
         return found
 
     def record(self, agent: str) -> Record | None:
         """Also of an agent that is not wanted any more, as long as it runs."""
-        return self._record(agent)
+        if agent not in self._records:
+            try:
+                data = _read(self.path / "agents" / f"{agent}.json")
+                self._records[agent] = msgspec.json.decode(data, type=Record)
+            except (OSError, msgspec.DecodeError):
+                return None
+        return self._records[agent]
 
     def write(self, record: Record, section: str) -> None:
         """Want it. The record first: whoever sees the section finds the record."""
@@ -138,13 +146,23 @@ class Directory:
                 f"the command and environment of {record.workload} are {len(data)} bytes, too many to start"
             )
         _replace(self.path / "agents" / f"{record.id}.json", data)
-        _replace(self.path / "agents" / f"{record.id}.conf", section.encode())
+        self.write_section(record.id, section)
+
+    def write_section(self, agent: str, section: str) -> None:
+        _replace(self.path / "agents" / f"{agent}.conf", section.encode())
+
+    def unwant_unreadable(self) -> None:
+        """Sections without a record: an agent that nobody can start, and supervisord would not start for it."""
+        for agent in self._names("agents", ".conf"):
+            if self.record(agent) is None:
+                self.unwant(agent)
 
     def unwant(self, agent: str) -> None:
         (self.path / "agents" / f"{agent}.conf").unlink(missing_ok=True)
 
     def forget(self, agent: str) -> None:
         """It has ended: nothing of it stays but its log."""
+        self._records.pop(agent, None)
         for where in (
             f"agents/{agent}.conf",
             f"agents/{agent}.json",
@@ -183,7 +201,7 @@ class Directory:
             last = int(_read(path))
         seen = (agent_number(name) for kind in ("agents", "pids", "logs") for name in self._names(kind, None))
         last = max(last, *seen, 0)
-        _replace(path, str(last + count).encode())
+        _replace(path, str(last + count).encode(), durable=True)
         return [f"{workload}-{number:06d}" for number in range(last + 1, last + count + 1)]
 
     def admit(self, epoch: int) -> int | None:
@@ -195,7 +213,7 @@ class Directory:
         if epoch < highest:
             return highest
         if epoch > highest:
-            _replace(path, str(epoch).encode())
+            _replace(path, str(epoch).encode(), durable=True)
         return None
 
     def _names(self, kind: str, suffix: str | None) -> list[str]:
@@ -204,12 +222,6 @@ class Directory:
         if suffix is None:
             return [name.partition(".")[0] for name in names]
         return [name.removesuffix(suffix) for name in names if name.endswith(suffix) and not name.startswith(".")]
-
-    def _record(self, agent: str) -> Record | None:
-        try:
-            return msgspec.json.decode(_read(self.path / "agents" / f"{agent}.json"), type=Record)
-        except (OSError, msgspec.DecodeError):
-            return None
 
     def _times(self, kind: str) -> dict[str, float]:
         found = {}
@@ -247,13 +259,15 @@ def _read(path: Path) -> bytes:
         return file.read(LARGEST_RECORD + 1)
 
 
-def _replace(path: Path, data: bytes) -> None:
-    """Whole or not at all, and on disk before anybody acts on it."""
+def _replace(path: Path, data: bytes, *, durable: bool = False) -> None:
+    """Whole or not at all. `durable`: on disk before anybody acts on it; what is lost with the power otherwise is only
+    what dies with it, agents."""
     temporary = path.parent / f".{path.name}.new"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         os.write(descriptor, data)
-        os.fsync(descriptor)
+        if durable:
+            os.fsync(descriptor)
     finally:
         os.close(descriptor)
     temporary.rename(path)
