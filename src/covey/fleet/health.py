@@ -77,7 +77,7 @@ class PoolHealth(msgspec.Struct, frozen=True, kw_only=True):
     lost_since: float | None = None
     """Since when its control has been lost."""
     agents: Literal["ok", "silent"] = "ok"
-    """`silent`: more than half of its agents are suspect or dead."""
+    """`silent`: more of its agents have fallen silent than still count."""
     healthy_since: float
     """Since when control answered and agents were heard; only meaningful while they are."""
     returned_at: float | None = None
@@ -328,7 +328,7 @@ def _pools(
     memory: dict[str, PoolMemory] = {}
     for pool, look in looks.items():
         known = state.pools.get(pool)
-        silent = look.lost_voices * 2 > look.voices
+        silent = look.lost_voices > look.present
         if known is not None and look.control and not silent and known.lost_since is None and not known.silent:
             kept = known
         else:

@@ -12,7 +12,8 @@ POOLS = {"east": "aws", "west": "azure", "north": "gcp"}
 
 
 def workload(name: str = "w", *, least: int = 1, most: int = 200, place: Place | None = None, **more: Any) -> Workload:
-    return Workload(name=name, mode="act", replicas=Replicas(min=least, max=most), place=place or Place(), **more)
+    more.setdefault("mode", "act")
+    return Workload(name=name, replicas=Replicas(min=least, max=most), place=place or Place(), **more)
 
 
 def spec(
