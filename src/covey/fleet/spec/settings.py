@@ -89,7 +89,9 @@ SIGNAL_SETTINGS: Final[Mapping[str, Mapping[str, Field]]] = {
         "namespace": Field(_WORD, "The metric's namespace.", required=True),
         "metric": Field(_WORD, "The metric's name.", required=True),
         "dimensions": Field(MapOf(_WORD, most=30), "The metric's dimensions."),
-        "statistic": Field(Choice(("Average", "Sum", "Maximum", "Minimum", "SampleCount")), 'Default "Average".'),
+        "statistic": Field(
+            Choice(("Average", "Sum", "Maximum", "Minimum", "SampleCount")), 'Default "Sum" for a rate, else "Average".'
+        ),
         "period": Field(Integer(1, 86_400), "Of one data point, seconds (default 60)."),
         "region": Field(_WORD, "Where the metric is kept."),
         "profile": Field(_WORD, "A profile of the AWS configuration."),

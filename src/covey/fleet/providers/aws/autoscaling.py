@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from covey.fleet.errors import Permanent, ProviderError
+from covey.fleet.providers.aws.client import client
 from covey.fleet.providers.aws.errors import failure_kind, mapped
 from covey.fleet.providers.base import PoolFacts, Right
 from covey.fleet.providers.groups.api import (
@@ -98,20 +99,8 @@ class AutoScaling:
         self._region = str(settings.get("region") or pool.labels.get("region") or "")
         if not self._region:
             raise Permanent(f"pool {pool.name} names no region", next_step=f'[pools.{pool.name}] region = "us-east-1"')
-        try:
-            import boto3
-            from botocore.config import Config
-        except ImportError as error:
-            raise Permanent("pools on AWS need boto3", next_step="pip install 'covey[aws]'") from error
-        # Its own retries hide throttling from the loop and make calls last a minute: one try, and the loop decides.
-        config = Config(
-            connect_timeout=5, read_timeout=10, retries={"total_max_attempts": 1}, user_agent_extra="covey-fleet"
-        )
-        with mapped("open a session with AWS"):
-            session = boto3.session.Session(region_name=self._region, profile_name=settings.get("profile"))
-            endpoint = settings.get("endpoint")
-            self._groups_api = session.client("autoscaling", endpoint_url=endpoint, config=config)
-            self._ec2 = session.client("ec2", endpoint_url=endpoint, config=config)
+        self._groups_api = client("autoscaling", settings, region=self._region)
+        self._ec2 = client("ec2", settings, region=self._region)
         self._shapes: dict[tuple[str, str], tuple[str, bool]] = {}
 
     # --- looking ---
