@@ -64,7 +64,7 @@ def run_single(
 ) -> Figures:
     """One run on one offering. `policy`: a demand policy's name, `fixed_peak` or `oracle`."""
     arrivals = trace.arrivals(seed)
-    world = World([offering], rate_per_agent=setting.rate_per_agent, cold_start=setting.cold_start)
+    world = World([offering], rate_per_agent=setting.rate_per_agent, cold_start=setting.cold_start, least=setting.min)
     begin = start_size(setting, arrivals)
     pilot: Pilot
     if policy == "fixed_peak":
@@ -86,7 +86,6 @@ def run_single(
     else:
         pilot = PolicyPilot(policies[policy], workload_for(policy, setting), offering.key, _every(policies[policy]))
     world.start(offering.key, begin, ready=True)
-    world.figures.starts = 0
     return run(world, pilot, arrivals, record)
 
 

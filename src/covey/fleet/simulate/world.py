@@ -15,11 +15,12 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import msgspec
+from msgspec.structs import replace
 
-from covey.fleet.model import Agent, Offering, Reading
+from covey.fleet.model import Agent, LaunchFailure, Offering, Reading
 from covey.fleet.spec.types import Workload
 
-__all__ = ["BACKLOG_LIMIT", "DRAIN", "Figures", "Machine", "Market", "Pilot", "Sample", "World", "run"]
+__all__ = ["BACKLOG_LIMIT", "DRAIN", "Figures", "Machine", "Pilot", "Sample", "World", "run"]
 
 BACKLOG_LIMIT = 5.0
 """Seconds of ready capacity: a request that finds more before it is violated (FLEET section 4)."""
@@ -37,6 +38,8 @@ class Machine(msgspec.Struct):
     ready_at: float | None = None
     """None: it still starts."""
     draining_at: float | None = None
+    leaving_at: float | None = None
+    """Notice was given: it ends then."""
     gone: bool = False
 
 
@@ -49,12 +52,6 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     completions: float
     backlog: float
     utilisation: float
-
-
-class Market(Protocol):
-    """What pools offer at a moment: prices and room. `None` as room: no limit known."""
-
-    def offering(self, key: str, now: float) -> Offering: ...
 
 
 class Figures(msgspec.Struct, kw_only=True):
@@ -72,8 +69,9 @@ class Figures(msgspec.Struct, kw_only=True):
     preemptions: int = 0
     peak_agents: int = 0
     least_ready: int | None = None
-    """After the first cold start."""
+    """Since the death of a cloud."""
     restored_after: float | None = None
+    """Seconds from the death of a cloud until `min` agents were ready."""
     seconds: int = 0
 
     @property
@@ -92,10 +90,14 @@ class Figures(msgspec.Struct, kw_only=True):
 class World:
     """Agents of one workload on simulated offerings, and its queue."""
 
-    def __init__(self, offerings: Sequence[Offering], *, rate_per_agent: float, cold_start: float) -> None:
+    def __init__(
+        self, offerings: Sequence[Offering], *, rate_per_agent: float, cold_start: float, least: int = 0
+    ) -> None:
         self.offerings = {offering.key: offering for offering in offerings}
         self.rate_per_agent = rate_per_agent
         self.cold_start = cold_start
+        self.least = least
+        """The workload's `min`, to see when it holds again."""
         self.now = 0
         self.machines: dict[str, Machine] = {}
         self.figures = Figures()
@@ -116,7 +118,17 @@ class World:
         self._last_target: int | None = None
         self._direction = 0
         self._mark = (0.0, 0.0, 0.0, 0.0)
-        self.room: dict[str, int | None] = {}
+        self.room: dict[str, int] = {}
+        """By pool or offering: how many agents it holds at most."""
+        self.dry: dict[str, float] = {}
+        """By offering: until when it gives none."""
+        self.failures: dict[str, list[LaunchFailure]] = {}
+        """By pool: orders that failed in the last minute."""
+        self.dark: dict[str, tuple[Agent, ...]] = {}
+        """By pool that is dead: its agents as they were last seen."""
+        self.woken = False
+        """Something happened that the controller is told at once."""
+        self._killed_at: float | None = None
 
     # -- what a pilot sees -------------------------------------------------------------------------------------------
 
@@ -167,6 +179,7 @@ class World:
                 cpu=utilisation if machine.ready_at is not None else None,
                 completions=share * offering.speed if machine.ready_at is not None else None,
                 busy_share=utilisation if machine.ready_at is not None else None,
+                leaving_at=machine.leaving_at,
             )
             for machine in self.machines.values()
             for offering in (self.offerings[machine.offering],)
@@ -200,22 +213,33 @@ class World:
 
     def start(self, offering: str, count: int, *, ready: bool = False) -> int:
         """Start agents; how many there was room for. `ready`: they were there before the story begins."""
-        room = self.room.get(offering)
-        if room is not None:
-            alive = sum(1 for machine in self.machines.values() if machine.offering == offering)
-            if alive + count > room:
-                self.figures.capacity_failures += 1
-                count = max(0, room - alive)
+        count = max(0, min(count, self._space(offering, count)))
         for _ in range(count):
-            self.figures.starts += 1
             machine = Machine(f"a{next(self._ids)}", offering, float(self.now))
             self.machines[machine.id] = machine
             if ready:
                 machine.ready_at = float(self.now)
             else:
+                self.figures.starts += 1
                 self.at(self.now + self.cold_start, lambda m=machine: self._ready(m))  # type: ignore[misc]
         self._changed()
         return count
+
+    def _space(self, key: str, count: int) -> int:
+        """How many of `count` fit; a failure is remembered for the pool's next look."""
+        pool, space = self.offerings[key].pool, count
+        if pool in self.dark or self.dry.get(key, 0.0) > self.now:
+            space = 0
+        for name in (key, pool) if self.room else ():
+            if name in self.room:
+                there = sum(1 for m in self.machines.values() if name in (m.offering, self.offerings[m.offering].pool))
+                space = min(space, self.room[name] - there)
+        if space < count:
+            self.figures.capacity_failures += 1
+            offering = self.offerings[key]
+            failure = LaunchFailure(scope=offering.scope, shape=offering.shape, at=float(self.now), reason="no room")
+            self.failures.setdefault(pool, []).append(failure)
+        return space
 
     def drain(self, ids: Sequence[str], *, remove: bool = True) -> None:
         """Take no new work; a starting agent ends at once. `remove`: gone when it has finished, as engines do."""
@@ -251,10 +275,42 @@ class World:
         """Something that happens by itself: an agent comes up, a cloud goes down."""
         heapq.heappush(self._events, (when, next(self._order), action))
 
-    def reprice(self, offering: Offering) -> None:
-        """A price (or anything else of an offering) changed."""
-        self.offerings[offering.key] = offering
+    # -- what happens to it ------------------------------------------------------------------------------------------
+
+    def price(self, key: str, price: float) -> None:
+        """A price changed."""
+        self.offerings[key] = replace(self.offerings[key], price=price)
         self._changed()
+
+    def strike(self, pool: str, zone: str, notice: float, drought: float) -> None:
+        """Every spot agent of a zone is taken back, with notice, and the zone gives none for a while."""
+        struck = {o.key for o in self.offerings.values() if o.spot and (o.pool, o.zone) == (pool, zone)}
+        for key in struck:
+            self.dry[key] = self.now + drought
+        for machine in self.machines.values():
+            if machine.offering in struck and machine.leaving_at is None:
+                machine.leaving_at = self.now + notice
+                self.figures.preemptions += 1
+                self.at(machine.leaving_at, lambda m=machine: self._gone(m))  # type: ignore[misc]
+                self.woken = True
+
+    def kill(self, pools: Sequence[str]) -> None:
+        """A cloud dies: its agents serve nothing from now on, are not paid, and nobody can see that they are gone."""
+        seen = self.agents(0.0, "")
+        for pool in pools:
+            self.dark[pool] = tuple(agent for agent in seen if agent.pool == pool)
+        for machine in [m for m in self.machines.values() if self.offerings[m.offering].pool in pools]:
+            machine.gone = True
+            del self.machines[machine.id]
+        self._killed_at = float(self.now)
+        self.figures.restored_after = None
+        self._changed()
+
+    def revive(self, pools: Sequence[str]) -> None:
+        """Its control answers again, and nothing of what ran is left."""
+        for pool in pools:
+            self.dark.pop(pool, None)
+        self.woken = True
 
     # -- time --------------------------------------------------------------------------------------------------------
 
@@ -289,16 +345,22 @@ class World:
     def _changed(self) -> None:
         """Counts, capacity and what is paid per hour, after agents came or went."""
         self.pay()
-        speed, usd, offerings = 0.0, 0.0, self.offerings
+        speed, usd, ready, offerings = 0.0, 0.0, 0, self.offerings
         for machine in self.machines.values():
             offering = offerings[machine.offering]
             usd += (offering.price or 0.0) + (offering.egress or 0.0)
             if machine.ready_at is not None and machine.draining_at is None:
                 speed += offering.speed
+                ready += 1
         self.paid = len(self.machines)
         self.usd_per_hour = usd
         self.capacity = speed * self.rate_per_agent
-        self.figures.peak_agents = max(self.figures.peak_agents, self.paid)
+        figures = self.figures
+        figures.peak_agents = max(figures.peak_agents, self.paid)
+        if self._killed_at is not None:
+            figures.least_ready = ready if figures.least_ready is None else min(ready, figures.least_ready)
+            if figures.restored_after is None and ready >= self.least:
+                figures.restored_after = self.now - self._killed_at
 
 
 class Pilot(Protocol):
@@ -319,7 +381,8 @@ def run(world: World, pilot: Pilot, arrivals: array[int], record: Callable[[Worl
         world.now = now
         if world.next_event <= now:
             world.happen()
-        if now >= next_turn:
+        if now >= next_turn or world.woken:
+            world.woken = False
             pilot.turn(world)
             next_turn = now + pilot.every
             if record is not None:
