@@ -7,9 +7,10 @@ from collections.abc import Sequence
 
 import msgspec
 
+from covey.fleet.model import Decision
 from covey.fleet.simulate.world import Figures
 
-__all__ = ["Point", "Row", "Run", "row_of", "run_of", "table"]
+__all__ = ["Outcome", "Point", "Row", "Run", "row_of", "run_of", "table"]
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
@@ -59,6 +60,20 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
     moves: int
     worst: dict[str, float] = {}
     seeds: int = 1
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    """All that one `covey fleet simulate` found out; JSON as it is."""
+
+    rows: tuple[Row, ...]
+    runs: tuple[Run, ...] = ()
+    points: dict[str, tuple[Point, ...]] = {}
+    """By policy: its first run."""
+    decisions: dict[str, tuple[Decision, ...]] = {}
+    dropped: dict[str, int] = {}
+    """Decisions that are not in `decisions`."""
+    rate_per_agent: float = 1.0
+    notes: tuple[str, ...] = ()
 
 
 def run_of(trace: str, policy: str, seed: int, figures: Figures, cpu_seconds: float = 0.0) -> Run:

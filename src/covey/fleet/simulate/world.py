@@ -17,7 +17,7 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
-from covey.fleet.model import Agent, LaunchFailure, Offering, Reading
+from covey.fleet.model import Agent, Offering, Reading
 from covey.fleet.spec.types import Workload
 
 __all__ = ["BACKLOG_LIMIT", "DRAIN", "Figures", "Machine", "Pilot", "Sample", "World", "run"]
@@ -122,8 +122,6 @@ class World:
         """By pool or offering: how many agents it holds at most."""
         self.dry: dict[str, float] = {}
         """By offering: until when it gives none."""
-        self.failures: dict[str, list[LaunchFailure]] = {}
-        """By pool: orders that failed in the last minute."""
         self.dark: dict[str, tuple[Agent, ...]] = {}
         """By pool that is dead: its agents as they were last seen."""
         self.woken = False
@@ -226,7 +224,7 @@ class World:
         return count
 
     def _space(self, key: str, count: int) -> int:
-        """How many of `count` fit; a failure is remembered for the pool's next look."""
+        """How many of `count` fit."""
         pool, space = self.offerings[key].pool, count
         if pool in self.dark or self.dry.get(key, 0.0) > self.now:
             space = 0
@@ -236,9 +234,6 @@ class World:
                 space = min(space, self.room[name] - there)
         if space < count:
             self.figures.capacity_failures += 1
-            offering = self.offerings[key]
-            failure = LaunchFailure(scope=offering.scope, shape=offering.shape, at=float(self.now), reason="no room")
-            self.failures.setdefault(pool, []).append(failure)
         return space
 
     def drain(self, ids: Sequence[str], *, remove: bool = True) -> None:
@@ -264,9 +259,14 @@ class World:
     def aim(self, target: int) -> None:
         """The size that is wanted from now on: changes of its direction are reversals."""
         last, self._last_target = self._last_target, target
-        if last is None or last == target:
+        if last is not None:
+            self.lean(target - last)
+
+    def lean(self, change: int) -> None:
+        """More or fewer agents were ordered for demand's sake."""
+        if not change:
             return
-        direction = 1 if target > last else -1
+        direction = 1 if change > 0 else -1
         if self._direction and direction != self._direction:
             self.figures.reversals += 1
         self._direction = direction
