@@ -14,6 +14,10 @@ __all__ = ["render_html"]
 
 WIDE, HIGH, LEFT, BOTTOM = 1000, 150, 60, 18
 COLOURS = ("#2b6cb0", "#c05621", "#2f855a", "#6b46c1", "#b7791f", "#c53030")
+ABOUT = (
+    "Violated: requests that found more than 5 s of backlog, or no ready agent. Starting and draining agents are paid. "
+    "Medians over the seeds; the plots show the first."
+)
 STYLE = """
 body{font:14px/1.5 system-ui,sans-serif;margin:2em auto;max-width:70em;padding:0 1em;color:#1a202c;background:#fff}
 table{border-collapse:collapse}td,th{padding:.2em .9em;text-align:right;border-bottom:1px solid #e2e8f0}
@@ -34,8 +38,7 @@ def render_html(outcome: Outcome) -> str:
     parts = [
         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width'>",
         f"<title>{trace}: simulated</title><style>{STYLE}</style><h1>{trace}</h1>",
-        "<p>Violated: requests that found more than 5 s of backlog, or no ready agent. Starting and draining agents are "
-        "paid. Medians over the seeds; the plots show the first.</p>",
+        f"<p>{ABOUT}</p>",
         "<table><tr><th>policy<th>agent-hours<th>USD<th>violated<th>reversals/h<th>moves</tr>" + rows + "</table>",
         *(f"<p>{escape(note)}</p>" for note in outcome.notes),
     ]

@@ -28,10 +28,9 @@ def market_spec(market: Market, workload: Workload) -> Spec:
     pools: dict[str, Pool] = {}
     for offering in market.offerings:
         labels = {"cloud": offering.cloud, "region": offering.region, "jurisdiction": offering.jurisdiction}
-        provider = offering.cloud if offering.cloud in PROVIDERS else "kubernetes"
         pools[offering.pool] = Pool(
-            name=offering.pool, provider=provider, labels={k: v for k, v in labels.items() if v}
-        )  # type: ignore[arg-type]
+            name=offering.pool, provider="kubernetes", labels={key: value for key, value in labels.items() if value}
+        )
     return Spec(pools=pools, workloads={workload.name: workload})
 
 
