@@ -19,7 +19,7 @@ import msgspec
 from covey.base.errors import ParseError
 from covey.fleet.model import Offering
 
-__all__ = ["PRICE_SPREAD", "Change", "Market", "load_market", "no_prices"]
+__all__ = ["ONE_PRICE", "Change", "Market", "load_market", "no_prices"]
 
 PLACES = {"aws": "us-east-1", "azure": "eastus", "gcp": "us-east4"}
 ZONES = ("a", "b")
@@ -29,7 +29,7 @@ SHAPES = 3
 FOREIGN = ("t2a-", "c4a-", "n4a-", "a1.", "m6g", "m7g", "m8g", "t4g", "c6g", "c7g", "c8g")
 """Families of another architecture, where the table does not say it."""
 BURSTABLE = ("t2.", "t3.", "t3a.", "t4g.", "standard_b", "basic_", "e2-micro", "e2-small", "e2-medium")
-PRICE_SPREAD = 0.2
+ONE_PRICE = 0.2
 """USD per agent and hour where no prices are given."""
 STORY_BEGINS = "2026-06-01T00:00:00+00:00"
 """When a trace's first second is, on the calendar of the price history."""
@@ -76,11 +76,12 @@ class _Row(msgspec.Struct, frozen=True):
 
 def no_prices() -> Market:
     """One pool, one price: for those who have no price tables."""
-    return Market(offerings=(Offering(pool="one", shape="agent", cloud="one", price=PRICE_SPREAD),))
+    return Market(offerings=(Offering(pool="one", shape="agent", cloud="one", price=ONE_PRICE),))
 
 
-def load_market(folder: Path, *, preemptions: float) -> Market:
-    """Everything in a folder of price tables. `preemptions`: of a spot agent, per hour."""
+def load_market(folder: Path, *, preemptions: float, places: Iterable[tuple[str, str]] = ()) -> Market:
+    """Everything in a folder of price tables. `preemptions`: of a spot agent, per hour. `places`: cloud and region of
+    further pools, beside the one of `PLACES` for each cloud."""
     rows: list[_Row] = []
     history: dict[tuple[str, str], list[tuple[float, float]]] = {}
     for path in sorted(folder.glob("*.csv")):
@@ -99,21 +100,28 @@ def load_market(folder: Path, *, preemptions: float) -> Market:
         )
     offerings: list[Offering] = []
     changes: list[Change] = []
-    for cloud in sorted({row.cloud for row in rows}):
-        found, changing = _pool(cloud, rows, history, preemptions)
+    known = {(row.cloud, row.region) for row in rows}
+    usual = {(cloud, _place(cloud, rows)) for cloud in {row.cloud for row in rows}}
+    for cloud, region in sorted(usual | (known & set(places))):
+        found, changing = _pool(cloud, region, rows, history, preemptions)
         offerings += found
         changes += changing
     changes.sort(key=lambda change: (change.at, change.offering))
     return Market(offerings=tuple(offerings), changes=tuple(changes))
 
 
-def _pool(
-    cloud: str, rows: list[_Row], history: dict[tuple[str, str], list[tuple[float, float]]], preemptions: float
-) -> tuple[list[Offering], list[Change]]:
+def _place(cloud: str, rows: list[_Row]) -> str:
     regions = {row.region for row in rows if row.cloud == cloud}
-    region = PLACES.get(cloud, "")
-    if region not in regions:
-        region = min(regions)
+    return PLACES[cloud] if PLACES.get(cloud) in regions else min(regions)
+
+
+def _pool(
+    cloud: str,
+    region: str,
+    rows: list[_Row],
+    history: dict[tuple[str, str], list[tuple[float, float]]],
+    preemptions: float,
+) -> tuple[list[Offering], list[Change]]:
     here = [row for row in rows if (row.cloud, row.region) == (cloud, region)]
     pool = f"{cloud}-{region}"
     offerings: list[Offering] = []

@@ -18,7 +18,7 @@ from covey.base.errors import ParseError
 from covey.fleet.simulate.market import Market
 from covey.fleet.simulate.world import World
 
-__all__ = ["PREEMPTIONS", "Kill", "Weather", "parse_kill"]
+__all__ = ["PREEMPTIONS", "Kill", "Weather", "kills_of", "parse_kill"]
 
 PREEMPTIONS = 0.05
 """Per spot agent and hour (FLEET section 4)."""
