@@ -1,4 +1,4 @@
-"""Every policy over every trace of a folder: `python -m covey.fleet.simulate.backtest TRACES PRICES`.
+"""Every policy over every trace of a folder: `python -m covey.fleet.simulate.backtest --traces DIR --prices DIR`.
 
 Writes a list of `{trace, policy, replica_hours, cost_usd, violations, reversals_per_hour, moves}`: medians over the
 seeds; `violations` is a fraction. On one pool (the cheapest on demand of all clouds) the policies are `covey` (the
@@ -139,8 +139,8 @@ def write(rows: list[Row], runs: list[Run], out: Path) -> None:
 def main(argv: list[str] | None = None) -> int:
     """The command line; 0 when everything ran."""
     parser = argparse.ArgumentParser(prog="python -m covey.fleet.simulate.backtest", description=__doc__)
-    parser.add_argument("traces", type=Path, nargs="?", help="a folder of traces; without it the synthetic ones only")
-    parser.add_argument("prices", type=Path, nargs="?", help="a folder of price tables; without it one pool only")
+    parser.add_argument("--traces", type=Path, help="a folder of traces; without it the synthetic ones only")
+    parser.add_argument("--prices", type=Path, help="a folder of price tables; without it one pool only")
     parser.add_argument("--out", type=Path, default=Path("benchmarks/results/backtest.json"))
     parser.add_argument("--days", type=float, default=0.0, help="only so much of each trace")
     parser.add_argument("--seeds", type=int, default=SEEDS, help="at most so many draws of coarse traces")
