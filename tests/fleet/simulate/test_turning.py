@@ -34,7 +34,7 @@ def fly(
 def test_a_step_is_followed_up_and_down(prices: Path) -> None:
     market = load_market(prices, preemptions=0.0).of(spot=False)
     recorder = Recorder(HOUR.seconds)
-    figures = fly(HOUR, market, Weather(preemptions=0.0), recorder=recorder)
+    fly(HOUR, market, Weather(preemptions=0.0), recorder=recorder)
     sizes = {point.at: point.ready for point in recorder.points}
     assert sizes[1100.0] == 15  # 10/s at 70 % of 1/s
     assert sizes[2350.0] >= 43
