@@ -7,7 +7,6 @@ import contextlib
 import difflib
 import os
 import re
-import socket
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
@@ -109,22 +108,9 @@ class Context:
 
     def nudge(self) -> bool:
         """Wake the controller of this machine. False: none runs here."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
-            try:
-                # By the folder's descriptor: a home may be deeper than a socket's name may be long.
-                folder = os.open(self.home.path, os.O_PATH | os.O_DIRECTORY)
-            except OSError:
-                return False
-            try:
-                sender.connect(f"/proc/self/fd/{folder}/{self.home.nudge.name}")
-                sender.send(b"!")
-            except BlockingIOError:
-                return True  # it has enough of them
-            except OSError:
-                return False
-            finally:
-                os.close(folder)
-        return True
+        from covey.fleet.loop.nudge import nudge
+
+        return nudge(self.home.nudge)
 
     def woken(self) -> str:
         """Wakes the controller; what to tell the user about it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from covey.fleet.spec.diff import Change
     from covey.fleet.spec.types import Spec, Workload
 
-__all__ = ["add", "spec_option"]
+__all__ = ["add", "apply_file", "spec_option"]
 
 
 def spec_option(parser: Parser) -> None:
@@ -130,11 +131,15 @@ def _changes(context: Context, spec: Spec) -> tuple[list[Change], int]:
 
 
 def _apply(context: Context, options: Any) -> Result:
+    return apply_file(context, Path(options.spec), adopt=options.adopt, note=options.note)
+
+
+def apply_file(context: Context, path: Path, *, adopt: Sequence[str] = (), note: str = "") -> Result:
+    """What `apply` does, for whoever needs a spec to be there."""
     from covey.fleet.spec.load import load
 
-    path = Path(options.spec)
     spec = load(path)
-    adopted = [known(name, spec.workloads, "workload") for name in options.adopt]
+    adopted = [known(name, spec.workloads, "workload") for name in adopt]
     changes, version = _changes(context, spec)
     with context.store(make=True) as store:
         for name in adopted:
@@ -142,7 +147,7 @@ def _apply(context: Context, options: Any) -> Result:
         if not changes and version:
             return Result({"version": version, "changes": []}, f"nothing differs from version {version}")
         text = path.read_text(errors="replace")
-        version = store.add_spec(spec, text=text, name=path.name, at=context.now, note=options.note)
+        version = store.add_spec(spec, text=text, name=path.name, at=context.now, note=note)
     return _applied(context, version, spec, changes)
 
 

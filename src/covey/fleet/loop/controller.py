@@ -110,13 +110,16 @@ class Controller:
         )
         return True
 
-    async def run(self) -> None:
-        """Turns until `stop`. Raises `Deposed` when another controller took over."""
+    async def run(self, told: Callable[[Turned], None] | None = None) -> None:
+        """Turns until `stop`; `told` hears of each. Raises `Deposed` when another controller took over."""
         while not self._stopping:
             began = self.now()
             self._wake.clear()
             try:
-                next_at = (await self.turn()).next_at
+                turned = await self.turn()
+                next_at = turned.next_at
+                if told is not None:
+                    told(turned)
             except NotFoundError:
                 next_at = began + 5.0  # no spec yet: `apply` wakes us
             except StorageError as error:
