@@ -69,7 +69,8 @@ def test_controller_leads_hears_commands_and_is_followed_by_another(fleet: Fleet
     Path("fleet.toml").write_text(SPEC)
     first = start()
     until(first, "leads")
-    assert until(first, "decision")["decision"]["steps"][0]["size"] == 2  # observed, not done
+    size = until(first, "decision")["decision"]["steps"][0]["size"]  # observed, not done
+    assert size == 2
     assert fleet("status", "--json").data["controller"] is True
 
     Path("fleet.toml").write_text(SPEC.replace("min = 2", "min = 3"))

@@ -76,7 +76,7 @@ class _Teller:
     def __init__(self, *, as_json: bool, quiet: bool) -> None:
         self._json = as_json
         self._quiet = quiet
-        self._shortfalls: dict[str, tuple[str, ...]] = {}
+        self._lines: dict[str, tuple[str, ...]] = {}
         self._problems: dict[str, str] = {}
 
     def event(self, event: str, text: str, **fields: Any) -> None:
@@ -91,18 +91,19 @@ class _Teller:
 
     def turned(self, turned: Turned) -> None:
         for decision in turned.decisions:
-            shortfalls = tuple(f"{short.constraint}: {short.reason}" for short in decision.shortfalls)
-            news = shortfalls != self._shortfalls.get(decision.workload, ())
-            self._shortfalls[decision.workload] = shortfalls
-            if not decision.steps and not news:
-                continue
             verb = {"observe": "would ", "recommend": "proposes "}.get(decision.mode, "")
-            lines = [verb + words.step(step) for step in decision.steps]
-            lines += [f"{decision.workload} is short: {each}" for each in shortfalls] if news else []
-            for line in lines or [f"{decision.workload} is no longer short of anything"]:
-                self.event("decision", line, decision=decision)
-                if self._json:
-                    break
+            lines = tuple(verb + words.step(step) for step in decision.steps)
+            lines += tuple(f"{decision.workload} is short: {each.reason}" for each in decision.shortfalls)
+            before = self._lines.get(decision.workload, ())
+            self._lines[decision.workload] = lines
+            # What is carried out is new each time; what is only said would be said again each turn.
+            new = lines if decision.mode == "act" and decision.steps else tuple(set(lines) - set(before))
+            if new and self._json:
+                self.event("decision", "", decision=decision)
+            elif new:
+                for line in lines:
+                    if line in new:
+                        self.event("decision", line)
 
     def problems(self, problems: dict[str, str]) -> None:
         for name, problem in problems.items():
