@@ -3,6 +3,7 @@
 ::
 
     fleet.db        the store (SQLite), unless the spec names a PostgreSQL
+    store           where else the store is
     leader.lock     held by the controller that runs
     nudge           a datagram socket: whoever changed the store wakes the controller
     controller.json where the controller listens, while it runs
@@ -70,6 +71,11 @@ class FleetHome:
     @property
     def database(self) -> Path:
         return self.path / "fleet.db"
+
+    @property
+    def store(self) -> Path:
+        """Where the store is, if not here."""
+        return self.path / "store"
 
     @property
     def lock(self) -> Path:

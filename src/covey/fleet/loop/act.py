@@ -154,6 +154,8 @@ class Actor:
         except Temporary as error:
             return self._unknown(intent, str(error), after=error.after)
         except (Capacity, Quota, Denied, Permanent) as error:
+            if error.code == Deposed.default_code:
+                raise Deposed(str(error)) from error  # the pool has seen a later epoch than ours
             return {"status": "refused", "detail": str(error), "refused": self._refused(step, error)}
         except CoveyError as error:
             return self._unknown(intent, str(error), after=_AGAIN_SECONDS)
