@@ -7,6 +7,7 @@ Thin on purpose: what is decided is decided in `turn`, which is pure. One turn i
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -15,12 +16,15 @@ from typing import Any, Final
 from covey.base.errors import CoveyError, NotFoundError, StateError, StorageError
 from covey.fleet.loop import memory
 from covey.fleet.loop.act import Actor
+from covey.fleet.loop.journal import News
 from covey.fleet.loop.leader import Lock
 from covey.fleet.loop.observe import Observer, SourceReader
+from covey.fleet.loop.reports import Reports
 from covey.fleet.loop.store import Deposed, SpecVersion, Store, orders_at
 from covey.fleet.loop.turn import Seen, Turned, TurnState, turn, with_retired
-from covey.fleet.model import Agent, Offering, PoolView
+from covey.fleet.model import Agent, Decision, Offering, PoolView, Reading
 from covey.fleet.providers.base import Provider
+from covey.fleet.reporting import Report, ReportAnswer
 from covey.fleet.signals.base import Source
 from covey.fleet.signals.registry import OWN_REPORTS
 from covey.fleet.spec.types import Pool, Spec, Target, Workload
@@ -31,6 +35,9 @@ _SOONEST: Final = 0.25
 """Between turns, s, however many events there are."""
 _RETRY: Final = 1.0
 """After a turn that the store refused."""
+
+_LATE: Final = 40.0
+"""s beyond four ticks without a turn, after which the loop does not count as alive."""
 
 _log = logging.getLogger(__name__)
 
@@ -51,8 +58,10 @@ class Controller:
         holder: str,
         make_provider: Callable[[Pool], Provider],
         make_source: Callable[[Workload, Target], Source],
+        decided: Callable[[list[Decision]], None] = lambda decisions: None,
     ) -> None:
         self.deposed = False
+        self.reports = Reports(self.now)
         self._store = store
         self._lock = lock
         self._wall = clock
@@ -61,7 +70,9 @@ class Controller:
         self._make_provider = make_provider
         self._make_source = make_source
         self._wake = asyncio.Event()
-        self._stopping = False
+        self._decided = decided
+        self._news = News()
+        self._stop = asyncio.Event()
         self._epoch = 0
         self._actor: Actor | None = None
         self._observer = Observer(clock=self.now, late=self.wake)
@@ -74,6 +85,7 @@ class Controller:
         self._state = TurnState()
         self._pieces: dict[str, str] = {}
         self._views: dict[str, PoolView] = {}
+        self._draining: frozenset[str] = frozenset()
         self.turned: Turned | None = None
 
     # --- for whoever runs it ---
@@ -89,8 +101,23 @@ class Controller:
 
     def stop(self) -> None:
         """`run` returns after the turn it is in."""
-        self._stopping = True
+        self._stop.set()
         self._wake.set()
+
+    @property
+    def stopping(self) -> bool:
+        return self._stop.is_set()
+
+    @property
+    def epoch(self) -> int:
+        """Of this leader; 0 before it led."""
+        return self._epoch
+
+    async def sleep(self, seconds: float) -> None:
+        """So long, or until `stop`."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stop.wait()
 
     async def lead(self) -> bool:
         """Try to become the leader. False: another controller is."""
@@ -112,7 +139,7 @@ class Controller:
 
     async def run(self, told: Callable[[Turned], None] | None = None) -> None:
         """Turns until `stop`; `told` hears of each. Raises `Deposed` when another controller took over."""
-        while not self._stopping:
+        while not self.stopping:
             began = self.now()
             self._wake.clear()
             try:
@@ -136,8 +163,7 @@ class Controller:
                 await self._wake.wait()
         except TimeoutError:
             return
-        if not self._stopping:
-            await asyncio.sleep(max(0.0, began + _SOONEST - self.now()))
+        await self.sleep(max(0.0, began + _SOONEST - self.now()))
 
     async def turn(self) -> Turned:
         """One turn: look, decide, write, hand over what is to be done. Raises `Deposed`, `StorageError` (nothing was
@@ -146,7 +172,12 @@ class Controller:
         if actor is None or self.deposed:
             raise StateError("this controller does not lead")
         spec = await self._load_spec()
-        self._views = await self._observer.look(self._providers, self._whole.workloads.values())
+        looked = await self._observer.look(self._providers, self._whole.workloads.values())
+        self.reports.keep(looked.values())
+        self._views = {pool: self.reports.onto(view) for pool, view in looked.items()}
+        self._draining = frozenset(
+            agent.id for view in self._views.values() for agent in view.agents if agent.state == "draining"
+        )
         now = self.now()
         orders = orders_at(await self._ask(self._store.orders, now))
         open_intents = {intent.id: intent for intent in await self._ask(self._store.intents)}
@@ -159,6 +190,7 @@ class Controller:
         )
         turned = turn(self._state, seen, spec, now)
         pieces = memory.encode(turned.state)
+        news = self._news.worth(turned.decisions)
         intents = await self._ask(
             self._store.journal,
             self._epoch,
@@ -166,11 +198,13 @@ class Controller:
             plan=f"{self._epoch}-{turned.state.turn}",
             at=now,
             state=memory.changed(self._pieces, pieces),
-            decisions=turned.decisions,
+            decisions=news,
             steps=turned.steps,
             settled=[(each.intent, each.outcome, each.detail) for each in turned.settled],
         )
         self._state, self._pieces, self.turned = turned.state, pieces, turned
+        self._news.recorded(news)
+        self._decided(news)
         for number in turned.again:
             actor.submit(open_intents[number])
         for intent in intents:
@@ -192,6 +226,40 @@ class Controller:
         for provider in self._providers.values():
             await provider.close()
         self._lock.release()
+
+    # --- Served, for programs ---
+
+    def report(self, report: Report) -> ReportAnswer:
+        """An agent's word. It is told to finish when that was decided."""
+        self.reports.take(report)
+        return ReportAnswer(drain=report.agent in self._draining)
+
+    def alive(self) -> bool:
+        """A turn happened lately."""
+        state = self._state
+        return state.turn > 0 and self.now() - state.at < 4 * self._tick + _LATE
+
+    def status(self) -> dict[str, Any]:
+        turned = self.turned
+        return {
+            "holder": self._holder,
+            "epoch": self._epoch,
+            "turn": self._state.turn,
+            "at": self._state.at,
+            "spec_version": self._spec.version if self._spec is not None else 0,
+            "problems": self.problems | self._source_problems(),
+            "pools": turned.health.pools if turned is not None else {},
+            "notes": turned.health.notes if turned is not None else (),
+            "workloads": {each.workload: each for each in turned.decisions} if turned is not None else {},
+            "blocks": self._state.blocks,
+            "queued": len(self._actor.queued) if self._actor is not None else 0,
+        }
+
+    def routes(self) -> Any:
+        return self.turned.routes if self.turned is not None else {}
+
+    def metrics(self) -> bytes:
+        return b""
 
     # --- Targets, for the actor ---
 
@@ -265,9 +333,22 @@ class Controller:
                     source, partial(self._agents, name), clock=self.now, name=f"read {label}"
                 )
 
+    @property
+    def _tick(self) -> float:
+        return self._whole.controller.tick
+
+    def _source_problems(self) -> dict[str, str]:
+        return {reader.name: reader.problem for reader in self._sources.values() if reader.problem}
+
     def _agents(self, workload: str) -> tuple[Agent, ...]:
         return tuple(agent for view in self._views.values() for agent in view.agents if agent.workload == workload)
 
-    def _readings(self, workload: Workload) -> tuple[Any, ...]:
-        readers = (self._sources.get((workload.name, index)) for index in range(len(workload.targets)))
-        return tuple({} if reader is None else dict(reader.readings) for reader in readers)
+    def _readings(self, workload: Workload) -> tuple[dict[str, Reading], ...]:
+        found: list[dict[str, Reading]] = []
+        for index, target in enumerate(workload.targets):
+            reader = self._sources.get((workload.name, index))
+            if target.signal == "agents":
+                found.append(self.reports.readings(self._agents(workload.name)))
+            else:
+                found.append({} if reader is None else dict(reader.readings))
+        return tuple(found)

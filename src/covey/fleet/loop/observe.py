@@ -100,6 +100,7 @@ class SourceReader:
         self._source = source
         self._agents = agents
         self._clock = clock
+        self.name = name
         self._task = asyncio.create_task(self._run(), name=name)
 
     async def close(self) -> None:

@@ -99,16 +99,16 @@ def fleet_server(served: Served, token: str) -> FleetServer:
 def bind(listen: str) -> socket.socket:
     """A listening socket at `HOST:PORT`. Raises `UsageError` or `StorageError`."""
     try:
-        endpoint = parse_endpoint(listen)
+        host, port = parse_endpoint(listen)
     except ParseError as error:
         raise UsageError(
             f"controller.listen is {listen!r}: {error.message}", next_step='listen = "127.0.0.1:0"'
         ) from error
-    family = socket.AF_INET6 if ":" in endpoint.host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((endpoint.host, endpoint.port))
+        listener.bind((host, port))
     except OSError as error:
         listener.close()
         raise StorageError(

@@ -81,6 +81,8 @@ class TurnState(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that is remembered between turns; `loop.memory` makes JSON of it."""
 
     turn: int = 0
+    at: float = 0.0
+    """When it was."""
     workloads: dict[str, WorkloadState] = {}
     health: HealthState = HealthState()
     blocks: tuple[Block, ...] = ()
@@ -144,6 +146,7 @@ def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
         state=replace(
             state,
             turn=state.turn + 1,
+            at=now,
             workloads=_with_launches(remembered, launches),
             health=health_state,
             blocks=blocks,

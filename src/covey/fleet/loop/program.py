@@ -1,0 +1,202 @@
+"""The controller as a process: what `covey fleet run` starts.
+
+It waits until it leads, serves agents' reports and Prometheus, listens for nudges, turns until SIGTERM or SIGINT, and
+leaves every agent running. A deposed controller ends, so that whoever keeps it running starts a follower in its place.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from covey.base.errors import StorageError
+from covey.base.types import endpoint_text
+from covey.fleet.home import FleetHome
+from covey.fleet.loop.controller import Controller
+from covey.fleet.loop.journal import DecisionLog
+from covey.fleet.loop.nudge import Nudged
+from covey.fleet.loop.server import bind, fleet_server
+from covey.fleet.loop.store import Deposed, Store
+from covey.fleet.loop.stores import open_lock, open_store
+from covey.fleet.loop.turn import Turned
+from covey.fleet.providers.registry import Surroundings, make_provider
+from covey.fleet.signals.registry import make_source
+
+__all__ = ["Listening", "Witness", "listening", "run"]
+
+FOLLOW_SECONDS: Final = 1.0
+"""Between tries to lead, of a controller that follows; with the lock's own delays a take-over takes less than 10 s."""
+
+_log = logging.getLogger(__name__)
+
+
+class Listening(msgspec.Struct, frozen=True, kw_only=True):
+    """`controller.json` in the home, while a controller runs."""
+
+    pid: int
+    url: str
+    epoch: int
+    since: float
+
+
+class Witness(Protocol):
+    """Who is told what happens."""
+
+    def event(self, event: str, text: str, **fields: Any) -> None: ...
+    def turned(self, turned: Turned, problems: dict[str, str]) -> None: ...
+
+
+async def run(home: FleetHome, env: Mapping[str, str], witness: Witness) -> None:
+    """Until SIGTERM or SIGINT: waits until it leads, leads until it is deposed, and waits again. Raises `CoveyError`
+    when it cannot begin."""
+    home.make()
+    store = open_store(home, env)
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        while not stop.is_set():
+            try:
+                await _Process(home, env, store, witness, stop).run()
+            except Deposed:
+                witness.event("deposed", "another controller took over; waiting")
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+        store.close()
+
+
+class _Process:
+    """One controller, from waiting to lead until it is deposed or told to stop."""
+
+    def __init__(
+        self, home: FleetHome, env: Mapping[str, str], store: Store, witness: Witness, stop: asyncio.Event
+    ) -> None:
+        self._home = home
+        self._store = store
+        self._witness = witness
+        self._stop = stop
+        self._url = ""
+        self._decisions = DecisionLog(home.decisions)
+        self._controller = Controller(
+            store,
+            open_lock(home, env),
+            clock=time.time,
+            holder=f"{socket.gethostname()}:{os.getpid()}",
+            make_provider=lambda pool: make_provider(pool, self._surroundings()),
+            make_source=lambda workload, target: make_source(workload, target, self._surroundings()),
+            decided=self._decisions.write,
+        )
+
+    def _surroundings(self) -> Surroundings:
+        controller = self._controller
+        return Surroundings(
+            home=self._home.path,
+            report_url=f"{self._url}/report" if self._url else "",
+            token_file=str(self._home.token),
+            busy=controller.reports.busy,
+            changed=controller.wake,
+        )
+
+    async def run(self) -> None:
+        controller = self._controller
+        stopping = asyncio.create_task(self._stop_controller(), name="stop")
+        try:
+            if await self._lead():
+                await self._serve()
+        finally:
+            stopping.cancel()
+            await controller.close()
+
+    async def _stop_controller(self) -> None:
+        await self._stop.wait()
+        self._controller.stop()
+
+    async def _lead(self) -> bool:
+        """False: told to stop first."""
+        said = False
+        while not self._stop.is_set():
+            try:
+                if await self._controller.lead():
+                    return True
+            except StorageError as error:
+                _log.error("cannot lead: %s", error)
+            if not said:
+                found = self._store.leader()
+                self._witness.event(
+                    "standby", f"another controller leads ({found[1] if found else 'unknown'}); waiting"
+                )
+                said = True
+            await self._controller.sleep(FOLLOW_SECONDS)
+        return False
+
+    async def _serve(self) -> None:
+        listener = bind(self._store.spec().spec.controller.listen)
+        self._url = f"http://{endpoint_text(listener.getsockname()[:2])}"
+        server = fleet_server(self._controller, _token(self._home.token))
+        serving = asyncio.create_task(server.serve(sockets=[listener]), name="serve")
+        # Only who leads answers to the home's names, and it lets them go before the lock.
+        nudged = Nudged(self._home.nudge, self._controller.wake)
+        try:
+            await server.serving.wait()
+            await self._turns()
+        finally:
+            nudged.close()
+            server.begin_stop()
+            await asyncio.gather(serving, return_exceptions=True)
+            listener.close()
+            self._home.listening.unlink(missing_ok=True)
+
+    async def _turns(self) -> None:
+        controller = self._controller
+        told = Listening(pid=os.getpid(), url=self._url, epoch=controller.epoch, since=time.time())
+        _write_private(self._home.listening, msgspec.json.encode(told))
+        self._witness.event(
+            "leads",
+            f"leads the fleet in {self._home.path} (epoch {controller.epoch}), serves {self._url}",
+            url=self._url,
+            epoch=controller.epoch,
+        )
+        await controller.run(lambda turned: self._witness.turned(turned, controller.problems))
+
+
+def _token(path: Path) -> str:
+    """The bearer token of reports, made once for a home: agents outlive controllers."""
+    with contextlib.suppress(FileNotFoundError):
+        if token := path.read_text(encoding="ascii").strip():
+            return token
+    token = secrets.token_urlsafe(32)
+    _write_private(path, token.encode())
+    return token
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """All of it or nothing, 0600."""
+    new = path.with_name(f"{path.name}.{os.getpid()}")
+    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
+    with os.fdopen(file, "wb") as stream:
+        stream.write(content)
+        stream.flush()
+        os.fsync(stream.fileno())
+    new.replace(path)
+
+
+def listening(home: FleetHome) -> Listening | None:
+    """Where this home's controller listens; None: none runs, or it did not say."""
+    try:
+        found = msgspec.json.decode(home.listening.read_bytes(), type=Listening)
+    except (OSError, msgspec.DecodeError):
+        return None
+    return found
