@@ -91,16 +91,15 @@ class Context:
     @contextlib.contextmanager
     def store(self, *, make: bool = False) -> Iterator[Store]:
         """The fleet's store. Without `make` it must be there: `NotFoundError` else."""
-        from covey.fleet.loop.database import SqliteDatabase
-        from covey.fleet.loop.store import Store
+        from covey.fleet.loop.stores import open_store, store_url
 
-        if not make and not self.home.database.exists():
+        if not make and not self.home.database.exists() and not store_url(self.home, os.environ):
             raise NotFoundError(
                 f"there is no fleet in {self.home.path}",
                 code="no-fleet",
                 next_step="covey fleet apply, or name it: --home DIR",
             )
-        store = Store(SqliteDatabase(self.home.make().database))
+        store = open_store(self.home.make(), os.environ)
         try:
             yield store
         finally:

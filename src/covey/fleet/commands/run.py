@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add"]
 
+
 def add(verbs: Verbs) -> None:
     parser = verbs.add(
         "run",
