@@ -110,6 +110,8 @@ class World:
         """Capacity summed over time: `served / offered` is utilisation."""
         self.paid = 0
         """Agents paid now."""
+        self.size = 0
+        """Agents that start or are ready: those that count."""
         self.usd_per_hour = 0.0
         self._paid_until = 0.0
         self._events: list[tuple[float, int, Callable[[], None]]] = []
@@ -129,11 +131,6 @@ class World:
         self._killed_at: float | None = None
 
     # -- what a pilot sees -------------------------------------------------------------------------------------------
-
-    @property
-    def size(self) -> int:
-        """Agents that start or are ready: those that count."""
-        return sum(1 for machine in self.machines.values() if machine.draining_at is None)
 
     @property
     def ready(self) -> int:
@@ -158,30 +155,43 @@ class World:
         """All agents, as a perfect observer reports them: every ready one is equally loaded."""
         now = float(self.now)
         share = self.rate_per_agent * utilisation
-        return tuple(
-            Agent(
-                id=machine.id,
-                workload=workload,
-                pool=offering.pool,
-                offering=machine.offering,
-                state="draining"
-                if machine.draining_at is not None
-                else "starting"
-                if machine.ready_at is None
-                else "ready",
-                started_at=machine.started_at,
-                ready_at=machine.ready_at,
-                heard_at=now if machine.ready_at is not None else None,
-                busy=machine.ready_at is not None
-                and (utilisation > 0 if machine.draining_at is None else now < machine.draining_at + DRAIN),
-                cpu=utilisation if machine.ready_at is not None else None,
-                completions=share * offering.speed if machine.ready_at is not None else None,
-                busy_share=utilisation if machine.ready_at is not None else None,
-                leaving_at=machine.leaving_at,
+        offerings = self.offerings
+        agents = []
+        for machine in self.machines.values():
+            offering = offerings[machine.offering]
+            if machine.ready_at is None:
+                agents.append(
+                    Agent(
+                        id=machine.id,
+                        workload=workload,
+                        pool=offering.pool,
+                        offering=machine.offering,
+                        state="starting",
+                        started_at=machine.started_at,
+                        busy=False,
+                        leaving_at=machine.leaving_at,
+                    )
+                )
+                continue
+            draining = machine.draining_at is not None
+            agents.append(
+                Agent(
+                    id=machine.id,
+                    workload=workload,
+                    pool=offering.pool,
+                    offering=machine.offering,
+                    state="draining" if draining else "ready",
+                    started_at=machine.started_at,
+                    ready_at=machine.ready_at,
+                    heard_at=now,
+                    busy=now < machine.draining_at + DRAIN if machine.draining_at is not None else utilisation > 0,
+                    cpu=utilisation,
+                    completions=share * offering.speed,
+                    busy_share=utilisation,
+                    leaving_at=machine.leaving_at,
+                )
             )
-            for machine in self.machines.values()
-            for offering in (self.offerings[machine.offering],)
-        )
+        return tuple(agents)
 
     def readings(self, sample: Sample, workload: Workload) -> tuple[dict[str, Reading], ...]:
         """What each target of the workload reads, in order.
@@ -345,14 +355,17 @@ class World:
     def _changed(self) -> None:
         """Counts, capacity and what is paid per hour, after agents came or went."""
         self.pay()
-        speed, usd, ready, offerings = 0.0, 0.0, 0, self.offerings
+        speed, usd, ready, size, offerings = 0.0, 0.0, 0, 0, self.offerings
         for machine in self.machines.values():
             offering = offerings[machine.offering]
             usd += (offering.price or 0.0) + (offering.egress or 0.0)
-            if machine.ready_at is not None and machine.draining_at is None:
-                speed += offering.speed
-                ready += 1
+            if machine.draining_at is None:
+                size += 1
+                if machine.ready_at is not None:
+                    speed += offering.speed
+                    ready += 1
         self.paid = len(self.machines)
+        self.size = size
         self.usd_per_hour = usd
         self.capacity = speed * self.rate_per_agent
         figures = self.figures
