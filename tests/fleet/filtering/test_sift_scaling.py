@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from covey.fleet.filtering import Removal, SiftState
-from covey.fleet.model import InFlight, Orders, Pin, Shortfall, Step, Wanted
+from covey.fleet.model import Orders, Pin, Shortfall, Wanted
 from tests.fleet.filtering.scene import agent, agents, offering, spec, workload
 from tests.fleet.filtering.sifting import Sifting
 
@@ -36,21 +36,12 @@ def test_sift_size_counts_what_its_provider_counts():
         agent("leaving", EAST, leaving_at=30.0),
         agent("going", EAST),
     )
-    flying = (
-        InFlight(intent=1, plan="p", at=0.0, step=scale(EAST.key, 5), missing=2),
-        InFlight(intent=2, plan="p", at=0.0, step=Step(kind="drain", workload="w", pool="east", ids=("going",),
-                                                      cause="demand", reason="")),
-    )  # fmt: skip
-    steps = sifting.sift({EAST.key: 6}, in_flight=flying)
+    steps = sifting.sift({EAST.key: 6}, coming={("w", EAST.key): 2}, leaving={"east/going"})
     assert [(step.kind, step.cause, step.ids, step.size) for step in steps] == [
         ("drain", "preemption", ("leaving",), 0),
         # 3 run, 2 were ordered, 1 is silent, 1 is added
         ("scale", "preemption", (), 7),
     ]
-
-
-def scale(key: str, size: int) -> Step:
-    return Step(kind="scale", workload="w", pool=EAST.pool, offering=key, size=size, cause="demand", reason="")
 
 
 def test_sift_below_min_is_repair_and_beyond_the_budget():
@@ -69,8 +60,7 @@ def test_sift_keeps_the_reserve_of_the_budget():
 def test_sift_starts_no_more_than_there_was_room():
     tight = offering("east", room=3)
     sifting = Sifting(*agents(3, tight), offerings=(tight,))
-    flying = (InFlight(intent=1, plan="p", at=0.0, step=scale(tight.key, 5), missing=2),)
-    (step,) = sifting.sift({tight.key: 10}, in_flight=flying)
+    (step,) = sifting.sift({tight.key: 10}, coming={("w", tight.key): 2})
     assert step.size == 6
 
 
@@ -187,8 +177,8 @@ def test_sift_disruption_budget_is_kept_over_turns():
     sifting = Sifting(*agents(10, EAST), removals_share=1.0)
     (first,) = sifting.sift({EAST.key: 2}, removable={("east", "w"): 3})
     assert len(first.ids) == 3
-    flying = (InFlight(intent=1, plan="p", step=first, at=0.0),)
-    assert sifting.sift({EAST.key: 2}, removable={("east", "w"): 3}, in_flight=flying) == []
+    under_way = {f"east/{each}" for each in first.ids}
+    assert sifting.sift({EAST.key: 2}, removable={("east", "w"): 3}, leaving=under_way) == []
     assert "disruption budget" in sifting.held[0]
 
 

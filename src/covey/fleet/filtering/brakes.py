@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from math import inf
 from typing import Final
 
@@ -72,9 +72,8 @@ class Purse:
             for group in (standing.counting, standing.draining, standing.leaving):
                 for agent in group:
                     self._count(name, agent.offering, 1)
-        for flight in given.in_flight:
-            if flight.step.kind == "scale":
-                self._count(flight.step.workload, flight.step.offering, flight.missing)
+        for (name, key), count in given.coming.items():
+            self._count(name, key, count)
         self.paid = 0.0
         if budget is not None:
             taken: dict[str, float] = {}
@@ -126,14 +125,10 @@ class Purse:
 def disruptions(given: SiftInput) -> dict[tuple[str, str], int]:
     """What each disruption budget still allows: what was last seen, less what was ordered since."""
     left: dict[tuple[str, str], int] = dict(given.removable)
-    if left:
-        gone: Mapping[str, str] = {
-            f"{agent.pool}/{agent.id}": name
-            for name, standing in given.health.workloads.items()
-            for agent in standing.draining
-        }
-        for flight in given.in_flight:
-            slot = (flight.step.pool, flight.step.workload)
-            if slot in left and flight.step.kind == "drain":
-                left[slot] -= sum(1 for each in flight.step.ids if f"{flight.step.pool}/{each}" not in gone)
+    if left and given.leaving:
+        for name, standing in given.health.workloads.items():
+            for group in (standing.counting, standing.draining):
+                for agent in group:
+                    if (agent.pool, name) in left and f"{agent.pool}/{agent.id}" in given.leaving:
+                        left[agent.pool, name] -= 1
     return left

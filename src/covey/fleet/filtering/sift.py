@@ -23,7 +23,7 @@ from covey.fleet.filtering.moves import AGAIN_AFTER, deals, judge_fail_back, jud
 from covey.fleet.filtering.situation import EPSILON, Situation, agent_name
 from covey.fleet.filtering.types import Drain, Move, Moved, Sifted, SiftInput, SiftState
 from covey.fleet.health import RETURN_AFTER
-from covey.fleet.model import Agent, Cause, InFlight, Step
+from covey.fleet.model import Agent, Cause, Step
 from covey.fleet.spec.types import Workload
 
 __all__ = ["sift"]
@@ -62,9 +62,6 @@ class _Sifting:
             self.moved = tuple(each for each in state.moved if given.now - each.at < AGAIN_AFTER)
         self.drains: dict[str, Drain] = {}
         self.acting: list[str] = []
-        self.flights: dict[str, list[InFlight]] = {}
-        for flight in given.in_flight:
-            self.flights.setdefault(flight.step.workload, []).append(flight)
         self.old_moves: dict[str, list[Move]] = {}
         for move in state.moves:
             self.old_moves.setdefault(move.workload, []).append(move)
@@ -116,21 +113,19 @@ class _Sifting:
         name = workload.name
         given = self.given
         standing = given.health.standing(name)
-        flights = self.flights.get(name)
         moves = self.old_moves.get(name)
         if (
-            not flights
-            and not moves
+            not moves
             and not (standing.draining or standing.leaving or standing.dead)
             and not given.orders.draining_agents
         ):
             wanted = given.placement.counts.get(name)
-            if wanted is None or wanted == standing.running:
+            if wanted is None or (wanted == standing.running and not given.coming):
                 return
         if workload.mode == "act":
             self.acting.append(name)
         paused = given.orders.paused
-        one = _OneWorkload(self, Situation(given, workload, flights or ()))
+        one = _OneWorkload(self, Situation(given, workload))
         if name in paused or "*" in paused:
             one.keep_drains()
             self.moves += moves or ()
@@ -184,15 +179,9 @@ class _OneWorkload:
         s = self.s
         self.keep_drains()
         closed = self.given.health.frozen
-        removing = {
-            f"{flight.step.pool}/{each}"
-            for flight in self.shared.flights.get(self.name, ())
-            if flight.step.kind == "remove"
-            for each in flight.step.ids
-        }
         for agent in s.standing.draining:
             name = agent_name(agent)
-            if agent.pool in closed or name in removing:
+            if agent.pool in closed or name in s.going:
                 continue
             drain = self.shared.drains[name]
             over = self.now - drain.since >= s.workload.grace

@@ -10,13 +10,12 @@ the placer has decided (FLEET 2 "Place"), and the filter only keeps the way ther
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from math import floor
 from typing import Final
 
 from covey.fleet.filtering.types import SiftInput
 from covey.fleet.health import Standing
-from covey.fleet.model import Agent, InFlight, Offering
+from covey.fleet.model import Agent, Offering
 from covey.fleet.spec.types import Workload
 
 __all__ = ["EPSILON", "Situation", "agent_name"]
@@ -55,22 +54,16 @@ class Situation:
         "workload",
     )
 
-    def __init__(self, given: SiftInput, workload: Workload, flying: Iterable[InFlight]) -> None:
+    def __init__(self, given: SiftInput, workload: Workload) -> None:
         name = self.name = workload.name
         self.given = given
         self.workload = workload
         self.standing: Standing = given.health.standing(name)
         self.offerings: dict[str, Offering] = {each.key: each for each in given.offerings.get(name, ())}
-        self.going: set[str] = set()
-        """`POOL/ID` of agents that were told to go and do not show it yet."""
-        self.missing: dict[str, int] = {}
+        self.going: set[str] = set(given.leaving)
+        """`POOL/ID` of agents that were told to go, also where it does not show yet."""
+        self.missing = {key: count for (whose, key), count in given.coming.items() if whose == name}
         """By offering: agents that were ordered and do not show yet."""
-        for flight in flying:
-            step = flight.step
-            if step.kind == "scale":
-                self.missing[step.offering] = self.missing.get(step.offering, 0) + flight.missing
-            else:
-                self.going.update(f"{step.pool}/{each}" for each in step.ids)
         drained = given.orders.draining_agents
         self.agents: list[Agent] = []
         """Those that count and were not told to go."""

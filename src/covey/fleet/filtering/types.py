@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import msgspec
 
 from covey.fleet.health import Health
-from covey.fleet.model import Cause, InFlight, Offering, Orders, Placement, Step, Wanted
+from covey.fleet.model import Cause, Offering, Orders, Placement, Step, Wanted
 from covey.fleet.spec.types import Spec
 
 __all__ = ["DEFAULT_MOVE_USD", "Drain", "Move", "Moved", "Removal", "SiftInput", "SiftState", "Sifted", "move_usd"]
@@ -34,7 +34,10 @@ class SiftInput(msgspec.Struct, frozen=True, kw_only=True):
     wanted: Mapping[str, Wanted] = {}
     offerings: Mapping[str, tuple[Offering, ...]] = {}
     """By workload, with learned speeds."""
-    in_flight: tuple[InFlight, ...] = ()
+    coming: Mapping[tuple[str, str], int] = {}
+    """By (workload, offering): agents that were ordered and do not show yet."""
+    leaving: Collection[str] = ()
+    """`POOL/ID` of agents that a step under way drains or removes, whether or not a look shows it yet."""
     orders: Orders = Orders()
     removable: Mapping[tuple[str, str], int] = {}
     """By (pool, workload): how many may go now without breaking a disruption budget; absent: no limit known."""
