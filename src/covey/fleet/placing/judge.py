@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from math import floor
 
-from covey.fleet.placing.rules import Entry, Model
+from covey.fleet.placing.rules import Entry, Model, Option
 
 __all__ = [
     "BROKEN",
@@ -32,18 +32,38 @@ Score = tuple[float, float, float, float, float, float, float]
 BROKEN, MINIMUM, EXCESS, SURVIVE, DEMAND, WEIGHTS, COST = range(7)
 
 EPSILON = 1e-9
-"""What is smaller is rounding, in agents and in USD/h."""
+"""What is smaller is rounding, in USD/h."""
+
+TOLERANCE = 1e-6
+"""What is smaller is rounding, in agents and standard agents; HiGHS keeps its rows to the same."""
 
 
 class Room:
     """What is left for one workload beside the others: starts by scope and pool, USD/h, room that is paid for."""
 
-    __slots__ = ("closed", "free", "granted", "money", "pools", "scopes")
+    __slots__ = (
+        "closed",
+        "free",
+        "granted",
+        "money",
+        "pools",
+        "scopes",
+        "toll_free",
+        "toll_money",
+        "toll_pools",
+        "toll_scopes",
+    )
 
     def __init__(self, model: Model) -> None:
         self.scopes = list(model.scope_room)
         self.pools = list(model.pool_room)
         self.money = model.limit
+        # What a start in a contested scope or pool, and a USD against a tight budget, cost beside their price while the
+        # solver looks for who should have them. All 0 in the end.
+        self.toll_scopes = [0.0] * len(self.scopes)
+        self.toll_pools = [0.0] * len(self.pools)
+        self.toll_money = 0.0
+        self.toll_free: dict[str, float] = {}
         self.free: dict[str, float] = {}
         """By offering: the share of the room paid for already that is taken."""
         self.granted: dict[tuple[int, str], int] = {}
@@ -51,12 +71,25 @@ class Room:
         self.closed: dict[int, frozenset[str]] = {}
         """By workload: pools that affinity with the other workloads' places forbids."""
 
+    def no_tolls(self) -> None:
+        self.toll_scopes = [0.0] * len(self.scopes)
+        self.toll_pools = [0.0] * len(self.pools)
+        self.toll_money = 0.0
+        self.toll_free = {}
+
+    def emptied(self, model: Model) -> Room:
+        """The same room, with everything that is shared but the budget given back."""
+        room = Room(model)
+        room.money = self.money
+        room.closed = self.closed
+        return room
+
     def take(self, entry: Entry, counts: Counts) -> None:
         for j, n in counts.items():
             option = entry.options[j]
             self._start(entry, j, n - option.running, 1)
             self.money -= option.money * n
-            whole = option.offering.marginal_room
+            whole = option.whole
             if whole:
                 free = min(n, self.free_agents(option.key, whole))
                 self.granted[entry.index, option.key] = free
@@ -69,7 +102,7 @@ class Room:
             option = entry.options[j]
             self._start(entry, j, n - option.running, -1)
             self.money += option.money * n
-            whole = option.offering.marginal_room
+            whole = option.whole
             if whole:
                 free = self.granted.pop((entry.index, option.key))
                 self.free[option.key] -= free / whole
@@ -86,6 +119,16 @@ class Room:
     def free_agents(self, key: str, whole: int) -> int:
         """How many more agents fit on what is paid for already at an offering."""
         return max(floor(whole * (1.0 - self.free.get(key, 0.0)) + EPSILON), 0)
+
+    def toll(self, option: Option) -> float:
+        """What one start there costs beside its price, for now."""
+        toll = self.toll_scopes[option.scope_slot] if option.scope_slot >= 0 else 0.0
+        return toll + (self.toll_pools[option.pool_slot] if option.pool_slot >= 0 else 0.0)
+
+    def saved(self, option: Option) -> float:
+        """What an agent on room that is paid for already saves there, for now."""
+        whole = option.whole
+        return max(option.free - self.toll_free.get(option.key, 0.0) / whole, 0.0) if whole else 0.0
 
     def headroom(self, entry: Entry, j: int) -> int:
         """The most agents that option `j` may hold, whatever else the workload holds."""
@@ -133,15 +176,18 @@ def judge(entry: Entry, counts: Counts, room: Room) -> Score:
         if starts > 0:
             if option.scope_slot >= 0:
                 by_scope[option.scope_slot] = by_scope.get(option.scope_slot, 0) + starts
+                cost += room.toll_scopes[option.scope_slot] * starts
             if option.pool_slot >= 0:
                 by_pool[option.pool_slot] = by_pool.get(option.pool_slot, 0) + starts
+                cost += room.toll_pools[option.pool_slot] * starts
         if option.stale:
             stale_kept += min(running, n)
             stale_starts += max(0, starts)
-        if option.offering.marginal_room:
-            free = option.free * min(n, room.free_agents(option.key, option.offering.marginal_room))
-            cost -= free
-            money -= free
+        whole = option.whole
+        if whole:
+            free = min(n, room.free_agents(option.key, whole))
+            cost -= max(option.free - room.toll_free.get(option.key, 0.0) / whole, 0.0) * free
+            money -= option.free * free
         if option.spot:
             spot += n
             by_zone[option.zone] = by_zone.get(option.zone, 0) + n
@@ -175,6 +221,7 @@ def judge(entry: Entry, counts: Counts, room: Room) -> Score:
         broken += _pools_broken(entry, counts, room)
 
     running = entry.running
+    cost += room.toll_money * money
     moves = min(agents, running) - kept
     cost += entry.move * moves
     if entry.stale_running or stale_starts:
@@ -186,20 +233,20 @@ def judge(entry: Entry, counts: Counts, room: Room) -> Score:
     if entry.keep and by_cloud is not None:
         by_cloud.sort(reverse=True)
         survive = entry.keep - sum(by_cloud[entry.lose :])
-    demand = 1.0 - cover / entry.need if cover < entry.need - EPSILON else 0.0
+    demand = 1.0 - cover / entry.need if cover < entry.need - TOLERANCE else 0.0
     if agents < entry.floor:
         demand = max(demand, 1.0 - agents / entry.floor)
     weights = 0.0
     if speed_by_cloud is not None:
         weights = sum(
-            want - have for want, have in zip(entry.weights, speed_by_cloud, strict=True) if have < want - EPSILON
+            want - have for want, have in zip(entry.weights, speed_by_cloud, strict=True) if have < want - TOLERANCE
         )
     excess = money - room.money
     return (
         broken,
         entry.minimum - agents if agents < entry.minimum else 0.0,
-        excess if excess > EPSILON else 0.0,
-        survive if survive > EPSILON else 0.0,
+        excess if excess > TOLERANCE else 0.0,
+        survive if survive > TOLERANCE else 0.0,
         demand,
         weights,
         cost,

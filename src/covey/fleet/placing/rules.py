@@ -23,7 +23,7 @@ from covey.fleet.placing.problem import Item, Problem
 from covey.fleet.placing.shapes import architecture
 from covey.fleet.spec.types import Workload
 
-__all__ = ["Entry", "Model", "Option", "compile_problem"]
+__all__ = ["Entry", "Model", "Option", "compile_problem", "forbidden"]
 
 UNLIMITED = 1 << 30
 """No bound on agents."""
@@ -57,6 +57,7 @@ class Option:
         "speed",
         "spot",
         "stale",
+        "whole",
         "zone",
     )
 
@@ -85,6 +86,8 @@ class Option:
         """Index of its scope among those whose room is known, -1 when it is not."""
         self.pool_slot = -1
         self.stale = False
+        self.whole = offering.marginal_room
+        """Agents that fit on room that is paid for already."""
         self.rank = 0
         """Its pool's place in the spec's order; breaks ties."""
 

@@ -8,15 +8,16 @@ Passes over all workloads follow while they improve anything.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from covey.fleet.placing.greedy import Steps, solve_entry
 from covey.fleet.placing.judge import WEIGHTS, Counts, Room, Score, better, judge
 from covey.fleet.placing.rules import Entry, Model
+from covey.fleet.placing.share import bargain_tolls
 
 __all__ = ["Plan", "solve"]
 
-STEPS = 600_000
+STEPS = 300_000
 """Plans judged in one call at most, about 10 us each."""
 
 PASSES = 4
@@ -34,10 +35,32 @@ class Plan:
         self.room = Room(model)
         self.counts: list[Counts] = [{} for _ in model.entries]
         self.steps = Steps(STEPS)
+        self._clock = 0
+        self._changed = [0] * len(model.entries)
+        self._settled: dict[tuple[int, bool], int] = {}
+        self._last: dict[int, Counts] = {}
 
     def put(self, entry: Entry, counts: Counts) -> None:
         self.counts[entry.index] = counts
         self.room.take(entry, counts)
+        if self._last.get(entry.index) != counts:
+            self._clock += 1
+            self._changed[entry.index] = self._clock
+            self._last[entry.index] = counts
+
+    def settle(self, entry: Entry, deep: bool) -> None:
+        """This workload is solved as things stand."""
+        self._settled[entry.index, deep] = self._clock
+        if deep:
+            self._settled[entry.index, False] = self._clock
+
+    def settled(self, entry: Entry, deep: bool) -> bool:
+        """Whether nothing changed since, neither around this workload nor in it."""
+        return self._settled.get((entry.index, deep), -1) == self._clock
+
+    def unsettle(self) -> None:
+        """What is asked for changed."""
+        self._clock += 1
 
     def lift(self, entry: Entry) -> Counts:
         counts = self.counts[entry.index]
@@ -66,16 +89,110 @@ def solve(model: Model) -> Plan:
         if not entry.item.changed:
             plan.put(entry, {j: option.running for j, option in enumerate(entry.options) if option.running})
     free = [entry for entry in order if entry.item.changed]
-    _each(plan, free)
     if not shared(model):
+        each(plan, free)
         return plan
+    alone = bargain(plan, free)
+    for entry in free:
+        close_pools(plan, entry)
+        counts, _ = solve_entry(entry, plan.room, plan.steps, starts=[alone[entry.index]], deep=False)
+        plan.put(entry, counts)
+    plan.room.no_tolls()
     if plan.missing():
         _ration(plan, order)
         free = order
     for _ in range(PASSES):
-        if not _each(plan, free):
+        if not each(plan, free):
             break
+    swap(plan, free)
     return plan
+
+
+Thing = tuple[str, int | str]
+"""Something that workloads share: kind, and its slot or its offering."""
+
+
+def bargain(plan: Plan, entries: Sequence[Entry]) -> dict[int, Counts]:
+    """What each workload takes under tolls; the tolls stay in the plan's room."""
+    return bargain_tolls(plan.model, plan.room, entries, plan.steps)
+
+
+def swap(plan: Plan, entries: Sequence[Entry]) -> None:
+    """Two workloads that meet in something contested are solved again together, the one that would like more of it
+    first."""
+    for _ in range(PASSES):
+        improved = False
+        for one in entries:
+            wish = _wish(plan, one)
+            if not wish:
+                continue
+            for other in entries:
+                if plan.steps.left <= 0:
+                    return
+                if other is not one and wish & _uses(plan, other) and _resolve(plan, one, other):
+                    improved = True
+                    wish = _wish(plan, one)
+        if not improved:
+            return
+
+
+def _wish(plan: Plan, entry: Entry) -> set[Thing]:
+    """The contested things of which one workload would take more than it has, were they free."""
+    had = plan.counts[entry.index]
+    before = plan.score(entry)
+    mine = plan.lift(entry)
+    close_pools(plan, entry)
+    room = plan.room.emptied(plan.model)
+    plan.put(entry, mine)
+    dream, score = solve_entry(entry, room, plan.steps, starts=[mine], deep=False)
+    if not better(score, before):
+        return set()
+    more = {j: n for j, n in dream.items() if n > had.get(j, 0)}
+    return _things(entry, more)
+
+
+def _uses(plan: Plan, entry: Entry) -> set[Thing]:
+    return _things(entry, plan.counts[entry.index])
+
+
+def _things(entry: Entry, counts: Counts) -> set[Thing]:
+    found: set[Thing] = set()
+    for j in counts:
+        option = entry.options[j]
+        if option.scope_slot >= 0:
+            found.add(("scope", option.scope_slot))
+        if option.pool_slot >= 0:
+            found.add(("pool", option.pool_slot))
+        if option.whole:
+            found.add(("free", option.key))
+    return found
+
+
+def _resolve(plan: Plan, first: Entry, second: Entry) -> bool:
+    """Solve two workloads again, `first` with the first pick; keep it if both together are better off."""
+    names = {first.name, second.name}
+    if any(names & set(other.item.workload.place.near) for other in plan.model.entries):
+        return False
+    old = [plan.score(first), plan.score(second)]
+    before = plan.lift(first), plan.lift(second)
+    new: list[Score] = []
+    for entry, counts in ((first, before[0]), (second, before[1])):
+        close_pools(plan, entry)
+        found, _ = solve_entry(entry, plan.room, plan.steps, starts=[counts], deep=False)
+        plan.put(entry, found)
+    new = [plan.score(first), plan.score(second)]
+    if better(_both(new), _both(old)):
+        return True
+    plan.lift(first)
+    plan.lift(second)
+    plan.put(first, before[0])
+    plan.put(second, before[1])
+    return False
+
+
+def _both(scores: Sequence[Score]) -> Score:
+    broken, minimum, excess, survive, demand, weights, cost = (sum(parts) for parts in zip(*scores, strict=True))
+    return (broken, minimum, excess, survive, demand, weights, cost)
 
 
 def shared(model: Model) -> bool:
@@ -87,7 +204,7 @@ def shared(model: Model) -> bool:
         or model.pool_room
         or model.problem.budget
         or any(entry.item.workload.place.near or entry.item.workload.place.avoid for entry in model.entries)
-        or any(option.offering.marginal_room for entry in model.entries for option in entry.options)
+        or any(option.whole for entry in model.entries for option in entry.options)
     )
 
 
@@ -136,14 +253,16 @@ def _pools(plan: Plan, entry: Entry) -> set[str]:
     return {entry.options[j].pool for j in plan.counts[entry.index]}
 
 
-def _each(plan: Plan, order: Iterable[Entry], *, deep: bool = True) -> bool:
-    """Solve each workload beside the others; whether any got better."""
+def each(plan: Plan, order: Iterable[Entry], *, deep: bool = True) -> bool:
+    """Solve each workload beside the others; whether any got better. One whose surroundings are what they were when it
+    was solved last is left."""
     improved = False
+    leaned = {name for entry in plan.model.entries for name in entry.item.workload.place.near}
     for entry in order:
-        before = plan.lift(entry)
-        if before and any(entry.name in other.item.workload.place.near for other in plan.model.entries):
-            plan.put(entry, before)  # others stand where it stands
+        before = plan.counts[entry.index]
+        if plan.settled(entry, deep) or (before and entry.name in leaned):  # others stand where it stands
             continue
+        plan.lift(entry)
         close_pools(plan, entry)
         counts, score = solve_entry(entry, plan.room, plan.steps, starts=[before] if before else (), deep=deep)
         if not before or better(score, judge(entry, before, plan.room)):
@@ -151,6 +270,7 @@ def _each(plan: Plan, order: Iterable[Entry], *, deep: bool = True) -> bool:
         else:
             counts = before
         plan.put(entry, counts)
+        plan.settle(entry, deep)
     return improved
 
 
@@ -165,18 +285,19 @@ def _ration(plan: Plan, order: list[Entry]) -> None:
             entry.floor = int(floor * share)
             entry.keep = kept if keep else 0.0
             entry.weights = [weight * share for weight in weights]
+        plan.unsettle()
 
     for entry in order:
         if plan.counts[entry.index]:
             plan.lift(entry)
     ask(order, 0.0, keep=False)
-    _each(plan, order, deep=False)
+    each(plan, order, deep=False)
     if any(kept for _, _, kept, _ in full):
         ask(order, 0.0, keep=True)
-        _each(plan, order, deep=False)
+        each(plan, order, deep=False)
     for priority in sorted({entry.priority for entry in order}, reverse=True):
         level = [entry for entry in order if entry.priority == priority]
         for share in range(1, SHARES + 1):
             ask(level, share / SHARES, keep=True)
-            _each(plan, level, deep=False)
+            each(plan, level, deep=False)
     ask(order, 1.0, keep=True)
