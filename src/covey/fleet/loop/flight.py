@@ -112,8 +112,9 @@ def follow(launches: Launches, in_flight: Iterable[InFlight], views: Mapping[str
         if over is not None:
             settled.append(over)
             continue
-        coming = left.get((order.step.workload, order.step.offering)) if order.step.kind == "scale" else None
-        still.append(replace(order, missing=coming.coming if coming is not None else 0))
+        place = (order.step.workload, order.step.offering)
+        newest = order.step.kind == "scale" and scales[place].intent == order.intent
+        still.append(replace(order, missing=left[place].coming if newest and place in left else 0))
     return Flights(
         open=tuple(still),
         settled=tuple(settled),

@@ -19,8 +19,10 @@ import msgspec
 from msgspec.structs import replace
 
 from covey.fleet.demand import POLICIES, DemandInput
+from covey.fleet.filtering import Sifted, SiftInput, SiftState, sift
 from covey.fleet.health import Health, HealthState, judge
 from covey.fleet.loop.blocks import update
+from covey.fleet.loop.consent import consented, refused
 from covey.fleet.loop.flight import Flights, Launch, Launches, Settled, follow, launched
 from covey.fleet.loop.posing import Posed, offered, pose, running
 from covey.fleet.loop.record import record
@@ -85,6 +87,7 @@ class TurnState(msgspec.Struct, frozen=True, kw_only=True):
     """When it was."""
     workloads: dict[str, WorkloadState] = {}
     health: HealthState = HealthState()
+    sift: SiftState = SiftState()
     blocks: tuple[Block, ...] = ()
     speeds: dict[str, dict[str, float]] = {}
     """By workload, by offering: learned."""
@@ -129,41 +132,108 @@ def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
     posed, remembered = _pose_each(state, seen, spec, views, health, flights.launches, orders, now)
     problem = pose(posed.values(), views, spec, health, orders, blocks, flights.launches, now)
     solved = _solve(state.solved, problem)
-    proposed = {name: _raise(each, solved.placement) for name, each in posed.items()}
-    launches = flights.launches
-    steps: list[Step] = []
-    for name, each in posed.items():
-        if each.workload.mode != "act":
-            continue
-        steps += proposed[name]
-        for step in proposed[name]:
-            if step.kind == "scale":
-                launches = launched(launches, step, seen.views[step.pool].agents, now)
+    placement = solved.placement
+    again, given_up = _again(flights, posed, placement, problem, orders)
+    launches = {place: launch for place, launch in flights.launches.items() if place not in given_up}
+    sifted, sift_state = sift(
+        _sift_input(spec, posed, placement, problem, health, flights.open, orders, views, now), state.sift
+    )
+    steps = [step for step in sifted.steps if consented(posed[step.workload].workload, step, orders)]
+    for step in steps:
+        if step.kind == "scale":
+            launches = launched(launches, step, views[step.pool].agents, now)
     known, pools = left_over(
         asked, state.known, state.pools, seen.views, frozenset(workload for workload, _ in launches)
     )
+    number = state.turn + 1
     return Turned(
         state=replace(
             state,
-            turn=state.turn + 1,
+            turn=number,
             at=now,
             workloads=_with_launches(remembered, launches),
             health=health_state,
+            sift=sift_state,
             blocks=blocks,
             known=known,
             pools=pools,
             solved=solved,
         ),
-        decisions=tuple(
-            record(each, health, solved.placement, proposed[name], (), state.turn + 1, now)
-            for name, each in posed.items()
-        ),
+        decisions=_decisions(posed, health, placement, sifted, number, now),
         steps=tuple(steps),
-        settled=flights.settled,
-        again=tuple(order.intent for order in flights.again),
+        settled=flights.settled + tuple(given_up.values()),
+        again=again,
         health=health,
-        placement=solved.placement,
+        placement=placement,
         next_at=now + spec.controller.tick,
+    )
+
+
+def _again(
+    flights: Flights, posed: Mapping[str, Posed], placement: Placement, problem: Problem, orders: Orders
+) -> tuple[tuple[int, ...], dict[tuple[str, str], Settled]]:
+    """Of the orders that are due to be called again: those still wanted, and by workload and offering the rest, which
+    is given up."""
+    again: list[int] = []
+    given_up: dict[tuple[str, str], Settled] = {}
+    for order in flights.again:
+        name, key = order.step.workload, order.step.offering
+        each = posed.get(name)
+        offering = None if each is None else next((one for one in each.offerings if one.key == key), None)
+        if each is None or offering is None:
+            why = "it is no longer offered"
+        elif not consented(each.workload, order.step, orders):
+            why = f"{name} is in mode {each.workload.mode}"
+        elif name in orders.paused or "*" in orders.paused:
+            why = "paused by order"
+        elif (offering.scope, offering.shape) in problem.blocked or (offering.scope, "") in problem.blocked:
+            why = "there is no room there now"
+        elif offering.pool in problem.frozen:
+            continue  # asked again when its control answers
+        elif placement.counts.get(name, {}).get(key, 0) < each.running.get(key, 0):
+            why = "so many are no longer wanted there"
+        else:
+            again.append(order.intent)
+            continue
+        given_up[name, key] = Settled(intent=order.intent, outcome="superseded", detail=why)
+    return tuple(again), given_up
+
+
+def _sift_input(
+    spec: Spec,
+    posed: Mapping[str, Posed],
+    placement: Placement,
+    problem: Problem,
+    health: Health,
+    in_flight: tuple[InFlight, ...],
+    orders: Orders,
+    views: Mapping[str, PoolView],
+    now: float,
+) -> SiftInput:
+    return SiftInput(
+        now=now,
+        spec=replace(spec, workloads={name: each.workload for name, each in posed.items()}),
+        placement=placement,
+        health=health,
+        wanted={name: each.wanted for name, each in posed.items()},
+        offerings={name: each.offerings for name, each in posed.items()},
+        in_flight=in_flight,
+        orders=orders,
+        removable={(pool, name): count for pool, view in views.items() for name, count in view.removable.items()},
+        stale_prices=problem.stale_prices,
+        labels={name: pool.labels for name, pool in spec.pools.items()},
+    )
+
+
+def _decisions(
+    posed: Mapping[str, Posed], health: Health, placement: Placement, sifted: Sifted, number: int, now: float
+) -> tuple[Decision, ...]:
+    proposed: dict[str, list[Step]] = {}
+    for step in sifted.steps:
+        proposed.setdefault(step.workload, []).append(step)
+    return tuple(
+        record(each, health, placement, tuple(proposed.get(name, ())), sifted.held.get(name, ()), number, now)
+        for name, each in posed.items()
     )
 
 
@@ -236,6 +306,8 @@ def _pose_each(
                 cheaper_elsewhere=_cheaper_elsewhere(offerings, standing.running),
             ),
         )
+        not_ours = refused(workload, views, orders)
+        workload = replace(workload, mode="observe") if not_ours else workload
         pin = orders.pins.get(name)
         if pin is not None:
             workload = replace(workload, replicas=Replicas(min=pin.agents, max=pin.agents))
@@ -246,6 +318,7 @@ def _pose_each(
             wanted=wanted,
             offerings=offerings,
             running=running(standing, name, launches, health),
+            not_ours=not_ours,
         )
     return posed, remembered
 
@@ -299,22 +372,3 @@ def _solve(last: Solved | None, problem: Problem) -> Solved:
         if same:
             return Solved(problem=problem, placement=place(replace(problem, items=items)))
     return Solved(problem=problem, placement=place(problem))
-
-
-def _raise(each: Posed, placement: Placement) -> tuple[Step, ...]:
-    """Scale-out only."""
-    steps = []
-    for key, count in placement.counts.get(each.workload.name, {}).items():
-        if count > each.running.get(key, 0):
-            steps.append(
-                Step(
-                    kind="scale",
-                    workload=each.workload.name,
-                    pool=key.partition("/")[0],
-                    offering=key,
-                    size=count,
-                    cause="demand",
-                    reason=each.wanted.reason,
-                )
-            )
-    return tuple(steps)
