@@ -25,6 +25,7 @@ from covey.fleet.loop.turn import Seen, Turned, TurnState, turn, with_retired
 from covey.fleet.model import Agent, Decision, Offering, PoolView, Reading
 from covey.fleet.providers.base import Provider
 from covey.fleet.reporting import Report, ReportAnswer
+from covey.fleet.routing import eds
 from covey.fleet.signals.base import Source
 from covey.fleet.signals.registry import OWN_REPORTS
 from covey.fleet.spec.types import Pool, Spec, Target, Workload
@@ -256,7 +257,7 @@ class Controller:
         }
 
     def routes(self) -> Any:
-        return self.turned.routes if self.turned is not None else {}
+        return eds(self.turned.routes if self.turned is not None else {}, str(self._state.turn))
 
     def metrics(self) -> bytes:
         return b""

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from covey.fleet.health import Health
 from covey.fleet.loop.posing import Posed
-from covey.fleet.model import Candidate, Decision, Placement, Step
+from covey.fleet.model import Candidate, Decision, Placement, Route, Step
 
 __all__ = ["record"]
 
@@ -19,6 +19,7 @@ def record(
     placement: Placement,
     steps: tuple[Step, ...],
     held: Iterable[str],
+    route: Route | None,
     turn: int,
     now: float,
 ) -> Decision:
@@ -40,6 +41,7 @@ def record(
         cost_before=_cost(candidates, each.running),
         cost_after=after,
         cost_otherwise=_otherwise(each, candidates, after, placement.survive_premium.get(name, 0.0)) if steps else {},
+        route=route,
     )
 
 

@@ -12,7 +12,7 @@ steps) in one transaction before it acts on any of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -41,6 +41,7 @@ from covey.fleet.model import (
     Wanted,
 )
 from covey.fleet.placing import Problem, place
+from covey.fleet.routing import RouteInput, routes
 from covey.fleet.spec.types import Pool, Replicas, Spec, Workload
 
 __all__ = ["TURN_SECONDS", "Seen", "TurnState", "Turned", "WorkloadState", "turn", "with_retired"]
@@ -136,12 +137,13 @@ def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
     again, given_up = _again(flights, posed, placement, problem, orders)
     launches = {place: launch for place, launch in flights.launches.items() if place not in given_up}
     sifted, sift_state = sift(
-        _sift_input(spec, posed, placement, problem, health, flights.open, orders, views, now), state.sift
+        _sift_input(spec, posed, placement, problem, health, launches, flights.leaving, orders, views, now), state.sift
     )
     steps = [step for step in sifted.steps if consented(posed[step.workload].workload, step, orders)]
     for step in steps:
         if step.kind == "scale":
             launches = launched(launches, step, views[step.pool].agents, now)
+    route = _route(spec, posed, health, placement, flights.leaving, steps, now)
     known, pools = left_over(
         asked, state.known, state.pools, seen.views, frozenset(workload for workload, _ in launches)
     )
@@ -159,10 +161,11 @@ def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
             pools=pools,
             solved=solved,
         ),
-        decisions=_decisions(posed, health, placement, sifted, number, now),
+        decisions=_decisions(posed, health, placement, sifted, route, number, now),
         steps=tuple(steps),
         settled=flights.settled + tuple(given_up.values()),
         again=again,
+        routes=route,
         health=health,
         placement=placement,
         next_at=now + spec.controller.tick,
@@ -205,7 +208,8 @@ def _sift_input(
     placement: Placement,
     problem: Problem,
     health: Health,
-    in_flight: tuple[InFlight, ...],
+    launches: Launches,
+    leaving: frozenset[str],
     orders: Orders,
     views: Mapping[str, PoolView],
     now: float,
@@ -217,7 +221,8 @@ def _sift_input(
         health=health,
         wanted={name: each.wanted for name, each in posed.items()},
         offerings={name: each.offerings for name, each in posed.items()},
-        in_flight=in_flight,
+        coming={place: launch.coming for place, launch in launches.items()},
+        leaving=leaving,
         orders=orders,
         removable={(pool, name): count for pool, view in views.items() for name, count in view.removable.items()},
         stale_prices=problem.stale_prices,
@@ -225,14 +230,53 @@ def _sift_input(
     )
 
 
+def _route(
+    spec: Spec,
+    posed: Mapping[str, Posed],
+    health: Health,
+    placement: Placement,
+    leaving: frozenset[str],
+    steps: Iterable[Step],
+    now: float,
+) -> dict[str, Route]:
+    """Where requests go from now on; whoever is told to go this turn gets none any more."""
+    going = {f"{step.pool}/{agent}" for step in steps if step.kind != "scale" for agent in step.ids}
+    return routes(
+        RouteInput(
+            now=now,
+            spec=spec,
+            health=health,
+            counts=placement.counts,
+            offerings={name: each.offerings for name, each in posed.items()},
+            wanted={name: each.wanted for name, each in posed.items()},
+            leaving=leaving | going,
+        )
+    )
+
+
 def _decisions(
-    posed: Mapping[str, Posed], health: Health, placement: Placement, sifted: Sifted, number: int, now: float
+    posed: Mapping[str, Posed],
+    health: Health,
+    placement: Placement,
+    sifted: Sifted,
+    route: Mapping[str, Route],
+    number: int,
+    now: float,
 ) -> tuple[Decision, ...]:
     proposed: dict[str, list[Step]] = {}
     for step in sifted.steps:
         proposed.setdefault(step.workload, []).append(step)
     return tuple(
-        record(each, health, placement, tuple(proposed.get(name, ())), sifted.held.get(name, ()), number, now)
+        record(
+            each,
+            health,
+            placement,
+            tuple(proposed.get(name, ())),
+            sifted.held.get(name, ()),
+            route.get(name),
+            number,
+            now,
+        )
         for name, each in posed.items()
     )
 
