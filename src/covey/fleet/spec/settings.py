@@ -81,6 +81,10 @@ SIGNAL_SETTINGS: Final[Mapping[str, Mapping[str, Field]]] = {
         "ongoing_query": Field(Text("a query", longest=8192), "A query for what is in flight."),
         "completions_query": Field(Text("a query", longest=8192), "A query for what is completed per second."),
         "pool_label": Field(_WORD, "The label that names the pool, when the answer has a series for each."),
+        "scrape_interval": Field(
+            duration(0.1, 3600),
+            'How often Prometheus scrapes what is asked for (default "15s"); 2 s or less sees bursts.',
+        ),
         "token_file": Field(_WORD, "A file with a bearer token."),
         "ca_file": Field(_WORD, "A file with the certificates to believe."),
         "timeout": Field(duration(0.05, 60), 'How long one query may take (default "2s").'),
