@@ -14,7 +14,7 @@ DEV         := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes kubernetes fleet-kubernetes backtest coverage constraints clean
+.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes fleet-demo kubernetes fleet-kubernetes backtest coverage constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ kubernetes: ## build Kubernetes' control plane from Debian's source package, onc
 
 backtest: $(CORE) ## TRACES=DIR PRICES=DIR every scaler over every trace, one pool and several clouds (minutes); writes benchmarks/results
 	@$(PY) -m covey.fleet.simulate.backtest $(if $(TRACES),--traces '$(TRACES)') $(if $(PRICES),--prices '$(PRICES)') $(BACKTEST_ARGS)
+
+fleet-demo: $(CORE) ## agents follow a load on this machine, while an agent, a pool and the controller are killed (ten minutes)
+	@$(PY) -m scripts.fleet_demo $(FLEET_DEMO_ARGS)
 
 fleet-kubernetes: $(DEV) kubernetes ## three real control planes: clouds that die, partitions that heal, quotas, disruption budgets
 	@$(PY) -m pytest tests/fleet/kubernetes -m slow --timeout=900 $(PYTEST_ARGS)
