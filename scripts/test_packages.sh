@@ -15,3 +15,6 @@ need nft nftables
 
 # shellcheck disable=SC2086 # a list of words
 [ -z "$missing" ] || sh scripts/debian_install.sh $missing
+
+# Optional: without it the tests of Prometheus signals and metrics are skipped.
+sh scripts/prometheus_unpack.sh >/dev/null 2>&1 || echo 'covey: no Prometheus for the tests: sh scripts/prometheus_unpack.sh says why'

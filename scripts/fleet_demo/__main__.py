@@ -50,6 +50,7 @@ class Demo:
     def __init__(self, directory: Path, minutes: float) -> None:
         self.directory = directory
         self.home = directory / "home"
+        self.home.mkdir(mode=0o700)
         self.minutes = minutes
         self.facts = Facts(self.home, POOLS)
         self.events: list[tuple[float, str]] = []
@@ -162,6 +163,7 @@ class Demo:
         while not true():
             if time.monotonic() - began > HEALED_WITHIN:
                 raise Failed(f"after {HEALED_WITHIN:g} s still not: {what}")
+            self._check_controller()
             self._clock.wait(0.1)
         self.tell(f"{what}: after {time.monotonic() - began:.1f} s")
 
@@ -177,8 +179,11 @@ class Demo:
             self._last = moment.workers
             where = ", ".join(f"{count} {pool}" for pool, count in moment.workers.items())
             self.say(f"{self._now()}  workers: {moment.total} ({where}); waiting jobs: {moment.waiting}")
+        self._check_controller()
+
+    def _check_controller(self) -> None:
         if self._controller is not None and self._controller.poll() not in {None, -signal.SIGKILL}:
-            raise Failed(f"the controller ended: see {self.directory}/controller.log")
+            raise Failed("the controller ended")
 
     def tell(self, text: str) -> None:
         at = self.facts.look().at
