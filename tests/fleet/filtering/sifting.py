@@ -38,6 +38,9 @@ class Sifting:
             if each.id == id:
                 self.agents[name] = replace(each, **fields)
 
+    def come(self, *more: Agent) -> None:
+        self.agents |= {each.id + each.pool: each for each in more}
+
     def forget(self, *ids: str) -> None:
         self.agents = {name: each for name, each in self.agents.items() if each.id not in ids}
 
@@ -50,6 +53,7 @@ class Sifting:
         wanted: Wanted | None = None,
         shortfalls: Any = (),
         removals_share: float | None = None,
+        candidates: Any = None,
         **fields: Any,
     ) -> SiftInput:
         if removals_share is not None:
@@ -65,6 +69,7 @@ class Sifting:
                 cost=0.0,
                 objective=0.0,
                 shortfalls=shortfalls,
+                candidates=candidates or {},
             ),
             health=health,
             wanted={} if wanted is None else {"w": wanted},

@@ -151,6 +151,8 @@ class _OneWorkload:
         self.gone: dict[tuple[str, str, Cause], tuple[list[str], str]] = {}
         """By (kind, pool, cause): ids and why."""
         self.picked: set[str] = set()
+        self.under_way: dict[str, Move] = {}
+        """By offering: the move that replaces old agents there."""
 
     def hold(self, reason: str) -> None:
         reasons = self.shared.held.setdefault(self.name, [])
@@ -213,8 +215,7 @@ class _OneWorkload:
         if ups and downs:
             self.exchange(ups, downs)
         for key, count in ups.items():
-            cause, why = self.start_cause()
-            self.start(key, count, cause, why, old_remains=cause == "repair")
+            self.start_missing(key, count)
         for key, count in downs.items():
             self.scale_in(key, count)
         self.emit()
@@ -232,17 +233,14 @@ class _OneWorkload:
                 self.take(agent, "order", "drained by order")
 
     def finish(self, moves: list[Move], ups: dict[str, int], downs: dict[str, int]) -> None:
-        """Old agents of moves under way go when what replaces them is ready; new ones that failed are started again.
-        A move that the placement no longer wants is over."""
+        """Old agents of moves under way go when what replaces them is ready. A move that the placement no longer wants
+        is over."""
         for move in moves:
             left = min(move.count, downs.get(move.source, 0))
-            if left <= 0 or self.now - move.at > MOVE_TIMEOUT:
+            if left <= 0 or not self.s.target.get(move.target) or self.now - move.at > MOVE_TIMEOUT:
                 continue
             downs[move.source] -= left
-            again = min(ups.get(move.target, 0), move.starts)
-            if again:
-                ups[move.target] -= again
-                self.start(move.target, again, move.cause, move.reason, old_remains=True, saving=move.saving)
+            self.under_way[move.target] = move
             done = self.retire(move.source, left, move.cause, move.reason)
             if done and move.cause == "saving" and self.acts:
                 self.shared.moved = (
@@ -275,8 +273,7 @@ class _OneWorkload:
                 count = min(ups[key], max(ceil(missing / s.speed(key) - EPSILON), least - s.count, 0))
                 if count <= 0 or s.count + count > s.workload.replicas.max:
                     continue
-                cause, why = self.start_cause()
-                self.start(key, count, cause, why, old_remains=False)
+                self.start_missing(key, count)
                 missing -= count * s.speed(key)
                 ups[key] -= count
             surplus = -missing
@@ -382,6 +379,17 @@ class _OneWorkload:
             return "order", f"{len(s.orders)} are drained by order"
         wanted = self.given.wanted.get(self.name)
         return "demand", wanted.reason if wanted is not None else f"{s.target_agents} are wanted and {count} run"
+
+    def start_missing(self, key: str, count: int) -> None:
+        """More agents there, nothing goes instead; or those of a move again that did not come."""
+        move = self.under_way.get(key)
+        if move is not None:
+            again = min(count, move.starts)
+            self.start(key, again, move.cause, move.reason, old_remains=True, surge=move.starts, saving=move.saving)
+            count -= again
+        if count:
+            cause, why = self.start_cause()
+            self.start(key, count, cause, why, old_remains=cause == "repair")
 
     def start(
         self,
