@@ -179,20 +179,9 @@ class Plane:
     def start_node(self, nodes: Sequence[dict[str, Any]], *, network: str = "127.77") -> None:
         """The stand-in for the kubelets of all nodes of this cloud, `tests.fleet.kubernetes.node`."""
         (self.directory / "nodes.json").write_text(json.dumps(nodes))
-        self.running["node"] = self._popen(
-            [
-                sys.executable,
-                "-P",
-                str(Path(__file__).with_name("node.py")),
-                str(self.admin),
-                str(self.directory / "nodes.json"),
-                str(self.directory / "pods"),
-                network,
-            ],
-            stdout=(self.directory / "node.log").open("ab"),
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+        program = [sys.executable, "-P", str(Path(__file__).with_name("node.py"))]
+        files = [self.admin, self.directory / "nodes.json", self.directory / "pods"]
+        self._start("node", [*program, *map(str, files), network])
 
     def kill(self, *names: str) -> None:
         """SIGKILL: to all if none is named. A node that dies so takes its pods with it."""
@@ -227,13 +216,17 @@ class Plane:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def _run(self, program: str, *arguments: str) -> None:
-        self.running[program] = self._popen(
-            [str(self._where / program), *arguments],
-            stdout=(self.directory / f"{program}.log").open("ab"),
-            stderr=subprocess.STDOUT,
-            env={**os.environ, "GOMAXPROCS": "2", "no_proxy": "*"},
-            start_new_session=True,
-        )
+        self._start(program, [str(self._where / program), *arguments])
+
+    def _start(self, name: str, argv: Sequence[str]) -> None:
+        with (self.directory / f"{name}.log").open("ab") as log:
+            self.running[name] = self._popen(
+                argv,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "GOMAXPROCS": "2", "no_proxy": "*"},
+                start_new_session=True,
+            )
 
     def _certify(self) -> None:
         """A certificate that is its own authority, and the key of the service accounts."""

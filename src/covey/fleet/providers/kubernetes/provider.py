@@ -40,7 +40,7 @@ REPLACED_SECONDS: Final = 3.0
 """How long we wait for a ReplicaSet to have seen that its pod goes. It takes milliseconds; a quota may forbid the new
 pod, and then there is nothing to see."""
 _AGAIN: Final = 0.05
-_TRIES: Final = 5
+_TRIES: Final = 8
 _NEVER_FIRST: Final = str(-(2**31) + 1)
 
 
@@ -274,7 +274,9 @@ class Kubernetes:
         await self._api.merge(self._api.path("v1", "pods", pod.metadata.name), body, Pod)
 
     async def remove(self, workload: Workload, ids: Sequence[str], fence: Fence, *, grace: float) -> Sequence[str]:
-        return await within(CALL_SECONDS, self.pool.name, self._remove(workload, ids, fence, grace=grace))
+        gone = await self._again(lambda: self._remove(workload, ids, fence, grace=grace))
+        await self._again(lambda: self._sweep(workload))
+        return gone
 
     async def _remove(self, workload: Workload, ids: Sequence[str], fence: Fence, *, grace: float) -> list[str]:
         groups, pods = await self._of(workload)
@@ -293,7 +295,6 @@ class Kubernetes:
         gone += [
             each for each in ids if looks.group_of_order(each) and each not in gone and each not in _all(groups, pods)
         ]
-        await self._sweep(workload, groups)
         return gone
 
     def _may_go(self, pod: Pod, grace: float) -> bool:
@@ -375,15 +376,14 @@ class Kubernetes:
             self._refuse_late(group, fence)
         raise Temporary(f"{self.pool.name}: {group.metadata.name} changes all the time", after=1.0)
 
-    async def _sweep(self, workload: Workload, groups: Sequence[Deployment]) -> None:
-        """Deployments of versions that are no more, once they are empty."""
+    async def _sweep(self, workload: Workload) -> None:
+        """Deployments of versions that are no more, once they are empty. Raises Conflict when somebody was faster."""
+        _, groups = await self._ours(names.selector(self.pool.name, workload.name))
         for each in groups:
             if each.metadata.annotations.get(names.VERSION) != workload.version and each.spec.replicas == 0:
-                body = {
-                    "propagationPolicy": "Background",
-                    "preconditions": {"resourceVersion": each.metadata.resource_version},
-                }
-                with suppress(Gone, Conflict):
+                unchanged = {"resourceVersion": each.metadata.resource_version}
+                body = {"propagationPolicy": "Background", "preconditions": unchanged}
+                with suppress(Gone):
                     await self._api.delete(self._api.path("apps/v1", "deployments", each.metadata.name), body)
 
     # --- both ------------------------------------------------------------------------------------------------------
@@ -412,18 +412,18 @@ class Kubernetes:
         }
         return await self._api.merge(self._api.path("apps/v1", "deployments", group.metadata.name), body, Deployment)
 
-    async def _again(self, call: Callable[[], Awaitable[None]]) -> None:
-        """Idempotent: it is decided anew when somebody was faster."""
+    async def _again(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Every verb is idempotent: it is decided anew when somebody was faster, such as a controller that writes a
+        status."""
 
-        async def tries() -> None:
+        async def tries() -> T:
             for _ in range(_TRIES - 1):
-                try:
+                with suppress(Conflict):
                     return await call()
-                except Conflict:
-                    await asyncio.sleep(_AGAIN)
+                await asyncio.sleep(_AGAIN)
             return await call()
 
-        await within(CALL_SECONDS, self.pool.name, tries())
+        return await within(CALL_SECONDS, self.pool.name, tries())
 
     def _refuse_late(self, group: Deployment, fence: Fence) -> None:
         """The store was asked just before the call; this catches a call that was on its way meanwhile."""
