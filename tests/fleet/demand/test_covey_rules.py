@@ -32,12 +32,13 @@ def test_covey_up_limit_is_the_higher_of_double_and_four_more_per_15_s():
     assert wanted == [7.0, 7.0, 7.0, 14.0, 14.0, 14.0, 28.0, 28.0, 28.0, 56.0]
 
 
-def test_covey_burst_begins_at_twice_what_ready_agents_are_meant_for_and_has_no_limit_up():
+def test_covey_burst_begins_at_twice_what_ready_agents_serve_and_has_no_limit_up():
     driver = Driver("covey", workload(), running=10)
+    driver.follow = False
     driver.rates([70.0] * 20)
-    below, above = driver.rate(130.0), driver.rate(170.0)
-    assert (below.burst, above.burst) == (False, True)
-    assert above.agents == 24.0  # the 6 s mean, five of the six seconds at 170/s
+    below, above = driver.rate(220.0), driver.rate(220.0)
+    assert (below.burst, above.burst) == (False, True)  # the mean of 6 s is 195/s, then 220/s, ten serve 200/s / 2
+    assert above.agents == 32.0
     assert driver.rate(1000.0).agents > 100.0
 
 
@@ -203,3 +204,57 @@ def test_covey_no_targets_asks_for_nothing_beyond_min():
 def test_covey_target_with_neither_is_an_error():
     with pytest.raises(ValueError, match="cpu says neither"):
         Driver("covey", workload(Target(signal="cpu")), running=1).turn({})
+
+
+def test_covey_surge_decides_when_it_is_no_chance():
+    """A mean of 15 s that is a fifth and three sigma above that of 60 s is believed, a smaller one is not."""
+    steady = Driver("covey", workload(), running=100)
+    steady.rates([700.0] * 20)
+    assert steady.rates([820.0] * 3)[-1] <= 105.0  # 17 % more: the mean of 60 s decides
+    surge = Driver("covey", workload(), running=100)
+    surge.rates([700.0] * 20)
+    assert surge.rates([980.0] * 3)[-1] == 140.0
+    few = Driver("covey", workload(), running=1)
+    few.rates([2.0] * 20)
+    assert few.rates([3.2] * 3)[-1] == 1.0  # 60 % more, of so few requests that it says nothing
+
+
+def overrun(driver: Driver) -> None:
+    """Half a minute with twice the load that ten agents serve."""
+    driver.running = agents(10)
+    driver.follow = False
+    for _ in range(6):
+        driver.rate(150.0, backlog=400.0)
+    driver.follow = True
+
+
+def calm(driver: Driver, seconds: float) -> list[float]:
+    """The size after each turn of quiet load."""
+    end = driver.now + seconds
+    sizes = []
+    while driver.now < end:
+        sizes.append(driver.rate(14.0).agents)
+    return sizes
+
+
+def test_covey_second_overrun_is_a_pattern_and_keeps_what_it_took_for_longer():
+    driver = Driver("covey", workload(), running=10)
+    driver.rates([14.0] * 60)
+    overrun(driver)
+    once = calm(driver, 900.0)
+    assert once[50] > 10.0
+    assert once[-1] == 2.0  # after 300 s it went down
+    overrun(driver)
+    twice = calm(driver, 1200.0)
+    assert min(twice) > 10.0  # 930 s lay between them, so 1,395 s are kept
+    assert calm(driver, 600.0)[-1] == 2.0
+
+
+def test_covey_overruns_do_not_keep_awake_what_may_sleep():
+    driver = Driver("covey", workload(least=0), running=10)
+    for _ in range(3):
+        overrun(driver)
+        calm(driver, 600.0)
+    assert driver.state.overruns.began
+    asleep = [driver.rate(0.0).agents for _ in range(150)]
+    assert asleep[-1] == 0.0

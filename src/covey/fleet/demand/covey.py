@@ -4,12 +4,12 @@ One turn, in this order:
 
 1. every target says how many standard agents it asks for (`targets`); the highest wins, and a missing one holds
    whatever runs;
-2. a *burst* begins when the mean of the last 6 s is at least twice what the ready agents are meant for, and ends 60 s
-   after that was last true. In it the higher of the 6 s and 60 s means decides, nothing bounds the way up, and nothing
-   goes down;
+2. a *burst* begins when the mean of the last 6 s is at least twice what the ready agents serve at full load, and ends
+   60 s after that was last true. In it the higher of the 6 s and 60 s means decides, nothing bounds the way up, and
+   nothing goes down;
 3. up: at once, at most to max(2b, b + 4), b being the lowest wanted of the last 15 s;
-4. down: to the highest that was asked for in the last 120 s (300 s during the 30 min after a burst), and not for a
-   drop of 10 % or less unless it reaches `min` or zero.
+4. down: to the highest that was asked for in the last 120 s (300 s during the 30 min after a burst, longer for
+   workloads that were overrun, see `overruns`), and not for a drop of 10 % or less unless it reaches `min` or zero.
 
 After a restart, a take-over or a long pause the window is not covered: until it is, scale-in is held and nothing else.
 """
@@ -21,6 +21,7 @@ from math import inf
 import msgspec
 
 from covey.fleet.demand.capacity import Capacity, measure
+from covey.fleet.demand.overruns import MEMORY_MOST, Overruns, memory, note
 from covey.fleet.demand.policy import DemandInput
 from covey.fleet.demand.targets import Asked, TargetState, judge, label
 from covey.fleet.demand.windows import Samples, add_high, add_sample, high, low
@@ -39,7 +40,7 @@ CAREFUL_AFTER_BURST = 1800.0
 """s; how long after its end a burst makes the down window long."""
 DEAD_BAND = 0.10
 BURST_RATIO = 2.0
-"""Times what the ready agents are meant for: their speed x rate_per_agent x utilisation (KPA's panic threshold)."""
+"""Times what the ready agents serve at full load: their speed x rate_per_agent."""
 BURST_LASTS = 60.0
 GAP = 30.0
 """s without a turn after which the windows are not covered any more."""
@@ -55,10 +56,11 @@ class CoveyState(msgspec.Struct, frozen=True, kw_only=True):
     lately: Samples = ()
     """What was wanted until each turn, 15 s back."""
     highs: Samples = ()
-    """What the targets asked for, as maxima, 300 s back."""
+    """What the targets asked for, as maxima, an hour back."""
     targets: tuple[TargetState, ...] = ()
     burst_at: float | None = None
     """When the condition of a burst was last true."""
+    overruns: Overruns = Overruns()
 
 
 class Covey:
@@ -76,11 +78,18 @@ class Covey:
         desired = capacity.standing if state.at is None else state.desired
         since = now if state.at is None or now - state.at > GAP else state.since
         asked, targets, burst_at = self._ask(given, state, capacity, desired)
+        overruns = state.overruns
+        for target, said in zip(workload.targets, asked, strict=True):
+            if target.rate_per_agent is not None and not said.missing:
+                overruns = note(overruns, now, said.backlog, capacity.ready * target.rate_per_agent)
         burst = burst_at is not None and now - burst_at < BURST_LASTS
         raw, binding, detail = _highest(workload, asked, burst)
-        highs = add_high(state.highs, now, raw, DOWN_WINDOW_AFTER_BURST)
+        highs = add_high(state.highs, now, raw, MEMORY_MOST)
         careful = burst_at is not None and now - burst_at < BURST_LASTS + CAREFUL_AFTER_BURST
         window = DOWN_WINDOW_AFTER_BURST if careful else DOWN_WINDOW
+        kept = max(window, memory(overruns, now, DOWN_WINDOW_AFTER_BURST))
+        if kept > window and workload.replicas.min == 0 and not high(highs, now, DOWN_WINDOW_AFTER_BURST):
+            kept = window  # five silent minutes: who may sleep shall
         missing = [label(workload, i) for i, said in enumerate(asked) if said.missing]
         hold = ""
         if missing:
@@ -99,7 +108,7 @@ class Covey:
                 rule = f", {wanted:g} allowed for now"
                 binding = "up-limit"
         elif raw < desired:
-            wanted, binding, rule = self._down(workload, raw, desired, highs, now, window, burst, hold, binding)
+            wanted, binding, rule = self._down(workload, raw, desired, highs, now, kept, burst, hold, binding)
         return (
             Wanted(
                 agents=wanted,
@@ -117,6 +126,7 @@ class Covey:
                 highs=highs,
                 targets=targets,
                 burst_at=burst_at,
+                overruns=overruns,
             ),
         )
 
@@ -143,10 +153,9 @@ class Covey:
                 desired=desired,
                 least=workload.replicas.min,
             )
-            if said.fast_rate and target.rate_per_agent is not None and not said.missing:
-                meant = capacity.ready * target.rate_per_agent * target.utilisation
-                if said.fast_rate >= BURST_RATIO * meant:
-                    burst_at = now
+            if said.fast_rate and not said.missing:
+                full = capacity.ready * (target.rate_per_agent or 0.0)
+                burst_at = now if said.fast_rate >= BURST_RATIO * full else burst_at
             asked.append(said)
             states.append(after)
         return asked, tuple(states), burst_at

@@ -8,7 +8,7 @@ overloaded workload completes as much as it can, which hides how far behind it i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import ceil, inf
+from math import ceil, inf, sqrt
 
 import msgspec
 
@@ -23,6 +23,11 @@ RATE_WINDOW = 60.0
 """s; the mean that decides outside a burst (KPA's stable window)."""
 BURST_WINDOW = 6.0
 """s; the mean that begins a burst (KPA's panic window)."""
+SURGE_WINDOW = 15.0
+"""s; a mean over this decides when it is more than chance and 20 % above the mean of 60 s."""
+SURGE_SIGMAS = 3.0
+"""Chance: what independent arrivals would show once in a thousand windows (Poisson)."""
+SURGE_LEAST = 0.2
 PART_KEPT = 300.0
 """s; how long a missing part keeps its last value."""
 FRESH_INTERVALS = 3.0
@@ -66,6 +71,7 @@ class Asked(msgspec.Struct, frozen=True):
     fast_rate: float | None = None
     """The mean of the last 6 s, where the signal is fast enough to begin a burst."""
     rate: float | None = None
+    backlog: float = 0.0
 
 
 def whole(agents: float) -> float:
@@ -165,6 +171,9 @@ def _fresh(part: Part, now: float) -> bool:
 def _by_rate(target: Target, per_agent: float, parts: Mapping[str, Part], rates: Samples, tick: float) -> Asked:
     now = rates[-1][0]
     rate = mean(rates, now, RATE_WINDOW) or 0.0
+    surge = mean(rates, now, SURGE_WINDOW) or 0.0
+    if surge > rate * (1.0 + SURGE_LEAST) and surge > rate + SURGE_SIGMAS * sqrt(rate / SURGE_WINDOW):
+        rate = surge
     fast: float | None = None
     for part in parts.values():
         if part.interval <= FAST_INTERVAL:
@@ -179,6 +188,7 @@ def _by_rate(target: Target, per_agent: float, parts: Mapping[str, Part], rates:
         burst_agents=whole((max(rate, fast or 0.0) + drain) / each),
         fast_rate=fast,
         rate=rate,
+        backlog=backlog,
     )
 
 
