@@ -35,6 +35,13 @@ def spec(pools: list[Pool], workloads: list[Workload]) -> Spec:
     return Spec(pools={each.name: each for each in pools}, workloads={each.name: each for each in workloads})
 
 
+def unsynced(path: Path) -> SqliteDatabase:
+    """These tests let processes die, not machines, and write thousands of times."""
+    database = SqliteDatabase(path)
+    database.execute("PRAGMA synchronous = OFF")
+    return database
+
+
 class Fleet:
     """Grounds by pool and one store; `controller()` is a new one over them."""
 
@@ -43,10 +50,11 @@ class Fleet:
         self.grounds = {name: Ground(name, clock) for name in first.pools}
         self.fault: Callable[[str, str, str], Awaitable[None]] | None = None
         self.store = self.open_store()
+        self.lock = FileLock(folder / "leader.lock")
         self.apply(first)
 
     def open_store(self) -> Store:
-        return Store(SqliteDatabase(self.folder / "fleet.db"))
+        return Store(unsynced(self.folder / "fleet.db"))
 
     def apply(self, new: Spec) -> None:
         self.store.add_spec(new, text="", name="fleet.toml", at=clock())
@@ -65,9 +73,10 @@ class Fleet:
 
     async def controller(self, store: Store | None = None, holder: str = "one") -> Controller:
         """One that leads."""
+        self.lock = FileLock(self.folder / "leader.lock")
         controller = Controller(
             store or self.store,
-            FileLock(self.folder / "leader.lock"),
+            self.lock,
             clock=clock,
             holder=holder,
             make_provider=self.make_provider,

@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 
+from msgspec.structs import replace
+
 from covey.fleet.health import Health
 from covey.fleet.loop.posing import Posed
 from covey.fleet.model import Candidate, Decision, Placement, Route, Step
@@ -41,7 +43,8 @@ def record(
         cost_before=_cost(candidates, each.running),
         cost_after=after,
         cost_otherwise=_otherwise(each, candidates, after, placement.survive_premium.get(name, 0.0)) if steps else {},
-        route=route,
+        # Without its endpoints: a record is read by people, and who serves is in the routes themselves.
+        route=None if route is None else replace(route, endpoints={}),
     )
 
 
