@@ -56,3 +56,12 @@ def test_market_without_fitting_prices_says_what_is_needed(tmp_path: Path) -> No
     with pytest.raises(ParseError) as caught:
         load_market(tmp_path, preemptions=0.05)
     assert "instance_type" in caught.value.next_step
+
+
+def test_egress_is_what_the_table_says_else_the_first_tier_else_unknown(prices: Path) -> None:
+    market = load_market(prices, preemptions=0.05)
+    by_cloud = {offering.cloud: offering for offering in market.offerings}
+    assert market.egress_per_gb(by_cloud["aws"], "internet") == 0.09
+    assert market.egress_per_gb(by_cloud["gcp"], "internet") == 0.12
+    assert market.egress_per_gb(by_cloud["gcp"], "us-east4") == 0.0
+    assert market.egress_per_gb(by_cloud["gcp"], "eu-west-1") is None

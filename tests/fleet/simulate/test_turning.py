@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from covey.base.errors import ParseError, UsageError
 from covey.fleet.simulate.api import run_turn, simulate
+from covey.fleet.simulate.figures import Outcome
 from covey.fleet.simulate.market import Market, load_market
 from covey.fleet.simulate.record import Recorder
 from covey.fleet.simulate.report import render_html
@@ -17,7 +18,7 @@ from covey.fleet.simulate.traces import Setting, Trace
 from covey.fleet.simulate.turning import market_spec
 from covey.fleet.simulate.weather import Kill, Weather, parse_kill
 from covey.fleet.simulate.world import Figures
-from covey.fleet.spec.types import Place, SpotRules, Survive
+from covey.fleet.spec.types import Place, Pool, Spec, SpotRules, Survive
 
 HOUR = Trace(name="hour", step=1.0, rates=(10.0,) * 1200 + (30.0,) * 1200 + (10.0,) * 1200)
 SETTING = Setting(rate_per_agent=1.0, min=4)
@@ -89,6 +90,25 @@ def test_simulate_compares_and_reports(prices: Path, trace: Path) -> None:
     assert page.count("<svg") == 9
     assert "<script" not in page
     assert "gcp" in page
+
+
+def test_simulate_flies_the_pools_of_a_spec(prices: Path, trace: Path) -> None:
+    """Declared prices stand, the others come from the tables; traffic makes the cheaper machine the dearer place."""
+    pools = {
+        "here": Pool(name="here", provider="kubernetes", labels={"cloud": "gcp"}),
+        "there": Pool(name="there", provider="kubernetes", labels={"cloud": "aws"}, price=0.16, max_agents=30),
+    }
+    ours = replace(workload_for("covey", SETTING), name="fraud", place=Place(pools=("here", "there")))
+    quiet = simulate(trace, spec=Spec(pools=pools, workloads={"fraud": ours}), prices=prices, policies=("covey",))
+    assert clouds_at_the_end(quiet) == {"gcp"}
+    busy = replace(ours, place=Place(pools=("here", "there"), egress_gb_hour=5.0))
+    loud = simulate(trace, spec=Spec(pools=pools, workloads={"fraud": busy}), prices=prices, policies=("covey",))
+    assert "aws" in clouds_at_the_end(loud)
+    assert loud.rows[0].cost_usd > 1.5 * quiet.rows[0].cost_usd
+
+
+def clouds_at_the_end(outcome: Outcome) -> set[str]:
+    return set(outcome.points["covey"][-1].usd_per_hour)
 
 
 def test_simulate_says_what_is_wrong(prices: Path, trace: Path) -> None:

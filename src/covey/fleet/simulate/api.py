@@ -181,7 +181,23 @@ def _market_of(spec: Spec, workload: Workload, prices: Market | None) -> tuple[M
                     speed=pool.speeds.get("agent", 1.0),
                 )
             )
-    return Market(offerings=tuple(offerings), changes=tuple(sorted(changes, key=lambda change: change.at))), notes
+    market = Market(
+        offerings=tuple(offerings),
+        changes=tuple(sorted(changes, key=lambda change: change.at)),
+        egress=prices.egress if prices is not None else {},
+    )
+    gigabytes = workload.place.egress_gb_hour
+    if gigabytes:
+        per_gb = {offer.key: market.egress_per_gb(offer, workload.place.egress_to) for offer in offerings}
+        unknown = sorted({offer.pool for offer in offerings if per_gb[offer.key] is None})
+        if unknown:
+            notes.append(f"unknown what egress to {workload.place.egress_to} costs from {', '.join(unknown)}")
+        with_egress = [
+            replace(offer, egress=None if (usd := per_gb[offer.key]) is None else usd * gigabytes)
+            for offer in offerings
+        ]
+        market = replace(market, offerings=tuple(with_egress))
+    return market, notes
 
 
 def _usual(prices: Market, cloud: str) -> str:

@@ -1,7 +1,8 @@
 """What simulated pools offer, and at what price: read from a folder of price tables.
 
 `ondemand*.csv` has list prices (`cloud,region,instance_type,vcpu,mem_gib,gpu,arch,price_usd_h,spot_usd_h`), a
-`*spot_history*.csv` how spot prices went (`commit_time,region,instance_type,on_demand,spot`). One agent is one machine
+`*spot_history*.csv` how spot prices went (`commit_time,region,instance_type,on_demand,spot`), a table of egress what
+a GB costs from region to region (`src,dst,cost`). One agent is one machine
 of 4 vCPU and 16 GiB, x86-64, no GPU, not burstable: like shapes everywhere, so the same speed. One pool per cloud, in
 the same part of the world (`PLACES`: northern Virginia), so the same jurisdiction and the same distance from whoever
 asks.
@@ -15,6 +16,7 @@ from datetime import datetime
 from pathlib import Path
 
 import msgspec
+from msgspec.structs import replace
 
 from covey.base.errors import ParseError
 from covey.fleet.model import Offering
@@ -33,6 +35,8 @@ ONE_PRICE = 0.2
 """USD per agent and hour where no prices are given."""
 STORY_BEGINS = "2026-06-01T00:00:00+00:00"
 """When a trace's first second is, on the calendar of the price history."""
+INTERNET = {"aws": 0.09, "azure": 0.0875, "gcp": 0.12}
+"""USD per GB to the internet, first tier (SkyPilot's table), where no table says it."""
 MAX_BYTES = 128 << 20
 
 
@@ -49,6 +53,8 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
 
     offerings: tuple[Offering, ...]
     changes: tuple[Change, ...] = ()
+    egress: dict[str, dict[str, float]] = {}
+    """By region of a source, then by destination: USD per GB, where a table says so."""
 
     @property
     def pools(self) -> tuple[str, ...]:
@@ -59,7 +65,16 @@ class Market(msgspec.Struct, frozen=True, kw_only=True):
         chosen = None if clouds is None else frozenset(clouds)
         kept = tuple(o for o in self.offerings if (chosen is None or o.cloud in chosen) and (spot or not o.spot))
         keys = {offering.key for offering in kept}
-        return Market(offerings=kept, changes=tuple(c for c in self.changes if c.offering in keys))
+        return replace(self, offerings=kept, changes=tuple(c for c in self.changes if c.offering in keys))
+
+    def egress_per_gb(self, offering: Offering, to: str) -> float | None:
+        """USD; None: unknown. Inside a region it is free."""
+        listed = self.egress.get(offering.region, {})
+        if to in listed:
+            return listed[to]
+        if to == offering.region:
+            return 0.0
+        return INTERNET.get(offering.cloud) if to == "internet" else None
 
     def cheapest(self) -> Offering:
         """The cheapest on demand."""
@@ -84,9 +99,12 @@ def load_market(folder: Path, *, preemptions: float, places: Iterable[tuple[str,
     further pools, beside the one of `PLACES` for each cloud."""
     rows: list[_Row] = []
     history: dict[tuple[str, str], list[tuple[float, float]]] = {}
+    egress: dict[str, dict[str, float]] = {}
     for path in sorted(folder.glob("*.csv")):
         for columns in _read(path):
-            if "price_usd_h" in columns:
+            if {"src", "dst", "cost"} <= columns.keys():
+                egress.setdefault(columns["src"], {})[columns["dst"]] = _price(columns["cost"], path) or 0.0
+            elif "price_usd_h" in columns:
                 rows += [row] if (row := _row(columns, path)) is not None else []
             elif "commit_time" in columns and "spot" in columns:
                 at = _at(columns["commit_time"], path)
@@ -107,7 +125,7 @@ def load_market(folder: Path, *, preemptions: float, places: Iterable[tuple[str,
         offerings += found
         changes += changing
     changes.sort(key=lambda change: (change.at, change.offering))
-    return Market(offerings=tuple(offerings), changes=tuple(changes))
+    return Market(offerings=tuple(offerings), changes=tuple(changes), egress=egress)
 
 
 def _place(cloud: str, rows: list[_Row]) -> str:
