@@ -28,6 +28,7 @@ from covey.base.errors import CoveyError
 from covey.fleet.demand import POLICIES
 from covey.fleet.simulate.api import BASELINES, OURS, run_turn
 from covey.fleet.simulate.figures import Row, Run, row_of, run_of, table
+from covey.fleet.simulate.goals import judge_goals, words
 from covey.fleet.simulate.market import Market, load_market, no_prices
 from covey.fleet.simulate.single import run_single, workload_for
 from covey.fleet.simulate.synthetic import synthetic_traces
@@ -169,7 +170,9 @@ def main(argv: list[str] | None = None) -> int:
         return 1
     rows = rows_of(runs)
     write(rows, runs, given.out)
-    sys.stdout.write(f"{table(rows)}\nwritten: {given.out}\n")
+    made = {trace.name for trace in synthetic_traces()}
+    goals = judge_goals(rows, {row.trace for row in rows} - made)
+    sys.stdout.write(f"{table(rows)}\n\n{words(goals)}\nwritten: {given.out}\n")
     return 0
 
 
