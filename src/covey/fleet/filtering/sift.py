@@ -34,6 +34,11 @@ MOVE_TIMEOUT: Final = 900.0
 MOVE_CAUSES: Final = frozenset({"saving", "fail-back", "demand"})
 """Causes of moves that the move budget counts."""
 
+CAUSES: Final[tuple[Cause, ...]] = (
+    "repair", "preemption", "order", "budget", "rollout", "demand", "fail-back", "saving",
+)  # fmt: skip
+"""A step with several causes is called by the first of these."""
+
 
 def sift(given: SiftInput, state: SiftState) -> tuple[Sifted, SiftState]:
     """The steps of this turn."""
@@ -146,8 +151,8 @@ class _OneWorkload:
         self.now = sifting.now
         self.name = situation.name
         self.acts = situation.workload.mode == "act"
-        self.reasons: dict[str, tuple[Cause, str, float]] = {}
-        """By offering: why agents are started there."""
+        self.reasons: dict[str, dict[Cause, tuple[int, str, float]]] = {}
+        """By offering, by cause: how many agents are started there, why, and what that saves."""
         self.gone: dict[tuple[str, str, Cause], tuple[list[str], str]] = {}
         """By (kind, pool, cause): ids and why."""
         self.picked: set[str] = set()
@@ -418,8 +423,10 @@ class _OneWorkload:
             s.add(key)
             if budget:
                 self.shared.purse.add(self.name, key)
-        if count and key not in self.reasons:
-            self.reasons[key] = (cause, why, saving)
+        if count:
+            causes = self.reasons.setdefault(key, {})
+            before, first, saved = causes.get(cause, (0, why, 0.0))
+            causes[cause] = (before + count, first, saved + saving)
         return count
 
     # Taking away
@@ -442,6 +449,13 @@ class _OneWorkload:
             return
         if any(fall.workload == self.name and fall.constraint == "budget" for fall in self.given.placement.shortfalls):
             self.retire(key, count, "budget", "over the budget", idle_only=True)
+            return
+        beyond = min(count, s.count - sum(s.removed.values()) - s.workload.replicas.max)
+        if beyond > 0:
+            # Somebody lowered `max`, or took the workload out of the spec: no metric said so.
+            count -= beyond
+            self.retire(key, beyond, "order", f"max is {s.workload.replicas.max}")
+        if not count:
             return
         wanted = self.given.wanted.get(self.name)
         why = wanted.reason if wanted is not None else f"{s.target_agents} are enough"
@@ -544,8 +558,8 @@ class _OneWorkload:
     def emit(self) -> None:
         """Starts first, so that who carries out one after the other never has less than before."""
         s = self.s
-        for key, count in s.added.items():
-            cause, why, saving = self.reasons[key]
+        for key in s.added:
+            causes = self.reasons[key]
             self.shared.steps.append(
                 Step(
                     kind="scale",
@@ -553,9 +567,9 @@ class _OneWorkload:
                     pool=s.pool(key),
                     offering=key,
                     size=s.size(key),
-                    cause=cause,
-                    reason=f"{count} more: {why}",
-                    saving=saving,
+                    cause=min(causes, key=CAUSES.index),
+                    reason="; ".join(f"{count} more: {why}" for count, why, _ in causes.values()),
+                    saving=sum(saving for _, _, saving in causes.values()),
                 )
             )
         for (kind, pool, cause), (ids, why) in self.gone.items():
