@@ -35,10 +35,13 @@ def fly(
 def test_a_step_is_followed_up_and_down(prices: Path) -> None:
     market = load_market(prices, preemptions=0.0).of(spot=False)
     recorder = Recorder(HOUR.seconds)
-    fly(HOUR, market, Weather(preemptions=0.0), recorder=recorder)
+    figures = fly(HOUR, market, Weather(preemptions=0.0), recorder=recorder)
     sizes = {point.at: point.ready for point in recorder.points}
     assert sizes[1100.0] == 15  # 10/s at 70 % of 1/s
     assert sizes[2350.0] >= 43
+    assert sizes[3550.0] <= 30
+    assert figures.replica_hours < 40
+    assert figures.reversals == 1
     assert {d.wanted.binding for d in recorder.decisions}
 
 
@@ -55,6 +58,8 @@ def test_spot_that_is_taken_back_is_replaced(prices: Path) -> None:
     figures = fly(FLAT, market, Weather(preemptions=2.0), place=Place(spot=SpotRules(max_share=0.5, base_on_demand=2)))
     assert figures.preemptions > 0
     assert figures.violations < 0.05
+    dear = fly(FLAT, market.of(spot=False), Weather(preemptions=0.0))
+    assert figures.cost_usd < 0.8 * dear.cost_usd
 
 
 def test_no_room_in_the_cheapest_pool_is_found_elsewhere(prices: Path) -> None:
