@@ -7,11 +7,13 @@ bytes. A **standard agent** is one agent of speed 1.0.
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
 __all__ = [
+    "STALE_ON_DEMAND",
+    "STALE_SPOT",
     "Agent",
     "AgentState",
     "Block",
@@ -43,6 +45,13 @@ Cause = Literal["demand", "repair", "fail-back", "saving", "rollout", "order", "
 
 StepKind = Literal["scale", "drain", "remove"]
 """`scale` raises a group to an absolute size and never lowers it; `drain` and `remove` name agents."""
+
+
+STALE_ON_DEMAND: Final = 24 * 3600.0
+"""Seconds. Older than this a list price justifies no move (FLEET 3)."""
+
+STALE_SPOT: Final = 3600.0
+"""And a spot price."""
 
 
 def offering_key(pool: str, shape: str, *, spot: bool = False, zone: str = "") -> str:
@@ -84,6 +93,10 @@ class Offering(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def key(self) -> str:
         return offering_key(self.pool, self.shape, spot=self.spot, zone=self.zone)
+
+    def stale(self, now: float) -> bool:
+        """Whether its price is too old to justify a move."""
+        return self.priced_at is not None and now - self.priced_at > (STALE_SPOT if self.spot else STALE_ON_DEMAND)
 
     @property
     def scope(self) -> str:

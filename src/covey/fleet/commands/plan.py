@@ -56,6 +56,7 @@ def add(verbs: Verbs) -> None:
 
 def _plan(context: Context, options: Any) -> Result:
     from covey.fleet.loop.turn import TurnState, turn
+    from covey.fleet.prices.quotes import Quotes
     from covey.fleet.providers.registry import Surroundings
     from covey.fleet.spec.load import load
 
@@ -70,7 +71,13 @@ def _plan(context: Context, options: Any) -> Result:
         spec = load(Path(options.spec))
     if options.workload:
         known(options.workload, spec.workloads, "workload")
-    seen, problems = asyncio.run(_look(spec, remembered, Surroundings(home=context.home.make().path)))
+    home = context.home.make().path
+    quotes = Quotes(home, spec.prices)
+    try:
+        seen, problems = asyncio.run(_look(spec, remembered, Surroundings(home=home, quote=quotes.quote)))
+        seen = msgspec.structs.replace(seen, views=quotes.with_egress(seen.views, spec))
+    finally:
+        quotes.close()
     turned: Turned = turn(state, seen, spec, time.time())
     decisions = [each for each in turned.decisions if options.workload in ("", each.workload)]
     view = PlanView(

@@ -16,7 +16,7 @@ import msgspec
 from covey.base.errors import CoveyError
 from covey.base.exit_codes import INTERRUPTED, OUTPUT_GONE, exit_code
 from covey.base.schema import SCHEMA_VERSION, ErrorView
-from covey.fleet.commands import explain, look, orders, plan, run, simulate, specs
+from covey.fleet.commands import explain, look, orders, plan, prices, run, simulate, specs
 from covey.fleet.commands.context import Context, Parser, Result, Verbs
 
 __all__ = ["main", "parser"]
@@ -44,7 +44,7 @@ def parser() -> Parser:
     """Of all commands; the reference is made from it."""
     found = Parser(prog="covey fleet", description=__doc__.partition("\n")[2].strip() if __doc__ else "")
     verbs = Verbs(found)
-    for noun in (specs, plan, simulate, run, look, explain, orders):
+    for noun in (specs, plan, simulate, run, look, explain, orders, prices):
         noun.add(verbs)
     return found
 

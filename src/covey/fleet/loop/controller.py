@@ -60,6 +60,7 @@ class Controller:
         make_provider: Callable[[Pool], Provider],
         make_source: Callable[[Workload, Target], Source],
         decided: Callable[[list[Decision]], None] = lambda decisions: None,
+        priced: Callable[[dict[str, PoolView], Spec], dict[str, PoolView]] = lambda views, spec: views,
     ) -> None:
         self.deposed = False
         self.reports = Reports(self.now)
@@ -72,6 +73,7 @@ class Controller:
         self._make_source = make_source
         self._wake = asyncio.Event()
         self._decided = decided
+        self._priced = priced
         self._news = News()
         self._stop = asyncio.Event()
         self._epoch = 0
@@ -95,6 +97,11 @@ class Controller:
         """The clock, which never goes back."""
         self._latest = max(self._latest, self._wall())
         return self._latest
+
+    @property
+    def spec(self) -> Spec | None:
+        """The one that the last turn was taken with."""
+        return self._spec.spec if self._spec is not None else None
 
     def wake(self) -> None:
         """Something happened: turn soon."""
@@ -175,7 +182,7 @@ class Controller:
         spec = await self._load_spec()
         looked = await self._observer.look(self._providers, self._whole.workloads.values())
         self.reports.keep(looked.values())
-        self._views = {pool: self.reports.onto(view) for pool, view in looked.items()}
+        self._views = self._priced({pool: self.reports.onto(view) for pool, view in looked.items()}, spec)
         self._draining = frozenset(
             agent.id for view in self._views.values() for agent in view.agents if agent.state == "draining"
         )

@@ -110,7 +110,7 @@ def pose(
         blocked={place: why.partition(" (blocked for ")[0] for place, why in blocked(blocks, now).items()},
         room=_room(posed, launches),
         pool_room=_pool_room(posed, spec),
-        stale_prices=frozenset(),
+        stale_prices=frozenset(offering.key for each in posed for offering in each.offerings if offering.stale(now)),
     )
 
 

@@ -30,8 +30,11 @@ from covey.fleet.loop.server import bind, fleet_server
 from covey.fleet.loop.store import Deposed, Store
 from covey.fleet.loop.stores import open_lock, open_store
 from covey.fleet.loop.turn import Turned
+from covey.fleet.prices.fresh import keep_fresh
+from covey.fleet.prices.quotes import Quotes
 from covey.fleet.providers.registry import Surroundings, make_provider
 from covey.fleet.signals.registry import make_source
+from covey.fleet.spec.types import Spec
 
 __all__ = ["Listening", "Witness", "listening", "run"]
 
@@ -90,6 +93,7 @@ class _Process:
         self._stop = stop
         self._url = ""
         self._decisions = DecisionLog(home.decisions)
+        self._quotes = Quotes(home.path)
         self._controller = Controller(
             store,
             open_lock(home, env),
@@ -98,6 +102,7 @@ class _Process:
             make_provider=lambda pool: make_provider(pool, self._surroundings()),
             make_source=lambda workload, target: make_source(workload, target, self._surroundings()),
             decided=self._decisions.write,
+            priced=self._quotes.with_egress,
         )
 
     def _surroundings(self) -> Surroundings:
@@ -107,6 +112,7 @@ class _Process:
             report_url=f"{self._url}/report" if self._url else "",
             token_file=str(self._home.token),
             busy=controller.reports.busy,
+            quote=self._quotes.quote,
             changed=controller.wake,
         )
 
@@ -119,6 +125,7 @@ class _Process:
         finally:
             stopping.cancel()
             await controller.close()
+            self._quotes.close()
 
     async def _stop_controller(self) -> None:
         await self._stop.wait()
@@ -143,7 +150,8 @@ class _Process:
         return False
 
     async def _serve(self) -> None:
-        listener = bind(self._store.spec().spec.controller.listen)
+        first = self._store.spec().spec
+        listener = bind(first.controller.listen)
         self._url = f"http://{endpoint_text(listener.getsockname()[:2])}"
         server = fleet_server(self._controller, _token(self._home.token))
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="serve")
@@ -151,7 +159,7 @@ class _Process:
         nudged = Nudged(self._home.nudge, self._controller.wake)
         try:
             await server.serving.wait()
-            await self._turns()
+            await self._turns(first)
         finally:
             nudged.close()
             server.begin_stop()
@@ -159,17 +167,29 @@ class _Process:
             listener.close()
             self._home.listening.unlink(missing_ok=True)
 
-    async def _turns(self) -> None:
+    async def _turns(self, first: Spec) -> None:
         controller = self._controller
         told = Listening(pid=os.getpid(), url=self._url, epoch=controller.epoch, since=time.time())
         _write_private(self._home.listening, msgspec.json.encode(told))
+        refreshing = asyncio.create_task(self._keep_fresh(first), name="refresh prices")
         self._witness.event(
             "leads",
             f"leads the fleet in {self._home.path} (epoch {controller.epoch}), serves {self._url}",
             url=self._url,
             epoch=controller.epoch,
         )
-        await controller.run(lambda turned: self._witness.turned(turned, controller.problems))
+        try:
+            await controller.run(lambda turned: self._witness.turned(turned, controller.problems))
+        finally:
+            refreshing.cancel()
+            await asyncio.gather(refreshing, return_exceptions=True)
+
+    async def _keep_fresh(self, first: Spec) -> None:
+        await keep_fresh(
+            self._home.path,
+            wanted=lambda: bool((self._controller.spec or first).prices.refresh),
+            told=lambda problem: self._witness.event("prices", f"prices: {problem}", problem=problem),
+        )
 
 
 def _token(path: Path) -> str:
