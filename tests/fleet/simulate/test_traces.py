@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import math
 import statistics
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from covey.base.errors import ParseError
 from covey.fleet.simulate.traces import (
+    MAX_SECONDS,
     Setting,
     Trace,
     default_rate,
@@ -59,6 +64,10 @@ BAD = {
     "no date": "TIMESTAMP,ContextTokens,GeneratedTokens\nyesterday,1,2\n",
     "other JSON": '{"hello": 1}',
     "broken JSON": '{"data": ',
+    "steps of a millisecond over weeks": "second,count\n0,1\n0.001,1\n7000000,1\n",
+    "times that overflow": "t_s,rps\n-1.5e308,1\n1.5e308,1\n",
+    "requests that overflow": "timestamp\n-1.5e308\n1.5e308\n",
+    "a count that overflows": "second,count\n0,1e308\n0.002,1e308\n",
     "a zero byte": "t_s,rps\n0,1\x002\n",
 }
 
@@ -127,3 +136,38 @@ def test_seeds_differ_and_repeat() -> None:
     assert trace.seeds == (0, 1, 2, 3, 4)
     exact = Trace(name="x", step=1.0, rates=(3.0, 4.0))
     assert (exact.seeds, list(exact.arrivals(0))) == ((0,), [3, 4])
+
+
+@given(
+    head=st.sampled_from(
+        ["", "t_s,rps\n", "second,count\n", "timestamp,rps\n", "TIMESTAMP,ContextTokens\n", "minute,n\n"]
+    ),
+    body=st.text(alphabet='0123456789.,-+einfaT:Z \n"{}[]', max_size=80),
+)
+def test_whatever_is_read_is_a_trace_or_a_parse_error(head: str, body: str) -> None:
+    try:
+        trace = parse_trace_untrusted("x", head + body)
+    except ParseError:
+        return
+    assert 0 < trace.seconds <= MAX_SECONDS
+    assert default_rate(trace) > 0
+
+
+@given(
+    st.dictionaries(
+        st.sampled_from(["data", "result", "values", "x"]),
+        st.recursive(
+            st.none() | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+            lambda inner: st.lists(inner, max_size=3),
+            max_leaves=8,
+        ),
+    )
+)
+def test_json_is_a_trace_or_a_parse_error(document: dict[str, object]) -> None:
+    for text in (
+        document,
+        {"data": {"result": [document]}},
+        {"data": {"result": [{"values": document.get("values")}]}},
+    ):
+        with contextlib.suppress(ParseError):
+            parse_trace_untrusted("x", json.dumps(text))

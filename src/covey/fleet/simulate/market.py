@@ -11,6 +11,7 @@ asks.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
@@ -37,6 +38,7 @@ STORY_BEGINS = "2026-06-01T00:00:00+00:00"
 """When a trace's first second is, on the calendar of the price history."""
 INTERNET = {"aws": 0.09, "azure": 0.0875, "gcp": 0.12}
 """USD per GB to the internet, first tier (SkyPilot's table), where no table says it."""
+NAME = re.compile(r"[A-Za-z0-9_.-]{1,80}")
 MAX_BYTES = 128 << 20
 
 
@@ -187,6 +189,8 @@ def _row(columns: dict[str, str], path: Path) -> _Row | None:
             return None
         if plain.startswith(BURSTABLE) or (not columns["arch"] and plain.startswith(FOREIGN)):
             return None
+        if not all(NAME.fullmatch(columns[name]) for name in ("cloud", "region", "instance_type")):
+            raise ValueError("a name with other characters than letters, digits and _.-")
         price, spot = _price(columns["price_usd_h"], path), _price(columns["spot_usd_h"], path)
         return _Row(columns["cloud"], columns["region"], shape, price, spot)
     except (KeyError, ValueError) as error:

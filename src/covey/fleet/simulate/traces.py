@@ -40,6 +40,10 @@ MAX_SECONDS = 92 * 86400
 """A quarter of a year; more is a mistake in the unit of time."""
 MAX_RATE = 1e7
 """Requests per second; more is a mistake."""
+LEAST_RATE = 1e-6
+"""Of one agent, per second: a request in eleven days; less is a mistake."""
+MAX_TIME = 1e12
+"""Seconds since whenever; more is no date."""
 
 TIMES = {
     "t_s": 1.0, "t": 1.0, "s": 1.0, "time": 1.0, "time_s": 1.0, "second": 1.0, "seconds": 1.0, "timestamp": 1.0,
@@ -144,8 +148,8 @@ def setting_for(trace: Trace, path: Path | None = None) -> Setting:
         setting = msgspec.convert({"rate_per_agent": default_rate(trace)} | given, Setting, strict=False)
     except msgspec.ValidationError as error:
         raise ParseError(f"{beside.name if beside else trace.name}: {error}") from None
-    if not (0 < setting.rate_per_agent <= MAX_RATE and 0 <= setting.cold_start <= 86400):
-        raise ParseError("rate_per_agent must be above 0, cold_start from 0 to 86400 s")
+    if not (LEAST_RATE <= setting.rate_per_agent <= MAX_RATE and 0 <= setting.cold_start <= 86400):
+        raise ParseError(f"rate_per_agent must be at least {LEAST_RATE:g}, cold_start from 0 to 86400 s")
     if not 0 <= setting.min <= setting.max <= 100_000 or setting.max == 0:
         raise ParseError("min and max must hold 0 <= min <= max <= 100000, max above 0")
     return setting
@@ -155,7 +159,7 @@ def default_rate(trace: Trace) -> float:
     """99th percentile of the 60 s rate / (0.7 x 50), two digits (FLEET section 4): 50 agents at 70 % carry the peak."""
     ordered = sorted(trace.minutes())
     high = ordered[min(len(ordered) - 1, max(0, math.ceil(0.99 * len(ordered)) - 1))]
-    if high <= 0:
+    if high <= 35 * LEAST_RATE:
         return 1.0
     return float(f"{high / (0.7 * 50):.1e}")
 
@@ -219,6 +223,8 @@ def _steps(pairs: list[tuple[float, float]], unit: float, *, counts: bool) -> tu
     """Samples at a regular distance as rates. A hole in counts is no demand (many leave the zeros out), so the distance
     is their smallest; a hole in rates keeps the rate before it, and the distance is the usual one."""
     pairs.sort()
+    if pairs and not -MAX_TIME <= pairs[0][0] <= pairs[-1][0] <= MAX_TIME:
+        raise ParseError("has a time that is no date")
     if len(pairs) < 2:
         return unit, [value / (unit if counts else 1.0) for _, value in pairs]
     gaps = sorted(round(b[0] - a[0], 3) for a, b in itertools.pairwise(pairs) if b[0] - a[0] >= 1e-3)
@@ -226,6 +232,8 @@ def _steps(pairs: list[tuple[float, float]], unit: float, *, counts: bool) -> tu
     length = round((pairs[-1][0] - pairs[0][0]) / step) + 1
     if length * step > MAX_SECONDS:
         raise ParseError(f"covers {length * step / 86400:.0f} days; {MAX_SECONDS // 86400} are the limit")
+    if length > MAX_SECONDS:
+        raise ParseError(f"has steps of {step:g} s: {length} of them are too many", next_step="sum it per second")
     rates: list[float] = [math.nan] * length
     for at, value in pairs:
         index = round((at - pairs[0][0]) / step)
@@ -251,6 +259,8 @@ def _events(column: int, rows: Iterable[Sequence[str]]) -> tuple[float, list[flo
             times.append(_time(row[column], line))
     if not times:
         return 1.0, []
+    if not -MAX_TIME <= min(times) <= max(times) <= MAX_TIME:
+        raise ParseError("has a time that is no date")
     first = math.floor(min(times))
     length = math.floor(max(times)) - first + 1
     if length > MAX_SECONDS:
