@@ -14,7 +14,7 @@ DEV         := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes fleet-demo kubernetes fleet-kubernetes backtest coverage constraints clean
+.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes fleet-demo fleet-metrics kubernetes fleet-kubernetes backtest coverage constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -99,7 +99,11 @@ kubernetes: ## build Kubernetes' control plane from Debian's source package, onc
 backtest: $(CORE) ## TRACES=DIR PRICES=DIR every scaler over every trace, one pool and several clouds (minutes); writes benchmarks/results
 	@$(PY) -m covey.fleet.simulate.backtest $(if $(TRACES),--traces '$(TRACES)') $(if $(PRICES),--prices '$(PRICES)') $(BACKTEST_ARGS)
 
-fleet-demo: $(CORE) ## agents follow a load on this machine, while an agent, a pool and the controller are killed (ten minutes)
+fleet-metrics: $(DEV) ## every query of the Grafana dashboard, against a real Prometheus and a real controller
+	@sh scripts/prometheus_unpack.sh
+	@$(PY) -m pytest tests/fleet/metrics -m 'slow or not slow' $(PYTEST_ARGS)
+
+fleet-demo: $(CORE) ## agents follow a load on this machine, while an agent, a pool and the controller are killed (twelve minutes)
 	@$(PY) -m scripts.fleet_demo $(FLEET_DEMO_ARGS)
 
 fleet-kubernetes: $(DEV) kubernetes ## three real control planes: clouds that die, partitions that heal, quotas, disruption budgets

@@ -68,15 +68,15 @@ class Facts:
             return None
         return pid if alive(pid) else None
 
-    def everything(self) -> list[int]:
-        """Supervisords first, so that nothing is started again."""
-        found = [pid for pool in self._pools if (pid := self.supervisord(pool)) is not None]
-        for pool in self._pools.values():
-            for path in (pool / "pids").glob("*-*"):
-                with contextlib.suppress(OSError, ValueError, KeyError):
-                    process = json.loads(path.read_text())
-                    if alive(process["pid"], process["start"]):
-                        found.append(process["pid"])
+    def everything(self, pool: str) -> list[int]:
+        """All processes of a pool, its supervisord first, so that nothing is started again."""
+        supervisord = self.supervisord(pool)
+        found = [] if supervisord is None else [supervisord]
+        for path in (self._pools[pool] / "pids").glob("*-*"):
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                process = json.loads(path.read_text())
+                if alive(process["pid"], process["start"]):
+                    found.append(process["pid"])
         return found
 
 

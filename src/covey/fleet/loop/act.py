@@ -47,10 +47,15 @@ class Targets(Protocol):
     def offering(self, workload: str, key: str) -> Offering | None: ...
 
 
+def _nobody_counts(_step: Step, _status: str, _seconds: float) -> None:
+    """For those who want no figures of calls."""
+
+
 class Actor:
     """The queue of each pool and whoever works on it.
 
-    `finished` is told after each call; `deposed` once when another controller leads, after which nothing is called.
+    `finished` is told after each call, `called` its outcome and seconds; `deposed` once when another controller leads,
+    after which nothing is called.
     """
 
     def __init__(
@@ -63,6 +68,7 @@ class Actor:
         clock: Callable[[], float],
         finished: Callable[[], None],
         deposed: Callable[[], None],
+        called: Callable[[Step, str, float], None] = _nobody_counts,
     ) -> None:
         self._store = store
         self._epoch = epoch
@@ -71,6 +77,7 @@ class Actor:
         self._clock = clock
         self._finished = finished
         self._deposed = deposed
+        self._called = called
         self._queues: dict[str, deque[Intent]] = {}
         self._workers: dict[str, asyncio.Task[None]] = {}
         self._queued: set[int] = set()
@@ -128,7 +135,9 @@ class Actor:
     async def _carry_out(self, intent: Intent) -> None:
         if not await self._ask(self._store.calling, self._epoch, intent.id, self._clock()):
             return
+        began = asyncio.get_running_loop().time()
         said = await self._call(intent)
+        self._called(intent.step, said["status"], asyncio.get_running_loop().time() - began)
         await self._ask(self._store.called, self._epoch, intent.id, self._clock(), **said)
 
     async def _call(self, intent: Intent) -> Mapping[str, Any]:

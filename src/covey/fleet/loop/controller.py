@@ -22,6 +22,7 @@ from covey.fleet.loop.observe import Observer, SourceReader
 from covey.fleet.loop.reports import Reports
 from covey.fleet.loop.store import Deposed, SpecVersion, Store, orders_at
 from covey.fleet.loop.turn import Seen, Turned, TurnState, turn, with_retired
+from covey.fleet.metrics import Metrics
 from covey.fleet.model import Agent, Decision, Offering, PoolView, Reading
 from covey.fleet.providers.base import Provider
 from covey.fleet.reporting import Report, ReportAnswer
@@ -90,6 +91,7 @@ class Controller:
         self._views: dict[str, PoolView] = {}
         self._draining: frozenset[str] = frozenset()
         self.turned: Turned | None = None
+        self._metrics = Metrics()
 
     # --- for whoever runs it ---
 
@@ -142,6 +144,7 @@ class Controller:
             clock=self.now,
             finished=self.wake,
             deposed=self._on_deposed,
+            called=self._metrics.called,
         )
         return True
 
@@ -179,6 +182,7 @@ class Controller:
         actor = self._actor
         if actor is None or self.deposed:
             raise StateError("this controller does not lead")
+        began = asyncio.get_running_loop().time()
         spec = await self._load_spec()
         looked = await self._observer.look(self._providers, self._whole.workloads.values())
         self.reports.keep(looked.values())
@@ -211,6 +215,7 @@ class Controller:
             settled=[(each.intent, each.outcome, each.detail) for each in turned.settled],
         )
         self._state, self._pieces, self.turned = turned.state, pieces, turned
+        self._metrics.turned(turned, seen, spec, now, seconds=asyncio.get_running_loop().time() - began)
         self._news.recorded(news)
         self._decided(news)
         for number in turned.again:
@@ -267,7 +272,7 @@ class Controller:
         return eds(self.turned.routes if self.turned is not None else {}, str(self._state.turn))
 
     def metrics(self) -> bytes:
-        return b""
+        return self._metrics.render(self.problems | self._source_problems())
 
     # --- Targets, for the actor ---
 
