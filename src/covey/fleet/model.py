@@ -128,6 +128,8 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     """Share of its requested CPU in use, 1.0 = all of it."""
     completions: float | None = None
     """Requests finished per second, over its last report."""
+    errors: float | None = None
+    """Requests that failed per second, over its last report."""
     busy_share: float | None = None
     failing: bool = False
     """Its errors or latency are up: what it completes teaches nothing about speed."""

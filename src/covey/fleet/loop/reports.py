@@ -40,6 +40,7 @@ class _Known:
         "at",
         "busy_share",
         "completions",
+        "errors",
         "every",
         "failing",
         "first_at",
@@ -53,6 +54,7 @@ class _Known:
         self.every: float | None = None
         self.arrivals: float | None = None
         self.completions: float | None = None
+        self.errors: float | None = None
         self.busy_share = 1.0 if report.busy else 0.0
         self.latency = report.latency_ms
         self.failing = False
@@ -67,6 +69,7 @@ class _Known:
         done = _grown(old.completions, report.completions)
         failed = _grown(old.errors, report.errors)
         self.completions = done / passed
+        self.errors = failed / passed
         self.arrivals = (
             None if report.arrivals is None or old.arrivals is None else _grown(old.arrivals, report.arrivals) / passed
         )
@@ -127,6 +130,7 @@ class Reports:
             busy=report.busy if report.busy is not None else agent.busy,
             in_flight=report.in_flight,
             completions=known.completions,
+            errors=known.errors,
             busy_share=known.busy_share,
             failing=known.failing,
         )

@@ -41,7 +41,7 @@ from covey.fleet.model import (
     Wanted,
 )
 from covey.fleet.placing import Problem, place
-from covey.fleet.routing import RouteInput, routes
+from covey.fleet.routing import EjectionState, RouteInput, eject, routes
 from covey.fleet.spec.types import Pool, Replicas, Spec, Workload
 
 __all__ = ["TURN_SECONDS", "Seen", "TurnState", "Turned", "WorkloadState", "turn", "with_retired"]
@@ -89,6 +89,8 @@ class TurnState(msgspec.Struct, frozen=True, kw_only=True):
     workloads: dict[str, WorkloadState] = {}
     health: HealthState = HealthState()
     sift: SiftState = SiftState()
+    ejections: dict[str, EjectionState] = {}
+    """By workload whose agents report failures."""
     blocks: tuple[Block, ...] = ()
     speeds: dict[str, dict[str, float]] = {}
     """By workload, by offering: learned."""
@@ -143,7 +145,8 @@ def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
     for step in steps:
         if step.kind == "scale":
             launches = launched(launches, step, views[step.pool].agents, now)
-    route = _route(spec, posed, health, placement, flights.leaving, steps, now)
+    ejected, ejections = _eject(state, posed, now)
+    route = _route(spec, posed, health, placement, flights.leaving, ejected, steps, now)
     known, pools = left_over(
         asked, state.known, state.pools, seen.views, frozenset(workload for workload, _ in launches)
     )
@@ -156,6 +159,7 @@ def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
             workloads=_with_launches(remembered, launches),
             health=health_state,
             sift=sift_state,
+            ejections=ejections,
             blocks=blocks,
             known=known,
             pools=pools,
@@ -236,6 +240,7 @@ def _route(
     health: Health,
     placement: Placement,
     leaving: frozenset[str],
+    ejected: frozenset[str],
     steps: Iterable[Step],
     now: float,
 ) -> dict[str, Route]:
@@ -250,8 +255,21 @@ def _route(
             offerings={name: each.offerings for name, each in posed.items()},
             wanted={name: each.wanted for name, each in posed.items()},
             leaving=leaving | going,
+            ejected=ejected,
         )
     )
+
+
+def _eject(state: TurnState, posed: Mapping[str, Posed], now: float) -> tuple[frozenset[str], dict[str, EjectionState]]:
+    """`POOL/ID` of agents that fail too often to get requests, and what is remembered of it."""
+    ejected: frozenset[str] = frozenset()
+    kept: dict[str, EjectionState] = {}
+    for name, each in posed.items():
+        out, left = eject(each.standing, state.ejections.get(name), now - state.at, now)
+        ejected |= out
+        if left is not None:
+            kept[name] = left
+    return ejected, kept
 
 
 def _decisions(

@@ -4,8 +4,8 @@
 """
 
 from covey.fleet.routing.eds import cluster, eds
-from covey.fleet.routing.ejection import EjectionState, Ejector
+from covey.fleet.routing.ejection import EjectionState, Ejector, eject
 from covey.fleet.routing.pick import pick
 from covey.fleet.routing.routes import RouteInput, routes
 
-__all__ = ["EjectionState", "Ejector", "RouteInput", "cluster", "eds", "pick", "routes"]
+__all__ = ["EjectionState", "Ejector", "RouteInput", "cluster", "eds", "eject", "pick", "routes"]

@@ -6,7 +6,7 @@
     ejected --30 s x times ejected, at most 300 s--> serving; each interval without cause takes back one of its times
 
 At most half of a workload's agents are ejected at once; the worst come first. Whoever routes requests counts them
-(`count`); the controller counts what agents report of themselves.
+(`count`); the controller counts what agents report of themselves (`eject`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from typing import Final
 
 import msgspec
 
-__all__ = ["EjectionState", "Ejector", "Tally"]
+from covey.fleet.health import Standing
+
+__all__ = ["EjectionState", "Ejector", "Tally", "eject"]
 
 CONSECUTIVE: Final = 5
 """Failures in a row (Envoy's consecutive_5xx)."""
@@ -38,6 +40,10 @@ LEAST_REQUESTS: Final = 100
 
 MOST_EJECTED: Final = 0.5
 """Of a workload's agents at once (FLEET 2; Envoy's default of 10 % leaves most of a dead zone in)."""
+
+
+LONGEST_COUNT: Final = 30.0
+"""s for which one report may stand; a controller that was away learns nothing from the time between."""
 
 
 class Tally(msgspec.Struct, frozen=True):
@@ -119,8 +125,37 @@ class Ejector:
             else:
                 del self._agents[agent]
 
+    @property
+    def at_rest(self) -> bool:
+        """Nobody has failed lately, nobody is ejected, nobody has to be forgiven."""
+        return not any(tally.bad or tally.times or tally.in_a_row for tally in self._agents.values())
+
     def state(self) -> EjectionState:
         return EjectionState(since=self._since, agents=dict(self._agents))
+
+
+def eject(
+    standing: Standing, state: EjectionState | None, passed: float, now: float
+) -> tuple[frozenset[str], EjectionState | None]:
+    """`POOL/ID` of the agents of one workload that get no requests, by what they report; `passed`: s since the last
+    call. None is kept while nobody fails."""
+    agents = standing.counting
+    if state is None and not any(agent.errors for agent in agents):
+        return frozenset(), None
+    passed = min(max(passed, 0.0), LONGEST_COUNT)
+    ejector = Ejector(state)
+    members = set()
+    for agent in agents:
+        if agent.state != "ready":
+            continue
+        name = f"{agent.pool}/{agent.id}"
+        members.add(name)
+        bad = agent.errors or 0.0
+        # Whether failed requests are among the completed ones is the agent's choice.
+        good = max(0.0, (agent.completions or 0.0) - bad)
+        ejector.count(name, good=good * passed, bad=bad * passed)
+    ejected = ejector.sweep(members, now)
+    return ejected, None if ejector.at_rest else ejector.state()
 
 
 _NEW: Final = Tally()
