@@ -8,22 +8,23 @@ One turn, in this order:
    60 s after that was last true. In it the higher of the 6 s and 60 s means decides, nothing bounds the way up, and
    nothing goes down;
 3. up: at once, at most to max(2b, b + 4), b being the lowest wanted of the last 15 s;
-4. down: to the highest that was asked for in the last 120 s (300 s during the 30 min after a burst, longer for
-   workloads that were overrun, see `overruns`), and not for a drop of 10 % or less unless it reaches `min` or zero.
+4. down: to the highest that was asked for in the last 120 s (300 s during the 30 min after a burst and two hours
+   after an overrun, see `overruns`), and not for a drop of 10 % or less unless it reaches `min` or zero;
+5. a forecast is told, and where the spec lets it act it adds half of what is asked for at most. It leaves no trace in
+   the windows: when it ends, what it added ends.
 
 After a restart, a take-over or a long pause the window is not covered: until it is, scale-in is held and nothing else.
 """
 
 from __future__ import annotations
 
-from math import inf
-
 import msgspec
 
 from covey.fleet.demand.capacity import Capacity, measure
+from covey.fleet.demand.forecast import ForecastState, predict
 from covey.fleet.demand.overruns import MEMORY_MOST, Overruns, memory, note
 from covey.fleet.demand.policy import DemandInput
-from covey.fleet.demand.targets import Asked, TargetState, judge, label
+from covey.fleet.demand.targets import Asked, TargetState, judge, label, whole
 from covey.fleet.demand.windows import Samples, add_high, add_sample, high, low
 from covey.fleet.model import Wanted
 from covey.fleet.spec.types import Workload
@@ -35,13 +36,17 @@ UP_FACTOR = 2.0
 UP_STEP = 4.0
 """HPA's way up: at most doubled, or 4 more, per 15 s."""
 DOWN_WINDOW = 120.0
-DOWN_WINDOW_AFTER_BURST = 300.0
+DOWN_WINDOW_LONG = 300.0
 CAREFUL_AFTER_BURST = 1800.0
 """s; how long after its end a burst makes the down window long."""
 DEAD_BAND = 0.10
 BURST_RATIO = 2.0
 """Times what the ready agents serve at full load: their speed x rate_per_agent."""
 BURST_LASTS = 60.0
+FORECAST_ADDS = 0.5
+"""A forecast adds this part of what is asked for at most."""
+FORECAST_TICKS = 2.0
+"""The horizon is a cold start and so many ticks: one until the turn, one until the agent is seen."""
 GAP = 30.0
 """s without a turn after which the windows are not covered any more."""
 
@@ -53,14 +58,45 @@ class CoveyState(msgspec.Struct, frozen=True, kw_only=True):
     """From here on the windows are covered without a gap."""
     at: float | None = None
     desired: float = 0.0
+    """Without what a forecast adds."""
     lately: Samples = ()
     """What was wanted until each turn, 15 s back."""
     highs: Samples = ()
-    """What the targets asked for, as maxima, an hour back."""
+    """What the targets asked for, as maxima, 300 s back."""
+    peaks: Samples = ()
+    """What would just have served, as maxima, an hour back."""
     targets: tuple[TargetState, ...] = ()
     burst_at: float | None = None
     """When the condition of a burst was last true."""
     overruns: Overruns = Overruns()
+    forecast: ForecastState = ForecastState()
+
+
+class _Heard(msgspec.Struct, frozen=True, kw_only=True):
+    """What the targets said in one turn, and what follows from it."""
+
+    asked: list[Asked]
+    targets: tuple[TargetState, ...]
+    burst_at: float | None
+    burst: bool
+    overruns: Overruns
+    raw: float
+    binding: str
+    detail: str
+
+
+class _Descent(msgspec.Struct, frozen=True, kw_only=True):
+    """How far down it may go now, and why not further."""
+
+    lowest: float
+    """The highest of the window."""
+    window: float
+    kept: float
+    """What overruns taught to keep."""
+    memory: float
+    """For how long, s."""
+    hold: str
+    """Why nothing goes down at all; "" when it may."""
 
 
 class Covey:
@@ -77,46 +113,30 @@ class Covey:
         capacity = measure(given.agents, given.speeds)
         desired = capacity.standing if state.at is None else state.desired
         since = now if state.at is None or now - state.at > GAP else state.since
-        asked, targets, burst_at = self._ask(given, state, capacity, desired)
-        overruns = state.overruns
-        for target, said in zip(workload.targets, asked, strict=True):
-            if target.rate_per_agent is not None and not said.missing:
-                overruns = note(overruns, now, said.backlog, capacity.ready * target.rate_per_agent)
-        burst = burst_at is not None and now - burst_at < BURST_LASTS
-        raw, binding, detail = _highest(workload, asked, burst)
-        highs = add_high(state.highs, now, raw, MEMORY_MOST)
-        careful = burst_at is not None and now - burst_at < BURST_LASTS + CAREFUL_AFTER_BURST
-        window = DOWN_WINDOW_AFTER_BURST if careful else DOWN_WINDOW
-        kept = max(window, memory(overruns, now, DOWN_WINDOW_AFTER_BURST))
-        if kept > window and workload.replicas.min == 0 and not high(highs, now, DOWN_WINDOW_AFTER_BURST):
-            kept = window  # five silent minutes: who may sleep shall
-        missing = [label(workload, i) for i, said in enumerate(asked) if said.missing]
-        hold = ""
-        if missing:
-            hold = f"{', '.join(missing)} missing"
-        elif asked and now - since < window and not burst:
-            hold = f"only {now - since:.0f} s of the {window:.0f} s window are known"
+        heard = _hear(given, state, capacity, desired)
+        raw, binding, rule = heard.raw, heard.binding, ""
+        highs = add_high(state.highs, now, raw, DOWN_WINDOW_LONG)
+        peaks = add_high(state.peaks, now, max((said.peak_agents for said in heard.asked), default=0.0), MEMORY_MOST)
+        descent = _descent(workload, heard, highs, peaks, since, now)
         lately = add_sample(state.lately, now, desired, UP_WINDOW)
-        wanted, rule = desired, ""
+        wanted = desired
         if raw > desired:
-            base = max(low(lately, now, UP_WINDOW, desired), float(workload.replicas.min))
-            limit = inf if burst else max(UP_FACTOR * base, base + UP_STEP)
-            wanted = max(desired, min(raw, limit))
-            if burst:
-                binding = "burst"
-            elif wanted < raw:
-                rule = f", {wanted:g} allowed for now"
-                binding = "up-limit"
+            wanted, binding, rule = _up(workload, heard, desired, lately, now)
         elif raw < desired:
-            wanted, binding, rule = self._down(workload, raw, desired, highs, now, kept, burst, hold, binding)
+            wanted, binding, rule = _down(workload, heard, desired, descent)
+        ahead, told, forecast = _ahead(given, heard, state.forecast)
+        agents = wanted
+        if ahead > wanted:
+            agents, binding, rule = ahead, "forecast", f", {told:g} forecast"
         return (
             Wanted(
-                agents=wanted,
+                agents=agents,
                 binding=binding,
-                reason=f"{detail}: {raw:g} asked{rule}",
+                reason=f"{heard.detail}: {raw:g} asked{rule}",
                 raw=raw,
-                burst=burst,
-                hold_down=bool(hold) or burst,
+                burst=heard.burst,
+                hold_down=bool(descent.hold),
+                forecast=told,
             ),
             CoveyState(
                 since=since,
@@ -124,68 +144,54 @@ class Covey:
                 desired=wanted,
                 lately=lately,
                 highs=highs,
-                targets=targets,
-                burst_at=burst_at,
-                overruns=overruns,
+                peaks=peaks,
+                targets=heard.targets,
+                burst_at=heard.burst_at,
+                overruns=heard.overruns,
+                forecast=forecast,
             ),
         )
 
-    def _ask(
-        self, given: DemandInput, state: CoveyState, capacity: Capacity, desired: float
-    ) -> tuple[list[Asked], tuple[TargetState, ...], float | None]:
-        """Every target's word, and when the condition of a burst was last true."""
-        now, workload = given.now, given.workload
-        burst_at = state.burst_at
-        asked: list[Asked] = []
-        states: list[TargetState] = []
-        for index, target in enumerate(workload.targets):
-            before = state.targets[index] if index < len(state.targets) else TargetState()
-            readings = given.readings[index] if index < len(given.readings) else {}
-            said, after = judge(
-                target,
-                readings,
-                given.agents,
-                capacity,
-                before,
-                now=now,
-                tick=given.tick,
-                cold_start=workload.cold_start,
-                desired=desired,
-                least=workload.replicas.min,
-            )
-            if said.fast_rate and not said.missing:
-                full = capacity.ready * (target.rate_per_agent or 0.0)
-                burst_at = now if said.fast_rate >= BURST_RATIO * full else burst_at
-            asked.append(said)
-            states.append(after)
-        return asked, tuple(states), burst_at
 
-    def _down(
-        self,
-        workload: Workload,
-        raw: float,
-        desired: float,
-        highs: Samples,
-        now: float,
-        window: float,
-        burst: bool,
-        hold: str,
-        binding: str,
-    ) -> tuple[float, str, str]:
-        """What is wanted when less is asked for, what decided it, and why in words."""
-        if burst:
-            return desired, "burst", f", {desired:g} kept in a burst"
-        if hold:
-            return desired, "hold", f", {desired:g} kept: {hold}"
-        peak = high(highs, now, window)
-        lower = min(desired, raw if peak is None else peak)
-        if lower >= desired:
-            return desired, "down-window", f", {desired:g} kept: asked for within {window:.0f} s"
-        if lower >= (1.0 - DEAD_BAND) * desired and lower > workload.replicas.min:
-            return desired, "dead-band", f", {desired:g} kept: not worth {desired - lower:g} fewer"
-        if lower > raw:
-            return lower, "down-window", f", {lower:g} was asked for within {window:.0f} s"
-        return lower, binding, ""
+def _hear(given: DemandInput, state: CoveyState, capacity: Capacity, desired: float) -> _Heard:
+    """Every target's word, whether this is a burst or an overrun, and the highest word."""
+    now, workload = given.now, given.workload
+    burst_at, overruns = state.burst_at, state.overruns
+    asked: list[Asked] = []
+    targets: list[TargetState] = []
+    for index, target in enumerate(workload.targets):
+        before = state.targets[index] if index < len(state.targets) else TargetState()
+        said, after = judge(
+            target,
+            given.readings[index] if index < len(given.readings) else {},
+            given.agents,
+            capacity,
+            before,
+            now=now,
+            tick=given.tick,
+            cold_start=workload.cold_start,
+            desired=desired,
+            least=workload.replicas.min,
+        )
+        if target.rate_per_agent is not None and not said.missing:
+            full = capacity.ready * target.rate_per_agent
+            overruns = note(overruns, now, said.backlog, full)
+            if said.fast_rate and said.fast_rate >= BURST_RATIO * full:
+                burst_at = now
+        asked.append(said)
+        targets.append(after)
+    burst = burst_at is not None and now - burst_at < BURST_LASTS
+    raw, binding, detail = _highest(workload, asked, burst)
+    return _Heard(
+        asked=asked,
+        targets=tuple(targets),
+        burst_at=burst_at,
+        burst=burst,
+        overruns=overruns,
+        raw=raw,
+        binding=binding,
+        detail=detail,
+    )
 
 
 def _highest(workload: Workload, asked: list[Asked], burst: bool) -> tuple[float, str, str]:
@@ -196,3 +202,74 @@ def _highest(workload: Workload, asked: list[Asked], burst: bool) -> tuple[float
     index = max(range(len(words)), key=words.__getitem__)
     name = label(workload, index)
     return words[index], name, f"{name}: {asked[index].detail}"
+
+
+def _up(workload: Workload, heard: _Heard, desired: float, lately: Samples, now: float) -> tuple[float, str, str]:
+    """What is wanted when more is asked for, what decided it, and why in words."""
+    if heard.burst:
+        return heard.raw, "burst", ""
+    base = max(low(lately, now, UP_WINDOW, desired), float(workload.replicas.min))
+    wanted = max(desired, min(heard.raw, max(UP_FACTOR * base, base + UP_STEP)))
+    if wanted < heard.raw:
+        return wanted, "up-limit", f", {wanted:g} allowed for now"
+    return wanted, heard.binding, ""
+
+
+def _descent(workload: Workload, heard: _Heard, highs: Samples, peaks: Samples, since: float, now: float) -> _Descent:
+    """The windows downward, and what holds everything."""
+    after_burst = heard.burst_at is not None and now - heard.burst_at < BURST_LASTS + CAREFUL_AFTER_BURST
+    longer = memory(heard.overruns, now, DOWN_WINDOW_LONG)
+    window = DOWN_WINDOW_LONG if after_burst or longer else DOWN_WINDOW
+    if workload.replicas.min == 0 and not high(highs, now, DOWN_WINDOW_LONG):
+        longer = 0.0  # five silent minutes: who may sleep shall
+    missing = [label(workload, index) for index, said in enumerate(heard.asked) if said.missing]
+    hold = ""
+    if heard.burst:
+        hold = "a burst"
+    elif missing:
+        hold = f"{', '.join(missing)} missing"
+    elif heard.asked and now - since < window:
+        hold = f"only {now - since:.0f} s of the {window:.0f} s window are known"
+    lowest = high(highs, now, window)
+    return _Descent(
+        lowest=heard.raw if lowest is None else lowest,
+        window=window,
+        kept=high(peaks, now, longer) or 0.0,
+        memory=longer,
+        hold=hold,
+    )
+
+
+def _down(workload: Workload, heard: _Heard, desired: float, descent: _Descent) -> tuple[float, str, str]:
+    """What is wanted when less is asked for, what decided it, and why in words."""
+    if descent.hold:
+        return desired, "burst" if heard.burst else "hold", f", {desired:g} kept: {descent.hold}"
+    lower = min(desired, max(descent.lowest, descent.kept))
+    if (1.0 - DEAD_BAND) * desired <= lower < desired and lower > workload.replicas.min:
+        return desired, "dead-band", f", {desired:g} kept: not worth {desired - lower:g} fewer"
+    if lower <= heard.raw:
+        return lower, heard.binding, ""
+    if descent.kept > descent.lowest:
+        why = f"it was overrun, and this served the last {descent.memory / 60:.0f} min"
+        return lower, "overrun-memory", f", {lower:g} kept: {why}"
+    return lower, "down-window", f", {lower:g} kept: asked for within {descent.window:.0f} s"
+
+
+def _ahead(given: DemandInput, heard: _Heard, state: ForecastState) -> tuple[float, float | None, ForecastState]:
+    """What a forecast may make of this turn, what it says, and its state; nothing without one in the spec."""
+    workload = given.workload
+    spec = workload.forecast
+    if spec.method == "none":
+        return 0.0, None, state
+    for target, said in zip(workload.targets, heard.asked, strict=True):
+        if target.rate_per_agent is None or said.rate is None or said.missing:
+            continue
+        horizon = workload.cold_start + FORECAST_TICKS * given.tick
+        predicted, state = predict(spec, said.rate, given.now, horizon, state)
+        if predicted is None:
+            break
+        told = whole(predicted.rate / (target.utilisation * target.rate_per_agent))
+        if spec.mode == "forecast-only" or predicted.suspended:
+            return 0.0, told, state
+        return min(told, whole((1.0 + FORECAST_ADDS) * heard.raw)), told, state
+    return 0.0, None, state

@@ -28,6 +28,8 @@ SURGE_WINDOW = 15.0
 SURGE_SIGMAS = 3.0
 """Chance: what independent arrivals would show once in a thousand windows (Poisson)."""
 SURGE_LEAST = 0.2
+PEAK_UTILISATION = 0.9
+"""What would just have served: no queue, little room."""
 PART_KEPT = 300.0
 """s; how long a missing part keeps its last value."""
 FRESH_INTERVALS = 3.0
@@ -54,6 +56,8 @@ class Part(msgspec.Struct, frozen=True):
 class TargetState(msgspec.Struct, frozen=True):
     """What one target remembers between turns."""
 
+    of: str = ""
+    """Which target: when the spec changes, memories do not pass from one to another."""
     parts: dict[str, Part] = {}
     rates: Samples = ()
 
@@ -72,6 +76,8 @@ class Asked(msgspec.Struct, frozen=True):
     """The mean of the last 6 s, where the signal is fast enough to begin a burst."""
     rate: float | None = None
     backlog: float = 0.0
+    peak_agents: float = 0.0
+    """What would just have served the last 15 s: what is remembered of overruns."""
 
 
 def whole(agents: float) -> float:
@@ -100,6 +106,9 @@ def judge(
     least: int,
 ) -> tuple[Asked, TargetState]:
     """One target's word. `desired` is what was wanted until now, `least` the workload's `min`."""
+    of = f"{target.signal} {target.source}{target.query} {target.rate_per_agent} {target.queue_length} {target.value}"
+    if state.of != of:
+        state = TargetState(of)
     parts = _merge(target, readings, state.parts, now)
     kept = {name: part for name, part in parts.items() if now - part.at <= PART_KEPT}
     rates = state.rates
@@ -125,7 +134,7 @@ def judge(
         asked = Asked(0.0, "not known yet" if parts else "never seen", missing=True)
     elif not fresh:
         asked = msgspec.structs.replace(asked, missing=True, detail=f"{asked.detail}, last seen")
-    return asked, TargetState(parts, rates)
+    return asked, TargetState(of, parts, rates)
 
 
 def _sum(numbers: Iterable[float | None]) -> float:
@@ -189,6 +198,7 @@ def _by_rate(target: Target, per_agent: float, parts: Mapping[str, Part], rates:
         fast_rate=fast,
         rate=rate,
         backlog=backlog,
+        peak_agents=whole(surge / (PEAK_UTILISATION * per_agent)),
     )
 
 

@@ -1,0 +1,100 @@
+"""How many standard agents one agent of an offering stands for: configured, else learned, else 1.0.
+
+Learned from what agents complete while they are at least 90 % busy: the 90th percentile of 20 samples or more, over the
+workload's `rate_per_agent`, moved by at most 5 % in ten minutes. An agent whose errors or latency are up teaches
+nothing, and what is known of its offering stays as it is until it recovers: a machine that fails fast looks fast.
+
+Placement covers sums of these speeds and the router weighs by them, so that one number serves all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from math import ceil, inf
+
+import msgspec
+
+from covey.fleet.model import Agent, Offering
+from covey.fleet.spec.types import Pool, Workload
+
+__all__ = ["Learned", "SpeedState", "learn", "speeds"]
+
+BUSY = 0.9
+SAMPLES = 20
+MOST_SAMPLES = 200
+PERCENTILE = 0.9
+STEP = 0.05
+PERIOD = 600.0
+SLOWEST, FASTEST = 0.05, 20.0
+"""What lies outside is a mistake in `rate_per_agent` or in a report."""
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """What is known of one offering."""
+
+    speed: float = 1.0
+    moved_at: float | None = None
+    samples: tuple[float, ...] = ()
+    """Completions per second, since `moved_at`."""
+
+
+class SpeedState(msgspec.Struct, frozen=True):
+    """Of one workload."""
+
+    offerings: dict[str, Learned] = {}
+    heard: dict[str, float] = {}
+    """By agent: the report that was last looked at; a report is one sample, however many turns see it."""
+
+
+def learn(workload: Workload, agents: Iterable[Agent], state: SpeedState, now: float) -> SpeedState:
+    """One turn. Without a target that says what a standard agent serves, nothing can be learned."""
+    rate = next((t.rate_per_agent for t in workload.targets if t.rate_per_agent is not None), None)
+    if rate is None:
+        return state
+    heard: dict[str, float] = {}
+    fresh: dict[str, list[float]] = {}
+    failing: set[str] = set()
+    for agent in agents:
+        if agent.heard_at is None:
+            continue
+        heard[agent.id] = agent.heard_at
+        if agent.failing:
+            failing.add(agent.offering)
+        elif state.heard.get(agent.id) != agent.heard_at and (done := _sample(agent)) is not None:
+            fresh.setdefault(agent.offering, []).append(done)
+    if heard == state.heard:
+        return state
+    offerings = dict(state.offerings)
+    for offering, samples in fresh.items():
+        if offering not in failing:
+            offerings[offering] = _moved(offerings.get(offering, Learned()), samples, rate, now)
+    return SpeedState(offerings, heard)
+
+
+def speeds(
+    workload: Workload, pools: Mapping[str, Pool], offerings: Iterable[Offering], state: SpeedState
+) -> dict[str, float]:
+    """By offering key; what the workload says of a shape wins over what the pool says, and both over what was
+    learned."""
+    known = {}
+    for offering in offerings:
+        pool = pools.get(offering.pool)
+        said = workload.speeds.get(offering.shape, pool.speeds.get(offering.shape) if pool is not None else None)
+        learned = state.offerings.get(offering.key)
+        known[offering.key] = said if said is not None else learned.speed if learned is not None else 1.0
+    return known
+
+
+def _sample(agent: Agent) -> float | None:
+    busy = agent.state == "ready" and agent.busy_share is not None and agent.busy_share >= BUSY
+    done = agent.completions
+    return done if busy and done is not None and 0.0 < done < inf else None
+
+
+def _moved(learned: Learned, samples: list[float], rate: float, now: float) -> Learned:
+    kept = (*learned.samples, *samples)[-MOST_SAMPLES:]
+    if len(kept) < SAMPLES or (learned.moved_at is not None and now - learned.moved_at < PERIOD):
+        return Learned(learned.speed, learned.moved_at, kept)
+    measured = sorted(kept)[ceil(PERCENTILE * len(kept)) - 1] / rate
+    speed = min(max(measured, learned.speed * (1.0 - STEP)), learned.speed * (1.0 + STEP))
+    return Learned(min(max(speed, SLOWEST), FASTEST), now)

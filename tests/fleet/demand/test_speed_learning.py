@@ -1,0 +1,111 @@
+"""Speeds: what is configured wins, what is learned moves slowly, what fails teaches nothing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from covey.fleet.demand.speed import SpeedState, learn, speeds
+from covey.fleet.model import Agent, Offering
+from covey.fleet.spec.types import Pool
+from tests.fleet.demand.driving import RATE, agents, workload
+
+KEY = "p/s/on-demand"
+
+
+def teach(seconds: float, completions: float = 20.0, *, count: int = 4, every: float = 10.0, **fields: Any) -> float:
+    """The speed after so many seconds of `count` agents that report every `every` seconds."""
+    state = SpeedState()
+    fields = {"busy_share": 0.95, **fields}
+    now = 0.0
+    while now < seconds:
+        now += 5.0
+        seen = [
+            msgspec.structs.replace(agent, completions=completions, heard_at=now - now % every, **fields)
+            for agent in agents(count)
+        ]
+        state = learn(workload(), seen, state, now)
+    learned = state.offerings.get(KEY)
+    return learned.speed if learned is not None else 1.0
+
+
+def test_speed_moves_by_a_twentieth_in_ten_minutes_up_and_down():
+    assert teach(590.0) == 1.05
+    assert teach(1300.0) == pytest.approx(1.05**3)
+    assert teach(590.0, 5.0) == 0.95
+
+
+def test_speed_arrives_and_stays():
+    assert teach(20_000.0, 20.0) == pytest.approx(2.0)
+    assert teach(20_000.0, 5.0) == pytest.approx(0.5)
+
+
+def test_speed_needs_twenty_samples_and_counts_a_report_once():
+    assert teach(35.0) == 1.0  # 16 reports of four agents, seen in seven turns
+    assert teach(60.0) == 1.05
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"busy_share": 0.89},
+        {"busy_share": None},
+        {"failing": True},
+        {"state": "draining"},
+        {"completions": float("nan")},
+    ],
+    ids=["idle", "silent-on-load", "failing", "draining", "nonsense"],
+)
+def test_speed_is_taught_only_by_busy_and_healthy_agents(fields: dict[str, Any]):
+    completions = fields.pop("completions", 20.0)
+    assert teach(600.0, completions, **fields) == 1.0
+
+
+def test_speed_of_an_offering_is_frozen_while_one_of_its_agents_fails():
+    state = SpeedState()
+    for turn in range(200):
+        seen = [
+            msgspec.structs.replace(agent, completions=20.0, busy_share=1.0, heard_at=5.0 * turn, failing=number == 0)
+            for number, agent in enumerate(agents(8))
+        ]
+        state = learn(workload(), seen, state, 5.0 * turn)
+    assert state.offerings == {}
+
+
+def test_speed_is_the_ninetieth_percentile():
+    state = SpeedState()
+    mixed: list[Agent] = [
+        msgspec.structs.replace(agent, completions=9.6 if number < 3 else 10.3, busy_share=1.0, heard_at=1.0)
+        for number, agent in enumerate(agents(20))
+    ]
+    state = learn(workload(), mixed, state, 1.0)
+    assert state.offerings[KEY].speed == pytest.approx(1.03)
+
+
+def test_speed_configured_wins_over_learned_and_workload_over_pool():
+    state = SpeedState()
+    for turn in range(3):
+        seen = [
+            msgspec.structs.replace(agent, completions=20.0, busy_share=1.0, heard_at=float(turn))
+            for agent in agents(10)
+        ]
+        state = learn(workload(), seen, state, float(turn))
+    offering = Offering(pool="p", shape="s", price=1.0)
+    pool = Pool(name="p", provider="local", speeds={"s": 1.7})
+    bare = Pool(name="p", provider="local")
+    assert speeds(workload(), {"p": bare}, [offering], SpeedState()) == {KEY: 1.0}
+    assert speeds(workload(), {"p": bare}, [offering], state) == {KEY: 1.05}
+    assert speeds(workload(), {"p": pool}, [offering], state) == {KEY: 1.7}
+    assert speeds(workload(RATE, speeds={"s": 0.5}), {"p": pool}, [offering], state) == {KEY: 0.5}
+
+
+def test_speed_state_survives_the_store():
+    state = learn(
+        workload(),
+        [msgspec.structs.replace(agents(1)[0], completions=9.0, busy_share=1.0, heard_at=1.0)],
+        SpeedState(),
+        1.0,
+    )
+    assert msgspec.json.decode(msgspec.json.encode(state), type=SpeedState) == state
