@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from covey.fleet.model import Candidate
 from covey.fleet.placing.costs import cost_parts, on_demand_prices, total
+from covey.fleet.placing.plan import Plan
 from covey.fleet.placing.rules import Entry
-from covey.fleet.placing.solve import Plan
 
 __all__ = ["candidates"]
 

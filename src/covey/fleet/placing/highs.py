@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 from covey.base.errors import CoveyError
 from covey.fleet.model import Placement
 from covey.fleet.placing.place import finish
+from covey.fleet.placing.plan import Plan, close_pools
 from covey.fleet.placing.problem import Problem
 from covey.fleet.placing.rules import Entry, Model, compile_problem
-from covey.fleet.placing.solve import Plan, close_pools
 
 if TYPE_CHECKING:
     import highspy

@@ -5,10 +5,11 @@ from __future__ import annotations
 from covey.fleet.model import Placement
 from covey.fleet.placing.candidates import candidates
 from covey.fleet.placing.judge import COST
+from covey.fleet.placing.plan import Plan
 from covey.fleet.placing.problem import Problem
 from covey.fleet.placing.rules import Model, compile_problem
 from covey.fleet.placing.shortfalls import shortfalls
-from covey.fleet.placing.solve import Plan, solve
+from covey.fleet.placing.solve import solve
 
 __all__ = ["finish", "place"]
 

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from math import inf
 
-from covey.fleet.placing.greedy import Steps, solve_entry
+from covey.fleet.placing.greedy import solve_entry
 from covey.fleet.placing.judge import Counts, Room
 from covey.fleet.placing.rules import Entry, Model
+from covey.fleet.placing.search import Steps
 
-__all__ = ["Contest", "bargain_tolls"]
+__all__ = ["Contest", "bargain"]
 
 ROUNDS = 14
 """Rounds of raising and lowering tolls."""
@@ -56,7 +57,7 @@ class Contest:
         return True
 
 
-def bargain_tolls(model: Model, room: Room, entries: Sequence[Entry], steps: Steps) -> dict[int, Counts]:
+def bargain(model: Model, room: Room, entries: Sequence[Entry], steps: Steps) -> dict[int, Counts]:
     """What each workload would take alone in `room` under the tolls that the last round left in it."""
     counts: dict[int, Counts] = {}
     rough = len(entries) > ROUGH

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from covey.fleet.model import Shortfall
 from covey.fleet.placing.judge import DEMAND, MINIMUM, SURVIVE, WEIGHTS
+from covey.fleet.placing.plan import Plan
 from covey.fleet.placing.rules import Entry, Model
-from covey.fleet.placing.solve import Plan
 
 __all__ = ["shortfalls"]
 

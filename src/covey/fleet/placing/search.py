@@ -1,0 +1,196 @@
+"""Local search around one workload's plan: add, drop, swap one or two offerings, for as long as the score falls."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import combinations
+from math import ceil, inf
+
+from covey.fleet.placing.judge import COST, DEMAND, EPSILON, TOLERANCE, WEIGHTS, Counts, Room, Score, better, judge
+from covey.fleet.placing.rules import Entry, Option
+
+__all__ = ["Steps", "improve", "unit_price"]
+
+Move = tuple[tuple[int, int], ...]
+"""Changes of counts, by option."""
+
+Moves = Iterator[tuple[float, Move]]
+"""Moves, each with the most it may save; infinite when it is to mend something."""
+
+ROUND = 200
+"""Improvements of one workload in one call: far more than any instance needs, a bound all the same."""
+
+PAIRS_OPTIONS = 24
+"""Options that the search combines in pairs: the cheapest of those that no other one beats."""
+
+
+class Steps:
+    """What is left of the solver's budget, in plans judged: the search is bounded by steps and never by a clock."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
+def improve(
+    entry: Entry, counts: Counts, room: Room, useful: list[int], steps: Steps, *, deep: bool
+) -> tuple[Counts, Score]:
+    """Follow the best move of the small neighbourhood; when it has none, of the large one."""
+    score = judge(entry, counts, room)
+    for _ in range(ROUND):
+        near = _Near(entry, counts, score, room, useful)
+        step = _best_move(near, near.repairs() if any(score[: WEIGHTS + 1]) else near.swaps(), steps)
+        if step is None and any(score[: WEIGHTS + 1]):
+            step = _best_move(near, near.swaps(), steps)
+        if step is None and deep:
+            step = _best_move(near, near.pairs(), steps)
+        if step is None:
+            break
+        counts, score = step
+    return counts, score
+
+
+def _best_move(near: _Near, moves: Moves, steps: Steps) -> tuple[Counts, Score] | None:
+    """The best of `moves`. Those that say how much they save at most are judged in that order, until one saved more
+    than the rest could."""
+    best: tuple[Counts, Score] | None = None
+    score = near.score
+    floor = score[COST]
+    for bound, move in sorted(moves, key=_first, reverse=True):
+        if steps.left <= 0 or (best and floor - score[COST] >= bound):
+            break
+        steps.left -= 1
+        trial = dict(near.counts)
+        for j, change in move:
+            n = trial.get(j, 0) + change
+            if n > 0:
+                trial[j] = n
+            else:
+                trial.pop(j, None)
+        value = judge(near.entry, trial, near.room)
+        if better(value, score):
+            best, score = (trial, value), value
+    return best
+
+
+def _first(move: tuple[float, Move]) -> float:
+    return move[0]
+
+
+class _Near:
+    """The plans next to one plan. What cannot be cheaper, or covers too little, is left out before it is judged: a
+    plan is judged in about 10 us, a move left out costs a twentieth of that."""
+
+    def __init__(self, entry: Entry, counts: Counts, score: Score, room: Room, useful: list[int]) -> None:
+        self.entry, self.counts, self.score, self.room = entry, counts, score, room
+        options = entry.options
+        self.caps = {k: room.headroom(entry, k) - counts.get(k, 0) for k in useful}
+        self.grow = [k for k in useful if self.caps[k] > 0]
+        self.spare = [(j, n - options[j].low) for j, n in counts.items() if n > options[j].low]
+        self.slack = max(sum(options[j].speed * n for j, n in counts.items()) - entry.need, 0.0)
+        """Standard agents more than needed: so much may go without anything instead."""
+        self.agents = sum(counts.values())
+        self.spot = sum(n for j, n in counts.items() if options[j].spot)
+        # The least that one more agent costs, and the most that one less saves.
+        extra = entry.move + (entry.stale_cost if entry.stale_running else 0.0)
+        self.adds: dict[int, float] = {}
+        for k in self.grow:
+            option = options[k]
+            back = counts.get(k, 0) < option.running
+            self.adds[k] = unit_price(option, room) - (room.toll(option) + extra if back else 0.0)
+        self.saves: dict[int, float] = {}
+        for j, _ in self.spare:
+            option = options[j]
+            saved = option.price + room.toll_money * option.money
+            if counts[j] > option.running:
+                saved += room.toll(option) + entry.move + (entry.stale_cost if option.stale else 0.0)
+            self.saves[j] = saved
+
+    def _fits(self, agents: int, spot: int) -> bool:
+        """Whether so many agents more, so many of them spot, keep `max` and the share of spot."""
+        entry = self.entry
+        total = self.agents + agents
+        if total > entry.maximum and agents > 0:
+            return False
+        spot += self.spot
+        return spot <= self.spot or spot <= max(entry.share * (total - entry.spot_base) + EPSILON, entry.low_spot)
+
+    def swaps(self) -> Moves:
+        """Drop some of one offering, for as many of another as demand needs, or as many."""
+        options, slack = self.entry.options, self.slack
+        for j, spare in self.spare:
+            speed, spot = options[j].speed, options[j].spot
+            for n in {1, 2, spare // 2, spare - 1, spare}:
+                if not 0 < n <= spare:
+                    continue
+                saved = n * self.saves[j]
+                if n * speed <= slack + TOLERANCE:
+                    yield saved, ((j, -n),)
+                lost = n * speed - slack - TOLERANCE
+                for k in self.grow:
+                    if k == j:
+                        continue
+                    least = max(ceil(lost / options[k].speed), 1)
+                    for m in (least,) if least == n else (least, n):
+                        if m > self.caps[k] or m * options[k].speed < lost:
+                            continue
+                        gain = saved - m * self.adds[k]
+                        if gain > EPSILON and self._fits(m - n, m * options[k].spot - n * spot):
+                            yield gain, ((j, -n), (k, m))
+
+    def repairs(self) -> Moves:
+        """Whatever may mend a constraint: add, drop, swap, whatever it costs."""
+        options = self.entry.options
+        missing = self.score[DEMAND] * self.entry.need
+        for k in self.grow:
+            yield inf, ((k, 1),)
+            most = min(self.caps[k], ceil(missing / options[k].speed))
+            if most > 1:
+                yield inf, ((k, most),)
+        for j, spare in self.spare:
+            yield inf, ((j, -1),)
+            if spare > 1:
+                yield inf, ((j, -spare),)
+            for k in self.grow:
+                if k == j:
+                    continue
+                for n in (1,) if spare == 1 else (1, spare):
+                    same = max(ceil(n * options[j].speed / options[k].speed - EPSILON), 1)
+                    yield inf, ((j, -n), (k, n))
+                    if same != n:
+                        yield inf, ((j, -n), (k, same))
+
+    def pairs(self) -> Moves:
+        """Swap one offering for two, two for one, two for two."""
+        options, slack = self.entry.options, self.slack + TOLERANCE
+        grow = self.grow[:PAIRS_OPTIONS]
+        adds: list[tuple[float, float, int, int, Move]] = []
+        for k in grow:
+            price, speed, spot = self.adds[k], options[k].speed, int(options[k].spot)
+            adds.append((price, speed, 1, spot, ((k, 1),)))
+            if self.caps[k] > 1:
+                adds.append((2 * price, 2 * speed, 2, 2 * spot, ((k, 2),)))
+        for k, m in combinations(grow, 2):
+            price, speed = self.adds[k] + self.adds[m], options[k].speed + options[m].speed
+            adds.append((price, speed, 2, int(options[k].spot) + int(options[m].spot), ((k, 1), (m, 1))))
+        adds.sort(key=lambda add: add[0])
+        drops: list[Move] = [((j, -n),) for j, spare in self.spare for n in range(1, min(spare, 3) + 1)]
+        drops += [((j, -1), (i, -1)) for (j, _), (i, _) in combinations(self.spare, 2)]
+        for drop in drops:
+            saved = sum(-n * self.saves[j] for j, n in drop)
+            lost = sum(-n * options[j].speed for j, n in drop) - slack
+            agents = sum(n for _, n in drop)
+            spot = sum(n for j, n in drop if options[j].spot)
+            gone = {j for j, _ in drop}
+            for price, speed, more, more_spot, add in adds:
+                if price >= saved - EPSILON:
+                    break
+                if speed >= lost and self._fits(agents + more, spot + more_spot) and gone.isdisjoint(dict(add)):
+                    yield saved - price, (*drop, *add)
+
+
+def unit_price(option: Option, room: Room) -> float:
+    """What one more agent costs at best, tolls included."""
+    paid = option.free if option.whole else 0.0
+    return option.price - room.saved(option) + room.toll(option) + room.toll_money * (option.money - paid)

@@ -1,0 +1,89 @@
+"""Two workloads that meet in something contested are solved again together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from covey.fleet.placing.greedy import solve_entry
+from covey.fleet.placing.judge import Counts, better
+from covey.fleet.placing.plan import Plan, close_pools, improves, total
+from covey.fleet.placing.rules import Entry
+
+__all__ = ["swap", "users", "wish"]
+
+PASSES = 4
+
+Thing = tuple[str, int | str]
+"""Something that workloads share: kind, and its slot or its offering."""
+
+
+def swap(plan: Plan, entries: Sequence[Entry]) -> None:
+    """Two workloads that meet in something contested are solved again together, the one that would like more of it
+    first."""
+    for _ in range(PASSES):
+        improved = False
+        for one in entries:
+            wishes = wish(plan, one)
+            if not wishes:
+                continue
+            for other in entries:
+                if plan.steps.left <= 0:
+                    return
+                if other is not one and wishes & users(plan, other) and _resolve(plan, one, other):
+                    improved = True
+                    wishes = wish(plan, one)
+        if not improved:
+            return
+
+
+def wish(plan: Plan, entry: Entry) -> set[Thing]:
+    """The contested things of which one workload would take more than it has, were they free."""
+    had = plan.counts[entry.index]
+    before = plan.score(entry)
+    mine = plan.lift(entry)
+    close_pools(plan, entry)
+    room = plan.room.emptied(plan.model)
+    plan.put(entry, mine)
+    dream, score = solve_entry(entry, room, plan.steps, starts=[mine], deep=False)
+    if not better(score, before):
+        return set()
+    more = {j: n for j, n in dream.items() if n > had.get(j, 0)}
+    return _things(entry, more)
+
+
+def users(plan: Plan, entry: Entry) -> set[Thing]:
+    return _things(entry, plan.counts[entry.index])
+
+
+def _things(entry: Entry, counts: Counts) -> set[Thing]:
+    found: set[Thing] = set()
+    for j in counts:
+        option = entry.options[j]
+        if option.scope_slot >= 0:
+            found.add(("scope", option.scope_slot))
+        if option.pool_slot >= 0:
+            found.add(("pool", option.pool_slot))
+        if option.whole:
+            found.add(("free", option.key))
+    return found
+
+
+def _resolve(plan: Plan, first: Entry, second: Entry) -> bool:
+    """Solve two workloads again, `first` with the first pick; keep it if both together are better off."""
+    names = {first.name, second.name}
+    if any(names & set(other.item.workload.place.near) for other in plan.model.entries):
+        return False
+    pair = (first, second)
+    old = total(pair, [plan.score(entry) for entry in pair])
+    before = plan.lift(first), plan.lift(second)
+    for entry, counts in zip(pair, before, strict=True):
+        close_pools(plan, entry)
+        found, _ = solve_entry(entry, plan.room, plan.steps, starts=[counts], deep=False)
+        plan.put(entry, found)
+    if improves(total(pair, [plan.score(entry) for entry in pair]), old):
+        return True
+    plan.lift(first)
+    plan.lift(second)
+    plan.put(first, before[0])
+    plan.put(second, before[1])
+    return False
