@@ -61,10 +61,10 @@ def _try(
     before: list[Counts] = [plan.lift(entry) for entry in group]
     if bar:
         plan.barred[bar[0].index] = frozenset({bar[1]})
-    for entry in group:
+    for entry, had in zip(group, before, strict=True):
         close_pools(plan, entry)
         pushed = _push(plan, entry, push[1]) if push and entry is push[0] else None
-        counts, _ = solve_entry(entry, plan.room, plan.steps)
+        counts, _ = solve_entry(entry, plan.room, plan.steps, starts=[had])
         if pushed is not None:
             _hold(entry, pushed, 0)
         plan.put(entry, counts)
@@ -83,7 +83,7 @@ def _push(plan: Plan, entry: Entry, pool: str) -> Option | None:
     inside = [
         option
         for j, option in enumerate(entry.options)
-        if option.pool == pool and not option.low and not option.spot and plan.room.headroom(entry, j)
+        if option.pool == pool and not option.low and plan.room.headroom(entry, j)
     ]
     if not inside:
         return None

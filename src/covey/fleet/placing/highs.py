@@ -45,16 +45,16 @@ def solve_highs(model: Model, *, gap: float = 1e-4, seconds: float = 60.0) -> tu
     feasible = values is not None
     if values is None:
         program.relax()
-        for stage in program.stages():
-            values = program.solve(stage, gap, seconds)
-            if values is None:
-                raise SolverError(
-                    "HiGHS found no plan", next_step="use the solver that needs no HiGHS: solver = greedy"
-                )
+        for stage in [*program.stages(), program.cost]:
+            found = program.solve(stage, gap, seconds)
+            if found is None:
+                break  # out of time: what the stages before reached stands
+            values = found
             program.hold(stage, values)
-        values = program.solve(program.cost, gap, seconds)
         if values is None:
-            raise SolverError("HiGHS found no plan", next_step="use the solver that needs no HiGHS: solver = greedy")
+            raise SolverError(
+                "HiGHS found no plan in time", next_step="give it more time, or use the solver that needs no HiGHS"
+            )
     plan = Plan(model)
     for entry, columns in zip(model.entries, program.agents, strict=True):
         counts = {j: round(values[column]) for j, column in enumerate(columns)}
@@ -259,33 +259,37 @@ class _Program:
         return column
 
     def _affinity(self) -> None:
-        """`near` and `avoid`: a workload is in a pool, or it is not."""
-        inside: dict[tuple[int, str], int] = {}
+        """`near` and `avoid`. Held agents are facts: only what a plan adds to them must keep to affinity."""
         names = {entry.name: entry for entry in self.model.entries}
+        there: dict[tuple[int, str], int] = {}
+        more: dict[tuple[int, str], int] = {}
 
-        def present(entry: Entry, pool: str) -> int:
-            if (entry.index, pool) not in inside:
-                column = inside[entry.index, pool] = self.column(0.0, 1.0, whole=True)
+        def columns(entry: Entry, pool: str) -> tuple[int, int]:
+            """1 if any agent is in the pool; 1 if any is beside those held there."""
+            key = entry.index, pool
+            if key not in there:
+                inside = [j for j, option in enumerate(entry.options) if option.pool == pool]
+                low = sum(entry.options[j].low for j in inside)
+                here = {self.agents[entry.index][j]: 1.0 for j in inside}
                 most = float(max(entry.maximum, entry.low_total))
-                here = {
-                    self.agents[entry.index][j]: 1.0 for j, option in enumerate(entry.options) if option.pool == pool
-                }
-                self.row({**here, column: -most}, upper=0.0)
-                self.row({**here, column: -1.0}, lower=0.0)
-            return inside[entry.index, pool]
+                there[key] = self.column(0.0, 1.0, whole=True)
+                self.row({**here, there[key]: -most}, upper=0.0)
+                self.row({**here, there[key]: -1.0}, lower=0.0)
+                more[key] = self.column(0.0, 1.0, whole=True)
+                self.row({**here, more[key]: -most}, upper=low)
+            return there[key], more[key]
 
         for entry in self.model.entries:
             place = entry.item.workload.place
-            pools = sorted({option.pool for option in entry.options})
-            for name in (*place.near, *place.avoid):
-                if name not in names or name == entry.name:
-                    continue
-                for pool in pools:
-                    mine, theirs = present(entry, pool), present(names[name], pool)
-                    if name in place.near:
-                        self.row({mine: 1.0, theirs: -1.0}, upper=0.0)
-                    else:
-                        self.row({mine: 1.0, theirs: 1.0}, upper=1.0)
+            for pool in sorted({option.pool for option in entry.options}):
+                for name in place.near:
+                    if name in names and name != entry.name:
+                        self.row({columns(entry, pool)[1]: 1.0, columns(names[name], pool)[0]: -1.0}, upper=0.0)
+                for name in place.avoid:
+                    if name in names and name != entry.name:
+                        one, other = columns(entry, pool), columns(names[name], pool)
+                        self.row({one[1]: 1.0, other[0]: 1.0}, upper=1.0)
+                        self.row({other[1]: 1.0, one[0]: 1.0}, upper=1.0)
 
     # --- solving --------------------------------------------------------------------------------------------------
 
@@ -312,7 +316,7 @@ class _Program:
     def hold(self, stage: Terms, values: Sequence[float]) -> None:
         """What a stage reached stays reached."""
         reached = sum(factor * values[column] for column, factor in stage.items())
-        self.row(stage, upper=reached + 1e-6 * max(1.0, reached))
+        self.row(stage, upper=reached + 1e-5 * max(1.0, reached))
 
     def solve(self, objective: Terms, gap: float, seconds: float) -> Sequence[float] | None:
         """The values of all columns, or None when there is no plan."""

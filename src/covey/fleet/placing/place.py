@@ -8,7 +8,7 @@ from covey.fleet.placing.judge import COST
 from covey.fleet.placing.plan import Plan
 from covey.fleet.placing.problem import Problem
 from covey.fleet.placing.rules import Model, compile_problem
-from covey.fleet.placing.shortfalls import shortfalls
+from covey.fleet.placing.shortfalls import shortfalls, survive_premium
 from covey.fleet.placing.solve import solve
 
 __all__ = ["finish", "place"]
@@ -40,5 +40,6 @@ def finish(model: Model, plan: Plan, solver: str) -> Placement:
         objective=objective,
         candidates={entry.name: candidates(entry, plan) for entry in model.entries},
         shortfalls=shortfalls(model, plan),
+        survive_premium=survive_premium(model, plan),
         solver=solver,
     )

@@ -29,6 +29,7 @@ class Plan:
         self.counts: list[Counts] = [{} for _ in model.entries]
         changed = sum(entry.item.changed for entry in model.entries)
         self.steps = Steps(min(STEPS_EACH * (1 + changed), STEPS_MOST))
+        self._tied = [{*entry.item.workload.place.near, *entry.item.workload.place.avoid} for entry in model.entries]
         self.barred: dict[int, frozenset[str]] = {}
         """By workload: pools that it keeps out of while something is tried."""
         self._clock = 0
@@ -75,6 +76,11 @@ class Plan:
     def pools(self, entry: Entry) -> set[str]:
         """Where one workload is."""
         return {entry.options[j].pool for j in self.counts[entry.index]}
+
+    def leaning(self, *entries: Entry) -> list[Entry]:
+        """Those that must be near, or apart from, any of `entries`."""
+        names = {entry.name for entry in entries}
+        return [entry for entry in self.model.entries if names & self._tied[entry.index]]
 
     def copy(self) -> Plan:
         """The same plan, to be changed."""
@@ -148,18 +154,24 @@ def each(plan: Plan, order: Iterable[Entry], *, deep: bool = True) -> bool:
     """Solve each workload beside the others; whether any got better. One whose surroundings are what they were when it
     was solved last is left."""
     improved = False
-    leaned = {name for entry in plan.model.entries for name in entry.item.workload.place.near}
     for entry in order:
         before = plan.counts[entry.index]
-        if plan.settled(entry, deep) or (before and entry.name in leaned):  # others stand where it stands
+        if plan.settled(entry, deep):
             continue
+        leaning = plan.leaning(entry) if before else []
+        old = total(leaning, [plan.score(other) for other in leaning])
         plan.lift(entry)
         close_pools(plan, entry)
         counts, score = solve_entry(entry, plan.room, plan.steps, starts=[before] if before else (), deep=deep)
-        if not before or better(score, judge(entry, before, plan.room)):
-            improved = True
+        if before and not better(score, judge(entry, before, plan.room)):
+            plan.put(entry, before)
         else:
-            counts = before
-        plan.put(entry, counts)
+            plan.put(entry, counts)
+            if leaning and improves(old, total(leaning, [plan.score(other) for other in leaning])):
+                # Others stand where it stood.
+                plan.lift(entry)
+                plan.put(entry, before)
+            else:
+                improved = True
         plan.settle(entry, deep)
     return improved

@@ -31,8 +31,13 @@ UNLIMITED = 1 << 30
 UNKNOWN_FACTOR = 10.0
 """An unknown price counts as so many times the dearest known one of its workload: taken when nothing else serves."""
 
-STALE_FACTOR = 10.0
+STALE_FACTOR = 2.0
 """A move that only a stale price speaks for costs so many times the dearest price: it never pays."""
+
+
+PREFER_FACTOR = 3.0
+"""An agent outside the preferred pools costs so many times the dearest price more: preference wins over price, and over
+stale prices too."""
 
 
 class Option:
@@ -103,6 +108,7 @@ class Entry:
         "item",
         "keep",
         "keep_agents",
+        "kept_forbidden",
         "lose",
         "low_spot",
         "low_total",
@@ -134,6 +140,8 @@ class Entry:
         self.options: list[Option] = []
         self.rejected: dict[str, str] = {}
         """By offering: why it may not be used at all."""
+        self.kept_forbidden: dict[str, str] = {}
+        """By offering: why its agents should not be there, though its pool is frozen and keeps them."""
         self.fixed: dict[str, int] = {}
         """Agents in suspended clouds: left alone, counted nowhere but in the cost."""
         self.money_fixed = 0.0
@@ -230,6 +238,8 @@ def _options(entry: Entry, problem: Problem) -> None:
         if why and not (frozen and running):
             entry.rejected[key] = why
             continue
+        if why:
+            entry.kept_forbidden[key] = why
         option = Option(offering, running)
         option.low, option.high, option.growth = _bounds(item, problem, offering, running, frozen)
         if option.high <= 0:
@@ -318,7 +328,7 @@ def _prices(entry: Entry) -> None:
             option.money = (listed or 0.0) + (option.offering.egress or 0.0)
             option.free = listed or 0.0
         if prefer and option.pool not in prefer:
-            option.price += 2 * dearest
+            option.price += PREFER_FACTOR * dearest
     entry.stale_cost = STALE_FACTOR * dearest
 
 

@@ -70,17 +70,15 @@ def _things(entry: Entry, counts: Counts) -> set[Thing]:
 
 def _resolve(plan: Plan, first: Entry, second: Entry) -> bool:
     """Solve two workloads again, `first` with the first pick; keep it if both together are better off."""
-    names = {first.name, second.name}
-    if any(names & set(other.item.workload.place.near) for other in plan.model.entries):
-        return False
     pair = (first, second)
-    old = total(pair, [plan.score(entry) for entry in pair])
+    judged = (first, second, *(entry for entry in plan.leaning(first, second) if entry not in (first, second)))
+    old = total(judged, [plan.score(entry) for entry in judged])
     before = plan.lift(first), plan.lift(second)
     for entry, counts in zip(pair, before, strict=True):
         close_pools(plan, entry)
         found, _ = solve_entry(entry, plan.room, plan.steps, starts=[counts], deep=False)
         plan.put(entry, found)
-    if improves(total(pair, [plan.score(entry) for entry in pair]), old):
+    if improves(total(judged, [plan.score(entry) for entry in judged]), old):
         return True
     plan.lift(first)
     plan.lift(second)
