@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-__all__ = ["PROGRAMS", "Plane", "Popen", "free_ports", "programs"]
+__all__ = ["PROGRAMS", "Plane", "Popen", "free_ports", "programs", "ready"]
 
 PROGRAMS: Final = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 _ROOT: Final = Path(__file__).parents[3]
@@ -199,17 +199,9 @@ class Plane:
                 node.send_signal(signal.SIGKILL)
         self.kill()
 
-    def is_ready(self, url: str = "", *, timeout: float = 1.0) -> bool:
-        """Whether the API answers and is ready; `url`: where to reach it from here."""
-        context = ssl.create_default_context(cafile=str(self.ca))
-        request = urllib.request.Request(
-            f"{url or self.server}/readyz", headers={"Authorization": f"Bearer {self.tokens['admin']}"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=timeout, context=context) as answer:
-                return bool(answer.status == 200)
-        except (urllib.error.URLError, OSError):
-            return False
+    def is_ready(self) -> bool:
+        """Whether the API answers and is ready."""
+        return ready(self.server, str(self.ca), self.tokens["admin"])
 
     def log(self, name: str) -> str:
         path = self.directory / f"{name}.log"
@@ -253,6 +245,17 @@ class Plane:
         (self.directory / "server.pem").write_bytes(self.ca.read_bytes())
         (self.directory / "server.key").write_bytes(_pem(key))
         (self.directory / "accounts.key").write_bytes(_pem(ec.generate_private_key(ec.SECP256R1())))
+
+
+def ready(server: str, ca: str, token: str) -> bool:
+    """Whether the API server is."""
+    context = ssl.create_default_context(cafile=ca)
+    request = urllib.request.Request(f"{server}/readyz", headers={"Authorization": f"Bearer {token}"})
+    try:
+        with urllib.request.urlopen(request, timeout=2.0, context=context) as answer:
+            return bool(answer.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
 
 
 def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:

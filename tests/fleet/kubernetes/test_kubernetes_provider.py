@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 
 import msgspec
 import pytest
-from lightkube import ApiError, Client, KubeConfig, codecs
+from lightkube import ApiError, Client, KubeConfig
 from lightkube.generic_resource import create_namespaced_resource
 from lightkube.models.meta_v1 import ObjectMeta
 from lightkube.resources.apps_v1 import Deployment
@@ -26,12 +26,12 @@ from lightkube.resources.rbac_authorization_v1 import ClusterRoleBinding
 
 from covey.fleet.errors import Denied, Permanent, Quota, Temporary
 from covey.fleet.model import Offering, PoolView
-from covey.fleet.providers import kubernetes as provider_module
 from covey.fleet.providers.base import Fence
 from covey.fleet.providers.kubernetes import names
 from covey.fleet.providers.kubernetes.provider import Kubernetes
 from covey.fleet.providers.registry import Surroundings, make_provider
 from covey.fleet.spec.types import Pool, Probe, Resources, Workload
+from tests.fleet.kubernetes.grant import grant
 from tests.fleet.kubernetes.plane import Plane
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -137,25 +137,6 @@ async def bed(plane: Plane, test: str, tmp_path: Path, *, rights: bool) -> Async
 
 async def none_left(admin: Client, namespace: str) -> bool | None:
     return not list(admin.list(Pod, namespace=namespace)) or None
-
-
-def grant(admin: Client, namespace: str) -> None:
-    """What docs/fleet/kubernetes.md says: the shipped file, bound to whoever Covey is."""
-    shipped = (Path(provider_module.__file__).parent / "rbac.yaml").read_text()
-    for each in codecs.load_all_yaml(shipped):
-        kind = type(each).__name__
-        each.metadata.namespace = namespace if kind == "Role" else None
-        if kind == "ClusterRole":
-            each.metadata.name = f"covey-fleet-{namespace}"
-        admin.create(each)
-        binding = {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": f"{kind}Binding",
-            "metadata": {"name": each.metadata.name, **({"namespace": namespace} if kind == "Role" else {})},
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": kind, "name": each.metadata.name},
-            "subjects": [{"kind": "User", "name": "covey", "apiGroup": "rbac.authorization.k8s.io"}],
-        }
-        admin.create(codecs.from_dict(binding))
 
 
 def test_kubernetes_agents_come_serve_and_go_by_name(run: Callable[..., None]) -> None:
