@@ -138,8 +138,8 @@ def a_whole_cloud_is_killed(clouds: Clouds) -> None:
     since = time.time()
     clouds.planes["aws"].kill()
     clouds.say("KILLED aws with all its agents")
-    took = clouds.until(lambda: clouds.weights("fraud").get("aws", 0.0) == 0.0, "aws loses its weight", 30)
-    clouds.say(f"(b) no request is sent to aws any more after {took:.1f} s: {clouds.weights('chat')}")
+    took = clouds.until(lambda: "aws" not in clouds.weights("chat"), "aws loses its weight", 30)
+    clouds.say(f"(b) chat's requests go elsewhere after {took:.1f} s: {clouds.weights('chat')}")
     clouds.until(lambda: enough(clouds), "min of both elsewhere", 90)
     took = time.time() - since
     clouds.say(f"(b) min is restored after {took:.1f} s: {picture(clouds)}")
