@@ -106,8 +106,8 @@ fleet-metrics: $(DEV) ## every query of the Grafana dashboard, against a real Pr
 fleet-demo: $(CORE) ## agents follow a load on this machine, while an agent, a pool and the controller are killed (twelve minutes)
 	@$(PY) -m scripts.fleet_demo $(FLEET_DEMO_ARGS)
 
-fleet-kubernetes: $(DEV) kubernetes ## three real control planes: clouds that die, partitions that heal, quotas, disruption budgets
-	@$(PY) -m pytest tests/fleet/kubernetes -m slow --timeout=900 $(PYTEST_ARGS)
+fleet-kubernetes: $(DEV) kubernetes ## real control planes: clouds that die, partitions that heal, quotas, disruption budgets (twenty minutes)
+	@$(PY) -m pytest tests/fleet/kubernetes -m slow -s $(PYTEST_ARGS)
 
 coverage: $(DEV) ## the default tier, with the lines it leaves out
 	@$(PY) -m coverage run -m pytest $(PYTEST_ARGS)

@@ -200,6 +200,27 @@ def test_saving_never_leaves_a_preferred_pool():
     assert "east is preferred" in sifting.held[0]
 
 
+def test_saving_waits_while_a_cloud_that_survive_counts_on_is_down():
+    """With the constraint suspended the cheapest plan is one cloud: the worst moment to go there."""
+    sifting = fleet(*agents(2, EAST, heard_at=0.0), *agents(2, NORTH), least=2, place=Place(survive=Survive(clouds=1)))
+    sifting.lost = ("east",)
+    sifting.sift({EAST.key: 2, NORTH.key: 2}, now=0.0)
+    steps = sifting.sift({WEST.key: 2}, now=20.0)  # 20 s of silence and no control: aws is suspended
+    assert [step for step in steps if step.cause == "saving"] == []
+    held = f"move {NORTH.key} -> {WEST.key} (saving): cloud aws is down, and survive waits for it"
+    assert held in sifting.held
+
+
+def test_saving_waits_until_what_came_back_has_been_healthy_for_ten_minutes():
+    sifting = fleet(*agents(2, WEST, heard_at=0.0), *agents(2, NORTH))
+    sifting.sift({WEST.key: 2, NORTH.key: 2}, now=0.0)
+    sifting.sift({WEST.key: 2, NORTH.key: 2}, now=20.0)  # west is silent
+    sifting.agents = {each.id + each.pool: each for each in (*agents(2, WEST), *agents(2, NORTH))}
+    assert sifting.sift({WEST.key: 4}, now=30.0) == []
+    assert f"move {NORTH.key} -> {WEST.key} (saving): west came back 0 s ago, 600 are waited" in sifting.held
+    assert [step.cause for step in sifting.sift({WEST.key: 4}, now=630.0)] == ["saving"]
+
+
 def test_weights_of_clouds_are_a_preference():
     sifting = fleet(*agents(10, EAST), traffic=Traffic(weights={"aws": 1, "azure": 1}))
     (step,) = sifting.sift({EAST.key: 5, WEST.key: 5})

@@ -127,14 +127,14 @@ def an_api_server_is_killed_alone(clouds: Clouds) -> None:
     asked = clouds.requests(since)
     failed = [each for each in asked if not each["ok"]]
     again = [each for each in asked if len(each["tried"]) > 1]
-    clouds.say(f"(a) {len(asked)} requests, {len(failed)} failed, {len(again)} tried twice; {before} as before")
+    clouds.say(f"(a) {len(asked)} requests, {len(failed)} failed, {len(again)} tried twice: {before}")
     assert len(asked) > 500
     assert failed == again == []
     assert picture(clouds) == before
 
 
 def a_whole_cloud_is_killed(clouds: Clouds) -> None:
-    """(b) Weights and replicas move; `min` again within 10 s + one tick + one cold start; with `survive` never below."""
+    """(b) Weights and replicas move; `min` again within 10 s, a tick and a cold start; with `survive` never below."""
     since = time.time()
     clouds.planes["aws"].kill()
     clouds.say("KILLED aws with all its agents")

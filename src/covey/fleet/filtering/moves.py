@@ -142,6 +142,13 @@ def judge_saving(
         return 0.0, f"the price of {deal.source if old_price is None else deal.target} is not known"
     if s.workload.place.prefer and s.pool(deal.source) in s.workload.place.prefer:
         return 0.0, f"{s.pool(deal.source)} is preferred"
+    if s.workload.place.survive is not None and s.given.health.suspended:
+        # The constraint is suspended, its reason is not: now the cheapest plan is one cloud for all that is left.
+        return 0.0, f"cloud {min(s.given.health.suspended)} is down, and survive waits for it"
+    pool = s.given.health.pools.get(s.pool(deal.target))
+    if pool is not None and pool.returned_at is not None and s.given.now - pool.returned_at < RETURN_AFTER:
+        away = s.given.now - pool.returned_at
+        return 0.0, f"{s.pool(deal.target)} came back {away:.0f} s ago, {RETURN_AFTER:.0f} are waited"
     fresh = sum(each.count for each in moved if each.workload == s.name and each.target == deal.source)
     if s.present.get(deal.source, 0) - s.removed.get(deal.source, 0) - deal.old < fresh:
         return 0.0, "it came there by a move within the hour"

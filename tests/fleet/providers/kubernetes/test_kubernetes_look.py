@@ -95,6 +95,18 @@ def test_look_what_was_ordered_and_not_made_are_agents_that_start() -> None:
     assert [each.busy for each in found] == [None, False, False]
 
 
+def test_look_what_stands_in_for_an_evicted_pod_is_no_agent() -> None:
+    """Between the eviction and the lowering of its Deployment; an older one that starts is an agent."""
+    lowered_soon = group(3)
+    lowered_soon["metadata"]["annotations"][names.LEAVING] = "gone"
+    newest = pod("p3") | {"metadata": pod("p3")["metadata"] | {"creationTimestamp": "2026-01-01T00:09:00Z"}}
+    seen = look(pods=[newest, pod("p1", ready="True"), pod("p2")], deployments=[lowered_soon])
+    found = looks.agents(seen, FRAUD, "eks", now=9.0, times=Times(0))
+    assert [each.id for each in found] == ["p1", "p2"]
+    waiting = look(pods=[pod("p1", ready="True"), pod("p2")], deployments=[lowered_soon])  # a quota forbids the newest
+    assert [each.id for each in looks.agents(waiting, FRAUD, "eks", now=9.0, times=Times(0))] == ["p1", "p2"]
+
+
 def failures(seen: Look, *, now: float = 10.0, autoscaled: bool = False) -> list[tuple[str, str, float, str]]:
     scopes = {KEY: ("eks/on-demand", "m7.large")}
     found = looks.failures(seen, FRAUD, scopes, now=now, times=Times(-MADE_AT), autoscaled=autoscaled)

@@ -60,10 +60,11 @@ class Times:
 def agents(look: Look, workload: Workload, pool: str, *, now: float, times: Times) -> list[Agent]:
     """The workload's agents, those that were ordered and are not made yet last."""
     nodes = {each.metadata.name: each for each in look.nodes}
+    passing = {name for group in look.groups_of(workload.name) for name in _passing(group, look.pods)}
     found = [
         _agent(each, workload, pool, nodes.get(each.spec.node_name), now=now, times=times)
         for each in look.of(workload.name)
-        if each.status.phase not in ("Succeeded", "Failed")
+        if each.status.phase not in ("Succeeded", "Failed") and each.metadata.name not in passing
     ]
     for group in look.groups_of(workload.name):
         changed = condition(group.status.conditions, "ReplicaFailure")
@@ -95,8 +96,29 @@ def members(group: Deployment, pods: Iterable[Pod]) -> list[Pod]:
 
 
 def orders(group: Deployment, pods: Sequence[Pod]) -> list[str]:
-    """Names of what was ordered and could not be made: a quota, or an admission that refuses."""
-    return [f"{group.metadata.name}{_ORDER_MARK}{n}" for n in range(1, group.spec.replicas - len(pods) + 1)]
+    """Names of what was ordered and could not be made: a quota, or an admission that refuses. What is being evicted is
+    not to be made again."""
+    missing = group.spec.replicas - len(pods) - len(_evicted(group, pods))
+    return [f"{group.metadata.name}{_ORDER_MARK}{n}" for n in range(1, missing + 1)]
+
+
+def leaving(group: Deployment) -> list[str]:
+    """Pods that are being evicted, and for which the Deployment is still to be lowered."""
+    return [each for each in group.metadata.annotations.get(names.LEAVING, "").split(",") if each]
+
+
+def _evicted(group: Deployment, pods: Sequence[Pod]) -> set[str]:
+    """Of those, the ones that went already."""
+    return set(leaving(group)) - {each.metadata.name for each in pods}
+
+
+def _passing(group: Deployment, pods: Iterable[Pod]) -> list[str]:
+    """Pods that a ReplicaSet made in place of evicted ones, and that go as soon as it is lowered: the newest that are
+    not up."""
+    here = members(group, pods)
+    count = max(0, len(here) + len(_evicted(group, here)) - group.spec.replicas)
+    fresh = sorted((each for each in here if not is_up(each)), key=lambda each: str(each.metadata.creation_timestamp))
+    return [each.metadata.name for each in fresh[-count:]] if count else []
 
 
 def group_of_order(name: str) -> str:

@@ -216,7 +216,7 @@ class Kubernetes:
         """Agents of a Deployment that stay: what it is set to, without those that drain and those that were evicted and
         are still counted."""
         here = looks.members(group, pods)
-        leaving = set(_leaving(group)) - {each.metadata.name for each in here}
+        leaving = set(looks.leaving(group)) - {each.metadata.name for each in here}
         return group.spec.replicas - sum(looks.is_draining(each) for each in here) - len(leaving)
 
     async def _check_quota(self, workload: Workload, offering: Offering, missing: int) -> None:
@@ -289,7 +289,7 @@ class Kubernetes:
                 group, here, [each for each in ids if each in looks.orders(group, here)], fence
             )
             going = [each for each in here if each.metadata.name in ids and self._may_go(each, grace)]
-            late = [each for each in _leaving(group) if each in gone]
+            late = [each for each in looks.leaving(group) if each in gone]
             if going or late:
                 gone += await self._end(group, going, late, fence, grace=grace)
         gone += [
@@ -434,10 +434,6 @@ class Kubernetes:
                 f"{fence.epoch}",
                 next_step="nothing: another controller leads",
             )
-
-
-def _leaving(group: Deployment) -> list[str]:
-    return [each for each in group.metadata.annotations.get(names.LEAVING, "").split(",") if each]
 
 
 def _all(groups: Iterable[Deployment], pods: Sequence[Pod]) -> set[str]:
