@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Entry", "FleetView", "WorkloadView", "add"]
 
 _OLD_TICKS: Final = 4.0
-"""A decision older than so many ticks is said to be old."""
+_RECORDED: Final = 60.0
+"""A decision is recorded each minute at least; older than this and so many ticks it is said to be old."""
 
 
 class WorkloadView(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +99,7 @@ def _status(context: Context, options: Any) -> Result:
             in_flight=store.intents(),
             blocks=[block for block in memory.decode(store.state()).blocks if block.until > context.now],
         )
-        old = newest.spec.controller.tick * _OLD_TICKS
+        old = newest.spec.controller.tick * _OLD_TICKS + _RECORDED
     applied = f"spec version {newest.version} ({newest.name}, {words.ago(newest.at, context.now)})"
     return Result(view, "\n".join(_said(view, applied, context.now, old)))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import time
+import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -14,7 +16,8 @@ from covey.base.errors import CoveyError, NotFoundError
 from covey.fleet.commands import words
 from covey.fleet.commands.context import Context, Result, Verbs, known
 from covey.fleet.commands.specs import spec_option
-from covey.fleet.model import Agent, Decision, Reading
+from covey.fleet.home import FleetHome
+from covey.fleet.model import Agent, Decision, PoolView, Reading
 
 if TYPE_CHECKING:
     from covey.fleet.loop.turn import Seen, Turned, TurnState
@@ -26,8 +29,20 @@ __all__ = ["PlanView", "add"]
 _BETWEEN: Final = 1.0
 """Seconds between two readings of a source: a rate is a difference."""
 
+_ASK_SECONDS: Final = 3.0
+_LARGEST: Final = 64 << 20
+"""Bytes of a controller's answer: thousands of agents."""
+
 _LOOKS: Final = 10
 """How often a pool that has not answered yet is waited for, 2 s each."""
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What a running controller knows (`GET /seen`)."""
+
+    spec_version: int
+    views: dict[str, PoolView]
+    readings: dict[str, tuple[dict[str, Reading], ...]]
 
 
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):
@@ -46,8 +61,8 @@ def add(verbs: Verbs) -> None:
         "plan",
         _plan,
         summary="show what would be done now, why, and what it costs before and after",
-        more="Looks at the pools and reads the signals itself, then takes one turn of the controller's own code on\n"
-        "what the fleet remembers. Nothing is started, ended or written.",
+        more="Looks at the pools, reads the signals (or asks the controller of this machine, which knows what agents\n"
+        "report), and takes one turn of the controller's own code. Nothing is started, ended or written.",
     )
     spec_option(parser)
     parser.add_argument("--applied", action="store_true", help="the spec that was applied, not the file")
@@ -60,10 +75,11 @@ def _plan(context: Context, options: Any) -> Result:
     from covey.fleet.providers.registry import Surroundings
     from covey.fleet.spec.load import load
 
-    state, remembered = TurnState(), None
+    state, remembered, applied = TurnState(), None, None
     try:
         with context.store() as store:
             state, remembered = _remembered(store)
+            applied = store.spec() if store.newest_spec() else None
             spec = store.spec().spec if options.applied else load(Path(options.spec))
     except NotFoundError:
         if options.applied:
@@ -75,6 +91,9 @@ def _plan(context: Context, options: Any) -> Result:
     quotes = Quotes(home, spec.prices)
     try:
         seen, problems = asyncio.run(_look(spec, remembered, Surroundings(home=home, quote=quotes.quote)))
+        known_there = _ask_controller(context.home)
+        if known_there is not None and applied is not None and known_there.spec_version == applied.version:
+            seen = _with(seen, known_there, applied.spec, spec, problems)
         seen = msgspec.structs.replace(seen, views=quotes.with_egress(seen.views, spec))
     finally:
         quotes.close()
@@ -88,6 +107,36 @@ def _plan(context: Context, options: Any) -> Result:
         budget=spec.budget.hourly_usd if spec.budget is not None else None,
     )
     return Result(view, "\n".join(_said(view)))
+
+
+def _ask_controller(home: FleetHome) -> Known | None:
+    """None: none runs on this machine, or it does not answer in time."""
+    from covey.fleet.loop.program import listening
+
+    found = listening(home)
+    if found is None:
+        return None
+    try:
+        with urllib.request.urlopen(f"{found.url}/seen", timeout=_ASK_SECONDS) as answer:  # noqa: S310 - of our own file
+            return msgspec.json.decode(answer.read(_LARGEST), type=Known)
+    except (OSError, ValueError, http.client.HTTPException, msgspec.DecodeError):
+        return None
+
+
+def _with(seen: Seen, known_there: Known, applied: Spec, spec: Spec, problems: dict[str, str]) -> Seen:
+    """The agents and readings that the controller knows, where they are about the same pools and targets."""
+    views = dict(seen.views)
+    for name, view in known_there.views.items():
+        if name in views and spec.pools.get(name) == applied.pools.get(name):
+            views[name] = msgspec.structs.replace(views[name], agents=view.agents)
+    readings = dict(seen.readings)
+    for name, read in known_there.readings.items():
+        one, other = spec.workloads.get(name), applied.workloads.get(name)
+        if one is not None and other is not None and one.targets == other.targets:
+            readings[name] = read
+            for key in [key for key in problems if key.startswith(f"{name}/")]:
+                del problems[key]
+    return msgspec.structs.replace(seen, views=views, readings=readings)
 
 
 def _remembered(store: Any) -> tuple[TurnState, Seen]:

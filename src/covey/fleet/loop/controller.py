@@ -268,6 +268,14 @@ class Controller:
             "queued": len(self._actor.queued) if self._actor is not None else 0,
         }
 
+    def seen(self) -> Any:
+        """What the next turn would know, for `covey fleet plan`: agents with their reports, and every signal."""
+        return {
+            "spec_version": self._spec.version if self._spec is not None else 0,
+            "views": self._views,
+            "readings": {name: self._readings(workload) for name, workload in self._whole.workloads.items()},
+        }
+
     def routes(self) -> Any:
         return eds(self.turned.routes if self.turned is not None else {}, str(self._state.turn))
 

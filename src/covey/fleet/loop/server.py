@@ -5,6 +5,7 @@
     POST /report    an agent's own report (bearer token)          -> {"drain": true} when it is to finish
     GET  /healthz   200 while turns happen, 503 otherwise
     GET  /status    what `covey fleet status --json` prints of the loop
+    GET  /seen      what the next turn would know: agents, readings; `covey fleet plan` asks it
     GET  /routes    where requests go, as Envoy EDS (v3) JSON
     GET  /metrics   for Prometheus
 
@@ -49,6 +50,7 @@ class Served(Protocol):
     def report(self, report: Report) -> ReportAnswer: ...
     def alive(self) -> bool: ...
     def status(self) -> Any: ...
+    def seen(self) -> Any: ...
     def routes(self) -> Any: ...
     def metrics(self) -> bytes: ...
 
@@ -134,6 +136,9 @@ def _application(served: Served, token: str) -> Starlette:
     async def status(request: Request) -> Response:
         return _json(served.status())
 
+    async def seen(request: Request) -> Response:
+        return _json(served.seen())
+
     async def routes(request: Request) -> Response:
         return _json(served.routes())
 
@@ -145,6 +150,7 @@ def _application(served: Served, token: str) -> Starlette:
             Route("/report", _guarded(report), methods=["POST"]),
             Route("/healthz", _guarded(healthz), methods=["GET"]),
             Route("/status", _guarded(status), methods=["GET"]),
+            Route("/seen", _guarded(seen), methods=["GET"]),
             Route("/routes", _guarded(routes), methods=["GET"]),
             Route("/metrics", _guarded(metrics), methods=["GET"]),
         ]
