@@ -123,7 +123,8 @@ def test_judge_starts_nothing_where_most_are_silent_unless_there_is_nowhere_else
     health = Watch().judge(now, *heard(0.0, ("east", 2)), *heard(now, ("west", 2)))
     assert health.frozen == {"east"}
     alone = {"east": PoolView(pool="east", at=now, agents=heard(0.0, ("east", 2)))}
-    assert judge(alone, HealthState(), now, spec(pools={"east": "aws"}))[0].frozen == frozenset()
+    only = judge(alone, HealthState(), now, spec(pools={"east": "aws"}))[0]
+    assert (only.frozen, only.suspended) == (frozenset(), frozenset())
 
 
 def test_judge_nobody_heard_anywhere_means_we_are_deaf():

@@ -368,7 +368,8 @@ def _closed(
         wanted = spec.pools.get(pool)
         cloud = wanted.cloud if wanted is not None else ""
         long_lost = health.lost_since is not None and now - health.lost_since > SUSPECT_AFTER
-        gone = health.agents == "silent" or (long_lost and not looks[pool].present)
+        # A silent pool that is open all the same is the only place left: to suspend its cloud would end all healing.
+        gone = (health.agents == "silent" and pool in frozen) or (long_lost and not looks[pool].present)
         (down if gone else alive).add(cloud)
     return frozen, frozenset(down - alive)
 

@@ -34,7 +34,13 @@ def test_eds_is_a_discovery_response_of_what_has_weight_and_an_address():
             workload="w",
             localities={"east": 10000, "west": 0, "north": 0},
             endpoints={
-                "east": (RouteEndpoint(agent="a", address="[fd00::1]:80", weight=50),),
+                "east": (
+                    RouteEndpoint(agent="a", address="[fd00::1]:80", weight=50),
+                    *(
+                        RouteEndpoint(agent="b", address=bad, weight=50)
+                        for bad in ("", "host", "host:", ":80", "host:http", "host:0", "host:65536", "host:-1", "h:²")
+                    ),
+                ),
                 "west": endpoints("west", 81),
             },
         ),

@@ -29,7 +29,8 @@ from covey.fleet.spec.types import Workload
 __all__ = ["sift"]
 
 MOVE_TIMEOUT: Final = 900.0
-"""s after which a move that did not get on is forgotten and judged anew: three launch time-outs."""
+"""s after which a move that did not get on is forgotten and judged anew: three launch time-outs, or three cold starts
+if those are longer."""
 
 MOVE_CAUSES: Final = frozenset({"saving", "fail-back", "demand"})
 """Causes of moves that the move budget counts."""
@@ -240,9 +241,10 @@ class _OneWorkload:
     def finish(self, moves: list[Move], ups: dict[str, int], downs: dict[str, int]) -> None:
         """Old agents of moves under way go when what replaces them is ready. A move that the placement no longer wants
         is over."""
+        patience = max(MOVE_TIMEOUT, 3 * self.s.workload.cold_start)
         for move in moves:
             left = min(move.count, downs.get(move.source, 0))
-            if left <= 0 or not self.s.target.get(move.target) or self.now - move.at > MOVE_TIMEOUT:
+            if left <= 0 or not self.s.target.get(move.target) or self.now - move.at > patience:
                 continue
             downs[move.source] -= left
             self.under_way[move.target] = move

@@ -21,7 +21,7 @@ _TYPE = "type.googleapis.com/envoy.config.endpoint.v3.ClusterLoadAssignment"
 
 def eds(routes: Mapping[str, Route], version: str = "1") -> dict[str, Any]:
     """A DiscoveryResponse for Envoy's `path_config_source`, or the answer of a REST management server. Agents without
-    an address are left out; a workload without any is an empty assignment, which takes its old endpoints away."""
+    a usable address are left out; a workload without any is an empty assignment, which takes its old endpoints away."""
     return {
         "version_info": version,
         "type_url": _TYPE,
@@ -40,6 +40,7 @@ def _assignment(route: Route) -> dict[str, Any]:
                     "load_balancing_weight": each.weight,
                 }
                 for each in route.endpoints[pool]
+                if _socket(each.address)
             ],
         }
         for pool in sorted(route.endpoints)
@@ -55,7 +56,10 @@ def _assignment(route: Route) -> dict[str, Any]:
 
 
 def _socket(address: str) -> dict[str, Any]:
+    """Empty for what is no `host:port`: one bad address must not cost the others their table."""
     host, _, port = address.rpartition(":")
+    if not host or not (port.isascii() and port.isdecimal()) or not 0 < int(port[:6]) < 65536:
+        return {}
     return {"address": host.strip("[]"), "port_value": int(port)}
 
 
