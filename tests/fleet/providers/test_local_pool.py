@@ -210,7 +210,8 @@ def test_agents_survive_the_controller(short_path: Path) -> None:
 
     async def second(given: Bench) -> None:
         assert given.pids() == before
-        view = await given.until(ready(2))
+        view = await given.pool.observe([SERVER], given.now)
+        assert ready(2)(view), "the first look already knows that they are ready"
         assert [agent.ready_at for agent in view.agents] == [1000.0, 1000.0]
         assert given.pids() == before
 

@@ -100,7 +100,7 @@ class LocalPool:
             kept = await self._mender.mend()
             records = self._files.wanted()
             self._viewer.watch({process.pid for process in kept.values() if process.pid} | {await self._keeper.pid()})
-            agents = self._viewer.agents(records, kept, wanted, now)
+            agents = await self._viewer.agents(records, kept, wanted, now)
         return PoolView(
             pool=self.pool.name,
             at=now,

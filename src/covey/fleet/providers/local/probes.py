@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Final
 
 import msgspec
@@ -51,6 +51,7 @@ class Prober:
         self._changed = changed
         self._tasks: dict[str, tuple[Subject, asyncio.Task[None]]] = {}
         self._verdicts: dict[str, Verdict] = {}
+        self._asked: dict[str, asyncio.Event] = {}
 
     def watch(self, subjects: Mapping[str, Subject]) -> None:
         """Probe these and no others."""
@@ -59,9 +60,17 @@ class Prober:
                 task.cancel()
                 del self._tasks[agent]
                 self._verdicts.pop(agent, None)
+                self._asked.pop(agent).set()
         for agent, subject in subjects.items():
             if agent not in self._tasks:
+                self._asked[agent] = asyncio.Event()
                 self._tasks[agent] = (subject, asyncio.create_task(self._probe(subject), name=f"probe {agent}"))
+
+    async def first_words(self, agents: Iterable[str]) -> None:
+        """Until each of these was asked once, which takes no longer than one probe's time-out: a controller that just
+        started knows nothing of agents that have long been ready."""
+        waiting = [self._asked[agent].wait() for agent in agents if agent in self._tasks]
+        await asyncio.gather(*waiting)
 
     def verdict(self, agent: str) -> Verdict:
         return self._verdicts.get(agent, Verdict())
@@ -88,6 +97,7 @@ class Prober:
             ready = before.ready and failures < subject.probe.failures
             after = Verdict(ready=ready, answered_at=before.answered_at, failures=failures)
         self._verdicts[subject.id] = after
+        self._asked[subject.id].set()
         if after.ready != before.ready:
             self._changed(subject.id, after.ready)
 

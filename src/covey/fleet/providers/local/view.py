@@ -10,7 +10,7 @@ from covey.fleet.providers.local import processes
 from covey.fleet.providers.local.keeper import Kept
 from covey.fleet.providers.local.probes import Prober, Subject, is_probed
 from covey.fleet.providers.local.records import Directory, Marks, Record
-from covey.fleet.spec.types import Workload
+from covey.fleet.spec.types import Probe, Workload
 
 __all__ = ["Viewer"]
 
@@ -41,7 +41,7 @@ class Viewer:
         self._ends = processes.Ends(changed)
         self._cpu = _Cpu()
 
-    def agents(
+    async def agents(
         self, records: Mapping[str, Record], kept: Mapping[str, Kept], workloads: Mapping[str, Workload], now: float
     ) -> tuple[Agent, ...]:
         """Those that are wanted, and those that are going and still run. What happens to any of them from now on is
@@ -63,8 +63,16 @@ class Viewer:
         if any(target.signal == "cpu" for workload in workloads.values() for target in workload.targets):
             self._cpu.measure({agent: process.pid for agent, process in kept.items() if process.pid}, self._clock())
         marks = self._files.marks()
+        await self._prober.first_words(marks.ready)
         return tuple(
-            self._agent(record, kept.get(agent), probed=agent in probed, going=agent in going, marks=marks, now=now)
+            self._agent(
+                record,
+                kept.get(agent),
+                probe=workloads[record.workload].probe if agent in probed else None,
+                going=agent in going,
+                marks=marks,
+                now=now,
+            )
             for agent, record in {**records, **going}.items()
         )
 
@@ -77,11 +85,11 @@ class Viewer:
         await self._prober.close()
 
     def _agent(
-        self, record: Record, process: Kept | None, *, probed: bool, going: bool, marks: Marks, now: float
+        self, record: Record, process: Kept | None, *, probe: Probe | None, going: bool, marks: Marks, now: float
     ) -> Agent:
         # What is on disk is by the time of day, what a turn sees by the controller's clock.
         shift = now - self._clock()
-        answers = self._answers(record.id, process, probed=probed)
+        answers = self._answers(record.id, process, probed=probe is not None)
         ready_at = marks.ready.get(record.id)
         if answers and ready_at is None:
             ready_at = self._clock()
@@ -100,6 +108,7 @@ class Viewer:
             started_at=record.started_at + shift,
             ready_at=None if ready_at is None else ready_at + shift,
             heard_at=None if answered_at is None else answered_at + shift,
+            heard_every=None if probe is None else probe.every,
             busy=False if record.id in marks.waiting else self._busy(record.id),
             cpu=None if used is None else used / max(record.cpu, 1e-3),
             version=record.version,
