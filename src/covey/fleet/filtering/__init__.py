@@ -1,8 +1,9 @@
 """Between the plan and the deed: which steps are worth it and safe now, each leaving every hard constraint true.
 Pure.
 
-`sift` is the whole of it; `situation` one workload's counts and the bounds no step may break, `moves` when a
-replacement is worth it, `brakes` what all workloads share.
+`sift` is the whole of it: `follow` leads one workload towards its placement, `steps` lets single agents through,
+`situation` has its counts and the bounds no step may break, `moves` says when a replacement is worth it, `brakes` and
+`shared` hold what all workloads share.
 """
 
 from covey.fleet.filtering.sift import sift
