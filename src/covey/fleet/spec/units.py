@@ -67,11 +67,11 @@ def share(value: object) -> float:
 def say_duration(seconds: float) -> str:
     """The shortest exact word for a duration: 90 is "90s", 120 is "2m", 0.3 is "300ms"."""
     if seconds and seconds < 1:
-        return f"{seconds * 1000:g}ms"
+        return f"{_decimal(seconds * 1000)}ms"
     for unit in ("d", "h", "m"):
         if seconds and seconds % _SECONDS[unit] == 0:
-            return f"{seconds / _SECONDS[unit]:g}{unit}"
-    return f"{seconds:g}s"
+            return f"{_decimal(seconds / _SECONDS[unit])}{unit}"
+    return f"{_decimal(seconds)}s"
 
 
 def say_memory(count: int) -> str:
@@ -80,6 +80,11 @@ def say_memory(count: int) -> str:
         if count and count % _BYTES[unit] == 0:
             return f"{count // _BYTES[unit]}{unit}"
     return str(count)
+
+
+def _decimal(value: float) -> str:
+    """Without an exponent, which would not be read again."""
+    return f"{value:.9f}".rstrip("0").rstrip(".")
 
 
 def _plain(value: object) -> float:
