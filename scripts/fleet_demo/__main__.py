@@ -143,7 +143,7 @@ class Demo:
         self.say(f"a job would have waited more than 5 s in {late:.1f} % of the time")
         if outstanding > last.waiting + last.total + 5:
             raise Failed("jobs were lost")
-        if peak.total < 5 or least > peak.total / 2:
+        if peak.total < 5 or least > 0.6 * peak.total:
             raise Failed("the fleet did not follow the load")
 
     # --- what the story is made of ---

@@ -72,6 +72,8 @@ replicas = { min = 1, max = 1 }     # no targets: it has its min
 
 [controller]
 listen = "127.0.0.1:9464"           # agents report here, Prometheus scrapes /metrics
+removals_share = 0.5                # a brake: so much of a workload may go in 5 min (0.25 unless given)
+fleet_removals_share = 0.5          # and of the fleet (0.1 unless given, for fleets larger than this one)
 """
 
 

@@ -37,7 +37,8 @@ class Mender:
         self._keeper = keeper
         self._limits = limits
         self._clock = clock
-        self._retried: dict[str, float] = {}
+        self._given_up: dict[str, float] = {}
+        """When supervisord gave it up, or was asked again."""
 
     async def mend(self) -> dict[str, Kept]:
         """What supervisord has now. Raises `Temporary` when the pool is halted or supervisord does not come up."""
@@ -94,6 +95,7 @@ class Mender:
         """supervisord gives up after a minute of trying; we do not."""
         now = self._clock()
         given_up = [agent for agent, process in kept.items() if process.statename == "FATAL"]
-        due = [agent for agent in given_up if now - self._retried.get(agent, now - FATAL_RETRY) >= FATAL_RETRY]
-        self._retried = {agent: at for agent, at in self._retried.items() if agent in kept} | dict.fromkeys(due, now)
+        since = {agent: self._given_up.get(agent, now) for agent in given_up}
+        due = [agent for agent, at in since.items() if now - at >= FATAL_RETRY]
+        self._given_up = since | dict.fromkeys(due, now)
         await self._keeper.restart(due)
