@@ -17,6 +17,9 @@ so that it is replaced) and `dead` (40 s: may be removed). An agent without a vo
 never probed, has only the provider's word: it is suspect when the provider called it unready for 10 s, or when control
 has been lost for 5 min; it is given up when that has lasted 5 min more.
 
+An agent that was ordered, has no machine and whose scope and shape were found without room since is **stillborn**: it
+counts 0 at once, so that the plan is made again elsewhere, and its order is taken back.
+
 When every agent that has a voice falls silent at once, in several pools, while every control answers, the fault is
 more likely ours (our own listener, our own network): then the providers' word stands and nothing is replaced.
 """
@@ -104,7 +107,7 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     """Their provider takes them away, and they were not told to drain yet."""
     suspect: tuple[Agent, ...] = ()
     dead: tuple[Agent, ...] = ()
-    """Silent for too long, or never ready within the launch time-out: may be removed."""
+    """Silent for too long, never ready within the launch time-out, or stillborn: may be removed."""
     running: dict[str, int] = {}
     """Of `counting`, by offering."""
     ready: dict[str, int] = {}
@@ -193,16 +196,22 @@ class _Look:
         self.present = 0
 
 
-def judge(views: Mapping[str, PoolView], state: HealthState, now: float, spec: Spec) -> tuple[Health, HealthState]:
+def judge(
+    views: Mapping[str, PoolView],
+    state: HealthState,
+    now: float,
+    spec: Spec,
+    stillborn: frozenset[str] = frozenset(),
+) -> tuple[Health, HealthState]:
     """The health of everything at `now`, from the newest look at each pool. Agents of workloads that the spec does not
-    name are judged too: they are there."""
+    name are judged too: they are there. `stillborn`: `POOL/ID` of those that were ordered and will not come."""
     looks = _looks(views, state, now, spec)
-    tallies, unready = _sort(views, looks, state, now, spec)
+    tallies, unready = _sort(views, looks, state, now, spec, stillborn)
     deaf = _deaf(looks)
     if deaf:
         for look in looks.values():
             look.voices = look.lost_voices = look.present = 0
-        tallies, unready = _sort(views, looks, state, now, spec, deaf=True)
+        tallies, unready = _sort(views, looks, state, now, spec, stillborn, deaf=True)
     pools, memory = _pools(looks, state, now)
     frozen, suspended = _closed(pools, looks, now, spec)
     notes = _notes(pools, suspended, deaf=deaf) if frozen or suspended or deaf else ()
@@ -240,6 +249,7 @@ def _sort(
     state: HealthState,
     now: float,
     spec: Spec,
+    stillborn: frozenset[str],
     *,
     deaf: bool = False,
 ) -> tuple[dict[str, _Tally], dict[str, float]]:
@@ -257,6 +267,9 @@ def _sort(
             status = agent.state
             if status == "draining":
                 tally.draining.append(agent)
+                continue
+            if stillborn and f"{pool}/{agent.id}" in stillborn:
+                tally.dead.append(agent)
                 continue
             heard = agent.heard_at
             silence = 0.0

@@ -139,6 +139,9 @@ class Agent(msgspec.Struct, frozen=True, kw_only=True):
     """When the provider said it will take it away (a preemption notice); counts as gone from then on."""
     endpoint: str = ""
     """`host:port` where it serves, or "". """
+    unplaced: bool = False
+    """It was ordered and has no machine: a pod without a node, an order that a group has not filled, a machine that
+    could not be allocated. When its scope and shape are blocked after that, it does not come."""
 
 
 class LaunchFailure(msgspec.Struct, frozen=True, kw_only=True):

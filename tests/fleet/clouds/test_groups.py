@@ -122,6 +122,10 @@ def test_an_order_that_fails_for_capacity_is_told_and_can_be_withdrawn(cloud: Cl
         (offering,) = view.offerings["fraud"]
         failure = view.failures[0]
         assert (failure.scope, failure.shape, failure.kind) == (offering.scope, offering.shape, "capacity")
+        assert failure.reason
+        assert "\n" not in failure.reason
+        assert all(agent.unplaced == (agent.state != "ready") for agent in agents)
+        assert (await look(provider)).failures[0].at == failure.at, "the same failure keeps its time"
         unfilled = [agent.id for agent in agents if agent.state != "ready"]
         assert sorted(await provider.remove(FRAUD, unfilled, ORDER, grace=30.0)) == sorted(unfilled)
         assert [agent.state for agent in (await look(provider)).agents] == ["ready", "ready"]

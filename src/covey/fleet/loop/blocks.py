@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from covey.fleet.model import Block, LaunchFailure, Offering, PoolView
 
-__all__ = ["BACK_OFF", "active", "blocked", "update"]
+__all__ = ["BACK_OFF", "active", "blocked", "stillborn", "update"]
 
 BACK_OFF: Final = (180.0, 300.0, 600.0, 1200.0, 1800.0)
 """s; 3 minutes, then 5 to 30 (FLEET 2, Act; Karpenter's 3 minutes, Cluster Autoscaler's 5 to 30)."""
@@ -72,6 +72,25 @@ def _started(views: Mapping[str, PoolView]) -> dict[tuple[str, str], float]:
             for place in ((offering.scope, offering.shape), (offering.scope, "")):
                 newest[place] = max(newest.get(place, -1.0), agent.started_at)
     return newest
+
+
+def stillborn(blocks: Iterable[Block], views: Mapping[str, PoolView], now: float) -> frozenset[str]:
+    """`POOL/ID` of agents that have no machine and were ordered before their scope and shape were found without room.
+    Left alone, some would come in hours, when what was started in their place has long been running."""
+    closed = {(block.scope, block.shape): block.at for block in blocks if block.until > now}
+    if not closed:
+        return frozenset()
+    found = set()
+    for pool, view in views.items():
+        offerings = {offering.key: offering for offered in view.offerings.values() for offering in offered}
+        for agent in view.agents:
+            offering = offerings.get(agent.offering) if agent.unplaced and view.control else None
+            if offering is None:
+                continue
+            at = max(closed.get((offering.scope, shape), -1.0) for shape in (offering.shape, ""))
+            if at + SKEW >= agent.started_at:
+                found.add(f"{pool}/{agent.id}")
+    return frozenset(found)
 
 
 def active(blocks: Iterable[Block], now: float) -> tuple[Block, ...]:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from covey.fleet.demand import POLICIES, DemandInput
 from covey.fleet.filtering import Sifted, SiftInput, SiftState, sift
 from covey.fleet.health import Health, HealthState, judge
-from covey.fleet.loop.blocks import update
+from covey.fleet.loop.blocks import stillborn, update
 from covey.fleet.loop.consent import consented, refused
 from covey.fleet.loop.flight import Flights, Launch, Launches, Settled, follow, launched
 from covey.fleet.loop.posing import Posed, offered, pose, running
@@ -131,7 +131,7 @@ def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
     flights = follow(_launches(state), seen.in_flight, seen.views, now)
     views = _without_leaving(seen.views, flights)
     blocks = update(state.blocks, flights.failures, seen.views, now)
-    health, health_state = judge(views, state.health, now, spec)
+    health, health_state = judge(views, state.health, now, spec, stillborn(blocks, views, now))
     posed, remembered = _pose_each(state, seen, spec, views, health, flights.launches, orders, now)
     problem = pose(posed.values(), views, spec, health, orders, blocks, flights.launches, now)
     solved = _solve(state.solved, problem)

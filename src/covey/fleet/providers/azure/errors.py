@@ -11,7 +11,7 @@ from typing import Literal
 
 from covey.fleet.errors import Capacity, Denied, Permanent, ProviderError, Quota, Temporary
 
-__all__ = ["code_of", "failure_kind", "mapped", "translate"]
+__all__ = ["code_of", "failure_kind", "mapped", "said", "translate"]
 
 CAPACITY = frozenset({
     "AllocationFailed", "ZonalAllocationFailed", "OverconstrainedAllocationRequest", "SkuNotAvailable",
@@ -42,6 +42,11 @@ def code_of(error: Exception) -> str:
     return code
 
 
+def said(error: Exception) -> str:
+    """The first line of what Azure says; the SDK adds code and message again on lines of their own."""
+    return str(getattr(error, "message", error)).partition("\n")[0][:500]
+
+
 def failure_kind(code: str, message: str) -> Literal["capacity", "quota"] | None:
     """What a failed allocation is about. `OperationNotAllowed` is quota if its sentence speaks of quota."""
     if code in CAPACITY:
@@ -62,7 +67,7 @@ def translate(error: Exception, *, doing: str) -> ProviderError:
             return Temporary(f"could not {doing}: Azure does not answer ({type(error).__name__})", after=5.0)
         return Permanent(f"could not {doing}: {error}")
     code, status = code_of(error), error.status_code or 0
-    message = f"could not {doing}: {code or status}: {str(error.message)[:500]}"
+    message = f"could not {doing}: {code or status}: {said(error)}"
     kind = failure_kind(code, message)
     if kind == "capacity":
         return Capacity(message, scope="", shape="")

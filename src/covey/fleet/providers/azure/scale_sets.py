@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from covey.fleet.errors import Denied, Permanent, ProviderError
-from covey.fleet.providers.azure.errors import code_of, failure_kind, mapped
+from covey.fleet.providers.azure.errors import code_of, failure_kind, mapped, said
 from covey.fleet.providers.base import PoolFacts, Right
 from covey.fleet.providers.groups.api import DRAINING_TAG, EPOCH_TAG, WORKLOAD_TAG, Failure, Group, Instance, Life
 from covey.fleet.spec.types import Pool
@@ -108,7 +108,7 @@ class ScaleSets:
             try:
                 operation.result(0)
             except Exception as error:
-                reason = str(getattr(error, "message", error))[:500]
+                reason = said(error)
                 kind = failure_kind(code_of(error), reason)
                 if kind:
                     self._failed.append((name, Failure(kind=kind, at=now, reason=reason)))
@@ -152,6 +152,7 @@ class ScaleSets:
             zone=str((raw.zones or [""])[0]),
             launched_at=created.timestamp() if created else self._wall(),
             draining_since=draining.get(str(raw.instance_id)),
+            unplaced=str(raw.provisioning_state or "").lower() in {"creating", "failed"},
         )
 
     # --- doing ---

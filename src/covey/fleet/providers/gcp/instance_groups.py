@@ -186,6 +186,7 @@ class InstanceGroups:
             zone=_zone(raw.instance),
             launched_at=self._wall() if created is None else created,
             draining_since=float(draining) if draining.isdigit() else None,
+            unplaced=life == "pending" and raw.instance_status in {"", "PROVISIONING"},
             address=str(interfaces[0].network_i_p) if interfaces else "",
         )
 

@@ -42,6 +42,8 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
     """When the cloud said that it will take it away; None: it has not."""
     address: str = ""
     version: str = ""
+    unplaced: bool = False
+    """It has a name and no machine: its allocation failed, or is still being tried."""
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):

@@ -40,6 +40,7 @@ class GroupPool:
         self._busy = surroundings.busy
         self._groups: dict[str, Group] = {}
         self._prepared: set[str] = set()
+        self._last_offset: float | None = None
         self._ordered_at: dict[str, float] = {}
         """By name of an order not yet filled: when it was first seen, by the wall clock."""
 
@@ -71,7 +72,7 @@ class GroupPool:
     async def observe(self, workloads: Iterable[Workload], now: float) -> PoolView:
         wanted = {workload.name: workload for workload in workloads}
         await self._look()
-        offset = now - self._wall()  # the cloud tells times of day, the loop counts on its own clock
+        offset = self._offset(now)
         groups = [group for group in self._groups.values() if group.workload in wanted]
         return PoolView(
             pool=self.pool.name,
@@ -153,6 +154,14 @@ class GroupPool:
         except TimeoutError as error:
             raise Temporary(f"{self.pool.name} did not answer within {timeout:g} s", after=5.0) from error
 
+    def _offset(self, now: float) -> float:
+        """From the cloud's times of day to the loop's clock. Kept while it holds to a second, so that the same failure
+        keeps its time from look to look."""
+        offset = now - self._wall()
+        if self._last_offset is None or abs(offset - self._last_offset) > 1.0:
+            self._last_offset = offset
+        return self._last_offset
+
     def _of(self, workload: Workload) -> list[Group]:
         return [group for group in self._groups.values() if group.workload == workload.name]
 
@@ -208,6 +217,7 @@ class GroupPool:
                 state=state,
                 started_at=each.launched_at + offset,
                 version=each.version or workload.version,
+                unplaced=each.unplaced,
                 leaving_at=None if each.notice_at is None else each.notice_at + offset,
                 endpoint=f"{each.address}:{workload.port}" if each.address and workload.port else "",
             )
@@ -221,6 +231,7 @@ class GroupPool:
                 started_at=self._ordered_at[name] + offset,
                 busy=False,
                 version=workload.version,
+                unplaced=True,
             )
 
     def _offerings(self, workload: Workload) -> list[Offering]:

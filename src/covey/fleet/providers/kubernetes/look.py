@@ -78,6 +78,7 @@ def agents(look: Look, workload: Workload, pool: str, *, now: float, times: Time
                 started_at=times.of(changed.last_transition_time if changed else None, now),
                 busy=False,
                 version=group.metadata.annotations.get(names.VERSION, ""),
+                unplaced=True,
             )
             for name in orders(group, members(group, look.pods))
         ]
@@ -165,6 +166,7 @@ def _agent(pod: Pod, workload: Workload, pool: str, node: Node | None, *, now: f
         # found them ready is not their voice, since it is told by the very API whose silence we must tell from theirs.
         busy=False if not is_placed(pod) else None,
         version=about.get(names.VERSION, ""),
+        unplaced=not is_placed(pod),
         leaving_at=now if leaving else None,
         endpoint=f"{pod.status.pod_ip}:{workload.port}" if pod.status.pod_ip and workload.port else "",
     )
