@@ -88,7 +88,8 @@ class Controller:
         """By pool or `WORKLOAD/TARGET`: why it cannot be used."""
         self._state = TurnState()
         self._pieces: dict[str, str] = {}
-        self._views: dict[str, PoolView] = {}
+        self.views: dict[str, PoolView] = {}
+        """What the last turn saw."""
         self._draining: frozenset[str] = frozenset()
         self.turned: Turned | None = None
         self._metrics = Metrics()
@@ -136,6 +137,7 @@ class Controller:
         self._epoch = await self._ask(self._store.lead, self._holder, self.now())
         self._pieces = await self._ask(self._store.state)
         self._state = memory.decode(self._pieces)
+        self._observer.restore(memory.decode_views(self._pieces, self.now()))
         self._actor = Actor(
             self._store,
             self._epoch,
@@ -152,7 +154,6 @@ class Controller:
         """Turns until `stop`; `told` hears of each. Raises `Deposed` when another controller took over."""
         while not self.stopping:
             began = self.now()
-            self._wake.clear()
             try:
                 turned = await self.turn()
                 next_at = turned.next_at
@@ -165,10 +166,10 @@ class Controller:
                 next_at = began + _RETRY
             if self.deposed:
                 raise Deposed("another controller leads")
-            await self._pause(began, next_at)
+            await self.pause(next_at, began=began)
 
-    async def _pause(self, began: float, next_at: float) -> None:
-        """Until then or an event, but not sooner than `_SOONEST` after the last."""
+    async def pause(self, next_at: float, *, began: float = 0.0) -> None:
+        """Until then or an event, but not sooner than `_SOONEST` after `began`."""
         try:
             async with asyncio.timeout(max(0.0, next_at - self.now())):
                 await self._wake.wait()
@@ -183,25 +184,26 @@ class Controller:
         if actor is None or self.deposed:
             raise StateError("this controller does not lead")
         began = asyncio.get_running_loop().time()
+        self._wake.clear()  # what happens from here on is for the next turn
         spec = await self._load_spec()
         looked = await self._observer.look(self._providers, self._whole.workloads.values())
         self.reports.keep(looked.values())
-        self._views = self._priced({pool: self.reports.onto(view) for pool, view in looked.items()}, spec)
+        self.views = self._priced({pool: self.reports.onto(view) for pool, view in looked.items()}, spec)
         self._draining = frozenset(
-            agent.id for view in self._views.values() for agent in view.agents if agent.state == "draining"
+            agent.id for view in self.views.values() for agent in view.agents if agent.state == "draining"
         )
         now = self.now()
         orders = orders_at(await self._ask(self._store.orders, now))
         open_intents = {intent.id: intent for intent in await self._ask(self._store.intents)}
         queued = actor.queued
         seen = Seen(
-            views=self._views,
+            views=self.views,
             readings={name: self._readings(workload) for name, workload in spec.workloads.items()},
             orders=orders,
             in_flight=tuple(intent.in_flight(queued=number in queued) for number, intent in open_intents.items()),
         )
         turned = turn(self._state, seen, spec, now)
-        pieces = memory.encode(turned.state)
+        pieces = memory.encode(turned.state) | memory.encode_views(looked, self._pieces)
         news = self._news.worth(turned.decisions)
         intents = await self._ask(
             self._store.journal,
@@ -362,7 +364,7 @@ class Controller:
         return {reader.name: reader.problem for reader in self._sources.values() if reader.problem}
 
     def _agents(self, workload: str) -> tuple[Agent, ...]:
-        return tuple(agent for view in self._views.values() for agent in view.agents if agent.workload == workload)
+        return tuple(agent for view in self.views.values() for agent in view.agents if agent.workload == workload)
 
     def _readings(self, workload: Workload) -> tuple[dict[str, Reading], ...]:
         found: list[dict[str, Reading]] = []

@@ -9,13 +9,15 @@ import msgspec
 
 from covey.fleet.demand import POLICIES
 from covey.fleet.loop.turn import TurnState, WorkloadState
+from covey.fleet.model import Agent, PoolView
 
-__all__ = ["changed", "decode", "encode"]
+__all__ = ["changed", "decode", "decode_views", "encode", "encode_views"]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 _LOOP: Final = "loop"
 _WORKLOAD: Final = "workload/"
+_VIEW: Final = "view/"
 
 
 def encode(state: TurnState) -> dict[str, str]:
@@ -36,6 +38,60 @@ def decode(pieces: Mapping[str, str]) -> TurnState:
         if name.startswith(_WORKLOAD) and (found := _workload(text)) is not None
     }
     return msgspec.structs.replace(state, workloads=workloads)
+
+
+def encode_views(views: Mapping[str, PoolView], before: Mapping[str, str]) -> dict[str, str]:
+    """Who was where, by name (`view/POOL`), for a controller that cannot reach a pool when it begins. Without what
+    changes all the time, so that little is written; a pool that does not answer now keeps what was known (`before`)."""
+    pieces: dict[str, str] = {}
+    for pool, view in views.items():
+        name = _VIEW + pool
+        if not view.control:
+            if name in before:
+                pieces[name] = before[name]
+            continue
+        agents = tuple(
+            Agent(
+                id=agent.id,
+                workload=agent.workload,
+                pool=agent.pool,
+                offering=agent.offering,
+                state=agent.state,
+                started_at=agent.started_at,
+                ready_at=agent.ready_at,
+                heard_at=None if agent.heard_at is None else 0.0,
+                version=agent.version,
+                leaving_at=agent.leaving_at,
+                endpoint=agent.endpoint,
+            )
+            for agent in view.agents
+        )
+        pieces[name] = _json(
+            PoolView(
+                pool=pool, at=0.0, agents=agents, offerings=view.offerings, managed_elsewhere=view.managed_elsewhere
+            )
+        )
+    return pieces
+
+
+def decode_views(pieces: Mapping[str, str], now: float) -> dict[str, PoolView]:
+    """What `encode_views` wrote, as a look that did not succeed: who was there is believed until their silence says
+    otherwise, and nothing is done there until the pool answers."""
+    found: dict[str, PoolView] = {}
+    for name, text in pieces.items():
+        view = _read(text, PoolView) if name.startswith(_VIEW) else None
+        if view is not None:
+            found[view.pool] = msgspec.structs.replace(
+                view,
+                at=now,
+                control=False,
+                problem="not reached yet since the controller began",
+                agents=tuple(
+                    agent if agent.heard_at is None else msgspec.structs.replace(agent, heard_at=now)
+                    for agent in view.agents
+                ),
+            )
+    return found
 
 
 def changed(old: Mapping[str, str], new: Mapping[str, str]) -> dict[str, str | None]:

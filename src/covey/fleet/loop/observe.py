@@ -52,6 +52,10 @@ class Observer:
                 task.add_done_callback(lambda _: self._late())
         return {pool: self._views[pool] for pool in providers if pool in self._views}
 
+    def restore(self, views: Mapping[str, PoolView]) -> None:
+        """What an earlier controller saw, for pools that were not seen yet."""
+        self._views = {**views, **self._views}
+
     def offering(self, workload: str, key: str) -> Offering | None:
         """By its key, as last seen."""
         pool = key.partition("/")[0]
