@@ -14,7 +14,7 @@ DEV         := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes fleet-demo fleet-metrics kubernetes fleet-kubernetes backtest coverage constraints clean
+.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes fleet-chaos fleet-demo fleet-metrics kubernetes fleet-kubernetes backtest coverage constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,9 @@ fleet-demo: $(CORE) ## agents follow a load on this machine, while an agent, a p
 
 fleet-kubernetes: $(DEV) kubernetes ## real control planes: clouds that die, partitions that heal, quotas, disruption budgets (twenty minutes)
 	@$(PY) -m pytest tests/fleet/kubernetes -m slow -s $(PYTEST_ARGS)
+
+fleet-chaos: $(DEV) ## 500 seeds of an hour in which providers fail, lie and come late, and leaders change (a quarter of an hour)
+	@$(PY) -m tests.fleet.loop.chaos $(CHAOS_ARGS)
 
 coverage: $(DEV) ## the default tier, with the lines it leaves out
 	@$(PY) -m coverage run -m pytest $(PYTEST_ARGS)

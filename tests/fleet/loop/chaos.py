@@ -143,6 +143,8 @@ class Witness:
         """By workload: when it turned, and which way (demand only)."""
         self.believed: dict[str, int] = {}
         """By workload: what runs and what comes, as its controller left it."""
+        self.short: set[str] = set()
+        """Workloads of which a part had no room anywhere."""
         self.steps = 0
 
     def turned(self, turned: Turned, views: dict[str, PoolView], before: dict[tuple[str, str], int]) -> None:
@@ -155,7 +157,7 @@ class Witness:
 
     def _reversals(self, turned: Turned, name: str, now: float) -> None:
         """Ways that the workload goes by its controller's own will: what makes up for agents that died, came late, fell
-        silent or came back is no way."""
+        silent or came back is no way, and neither is what there was no room for before."""
         ways = self.turns[name]
         standing = turned.health.standing(name)
         kinds = {step.kind for step in turned.steps if step.workload == name and step.cause == "demand"}
@@ -163,8 +165,10 @@ class Witness:
         going = sum(len(step.ids) for step in turned.steps if step.workload == name and step.kind == "drain")
         after = len(standing.counting) + ordered - going
         before = sum(each.was for each in turned.placement.candidates.get(name, ()))
-        moved = self.believed.get(name) != before
+        moved = self.believed.get(name) != before or name in self.short
         self.believed[name] = after
+        self.short.discard(name)
+        self.short |= {fall.workload for fall in turned.placement.shortfalls if fall.workload == name}
         if moved or not kinds:
             return
         way = 1 if "scale" in kinds else -1

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from covey.fleet.health import Health, Standing
 from covey.fleet.loop.blocks import blocked
-from covey.fleet.loop.flight import Launches
+from covey.fleet.loop.flight import LAUNCH_SECONDS, Launches
 from covey.fleet.model import Block, Offering, Orders, PoolView, Wanted
 from covey.fleet.placing.problem import Item, Problem
 from covey.fleet.spec.types import Pool, Spec, Workload
@@ -73,15 +73,24 @@ def _declared(offering: Offering, workload: Workload, pool: Pool, speeds: Mappin
     return replace(offering, **changes) if changes else offering
 
 
-def running(standing: Standing, name: str, launches: Launches, health: Health) -> dict[str, int]:
-    """By offering: what counts and what is coming. Nothing is expected from a pool that is silent or lost."""
+def running(
+    standing: Standing, name: str, launches: Launches, health: Health, spec: Spec, now: float
+) -> dict[str, int]:
+    """By offering: what counts and what is coming. Nothing is expected from a pool whose agents fell silent, from a
+    cloud that is down, or from a pool that has not answered for a launch time-out; one missed look is no reason to
+    order the same elsewhere."""
     counts = dict(standing.running)
     for (whose, offering), launch in launches.items():
         if whose != name:
             continue
-        pool = health.pools.get(offering.partition("/")[0])
-        if pool is None or (pool.control and pool.agents == "ok"):
-            counts[offering] = counts.get(offering, 0) + launch.coming
+        pool = offering.partition("/")[0]
+        judged = health.pools.get(pool)
+        if judged is not None:
+            cloud = spec.pools[pool].cloud if pool in spec.pools else ""
+            lost = judged.lost_since is not None and now - judged.lost_since > LAUNCH_SECONDS
+            if judged.agents == "silent" or lost or cloud in health.suspended:
+                continue
+        counts[offering] = counts.get(offering, 0) + launch.coming
     return counts
 
 

@@ -225,7 +225,12 @@ def _sift_input(
         health=health,
         wanted={name: each.wanted for name, each in posed.items()},
         offerings={name: each.offerings for name, each in posed.items()},
-        coming={place: launch.coming for place, launch in launches.items()},
+        coming={
+            (name, key): count - each.standing.running.get(key, 0)
+            for name, each in posed.items()
+            for key, count in each.running.items()
+            if (name, key) in launches and count > each.standing.running.get(key, 0)
+        },
         leaving=leaving,
         orders=orders,
         removable={(pool, name): count for pool, view in views.items() for name, count in view.removable.items()},
@@ -379,7 +384,7 @@ def _pose_each(
             standing=standing,
             wanted=wanted,
             offerings=offerings,
-            running=running(standing, name, launches, health),
+            running=running(standing, name, launches, health, spec, now),
             not_ours=not_ours,
         )
     return posed, remembered
