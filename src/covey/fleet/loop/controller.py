@@ -274,7 +274,7 @@ class Controller:
         """What the next turn would know, for `covey fleet plan`: agents with their reports, and every signal."""
         return {
             "spec_version": self._spec.version if self._spec is not None else 0,
-            "views": self._views,
+            "views": self.views,
             "readings": {name: self._readings(workload) for name, workload in self._whole.workloads.items()},
         }
 
