@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
 from pathlib import Path
 
 import msgspec
@@ -107,3 +109,33 @@ def test_a_queue_that_is_not_there_is_a_temporary_error(tmp_path: Path) -> None:
 def test_a_queue_without_a_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs a source"):
         source(tmp_path, "")
+
+
+def test_a_pipe_that_nobody_writes_holds_nobody_up(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(Permanent, match="neither a file nor a directory"):
+        read(source(tmp_path, str(tmp_path / "pipe")), 1.0)
+
+
+@pytest.mark.parametrize("header", ["", "Connection: close\r\n"], ids=["kept", "closed"])
+def test_an_answer_that_never_ends_is_given_up_in_time(tmp_path: Path, header: str) -> None:
+    async def story() -> None:
+        over = asyncio.Event()
+
+        async def drip(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            writer.write(f"HTTP/1.1 200 OK\r\n{header}Content-Length: 1000000\r\n\r\n".encode())
+            with contextlib.suppress(OSError):
+                while not over.is_set():
+                    writer.write(b" ")
+                    await writer.drain()
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(over.wait(), 0.02)
+            writer.close()
+
+        async with await asyncio.start_server(drip, "127.0.0.1", 0) as server:
+            port = server.sockets[0].getsockname()[1]
+            with pytest.raises(Temporary, match="does not answer"):
+                await source(tmp_path, f"http://127.0.0.1:{port}/", timeout=0.2).read((), 5.0)
+            over.set()
+
+    asyncio.run(asyncio.wait_for(story(), 10))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import http.client
+import socket
 import ssl
 import urllib.parse
 from typing import Final
@@ -24,8 +26,17 @@ async def fetch(
     Raises `Temporary` when it does not answer or says that it is troubled, `Denied` for 401 and 403, `Permanent` else.
     """
     try:
-        async with asyncio.timeout(timeout + 1.0):
-            status, body = await asyncio.to_thread(_ask, url, timeout, token, form, ca_file)
+        connection, path = _connection(url, timeout, ca_file)
+        held: list[socket.socket] = []
+        asked = asyncio.create_task(asyncio.to_thread(_ask, connection, path, token, form, held))
+        try:
+            async with asyncio.timeout(timeout):
+                status, body = await asyncio.shield(asked)
+        except (TimeoutError, asyncio.CancelledError):
+            # A server that sends a byte now and then would hold the thread for ever.
+            _abort(held)
+            asked.add_done_callback(_heard)
+            raise
     except (OSError, http.client.HTTPException, TimeoutError) as error:
         raise Temporary(f"{_shown(url)} does not answer: {str(error) or type(error).__name__}") from error
     except ValueError as error:
@@ -42,26 +53,49 @@ async def fetch(
     return body
 
 
-def _ask(url: str, timeout: float, token: str, form: dict[str, str] | None, ca_file: str) -> tuple[int, bytes]:
+def _connection(url: str, timeout: float, ca_file: str) -> tuple[http.client.HTTPConnection, str]:
     parts = urllib.parse.urlsplit(url)
-    host, path = parts.hostname or "", parts.path or "/"
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context(cafile=ca_file or None)
-        connection = http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context)
-    else:
-        connection = http.client.HTTPConnection(host, parts.port, timeout=timeout)
+    host, path = parts.hostname or "", f"{parts.path or '/'}?{parts.query}".rstrip("?")
+    if parts.scheme != "https":
+        return http.client.HTTPConnection(host, parts.port, timeout=timeout), path
+    context = ssl.create_default_context(cafile=ca_file or None)
+    return http.client.HTTPSConnection(host, parts.port, timeout=timeout, context=context), path
+
+
+def _ask(
+    connection: http.client.HTTPConnection,
+    path: str,
+    token: str,
+    form: dict[str, str] | None,
+    held: list[socket.socket],
+) -> tuple[int, bytes]:
+    """`held` gets the socket, which the connection forgets as soon as its answer began."""
     headers = {"Accept": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     body = None
     if form is not None:
         body = urllib.parse.urlencode(form)
         headers["Content-Type"] = "application/x-www-form-urlencoded"
     try:
-        connection.request("GET" if form is None else "POST", f"{path}?{parts.query}".rstrip("?"), body, headers)
+        connection.connect()
+        held.append(connection.sock)
+        connection.request("GET" if form is None else "POST", path, body, headers)
         response = connection.getresponse()
         return response.status, response.read(LARGEST + 1)
     finally:
         connection.close()
+
+
+def _abort(held: list[socket.socket]) -> None:
+    """Whoever waits on it gets an error now."""
+    for each in held:
+        with contextlib.suppress(OSError):
+            each.shutdown(socket.SHUT_RDWR)
+
+
+def _heard(asked: asyncio.Task[tuple[int, bytes]]) -> None:
+    """Its error was told already."""
+    if not asked.cancelled():
+        asked.exception()
 
 
 def _shown(url: str) -> str:

@@ -19,6 +19,7 @@ import asyncio
 import contextlib
 import math
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -75,18 +76,14 @@ class QueueSource:
         self._timeout = float(target.settings.get("timeout") or TIMEOUT)
         self._work = surroundings.home / "work"
         self._arrivals, self._completions = Rate(), Rate()
+        self._looking: asyncio.Task[Counted] | None = None
 
     async def read(self, agents: Sequence[Agent], now: float) -> dict[str, Reading]:
         source = self._target.source
         if source.startswith(("http://", "https://")):
             counted = self._parse_untrusted(await fetch(source, timeout=self._timeout))
         else:
-            path = self._work / source.removeprefix("file:")
-            try:
-                async with asyncio.timeout(self._timeout):
-                    counted = await asyncio.to_thread(self._look, path)
-            except OSError as error:
-                raise Temporary(f"the queue {path} cannot be read: {error.strerror or 'it takes too long'}") from error
+            counted = await self._look_in_time(self._work / source.removeprefix("file:"))
         return {
             "": Reading(
                 at=now,
@@ -97,9 +94,24 @@ class QueueSource:
             )
         }
 
+    async def _look_in_time(self, path: Path) -> Counted:
+        """One look at a time: a file system that hangs holds one thread, and no more."""
+        if self._looking is None or self._looking.done():
+            self._looking = asyncio.create_task(asyncio.to_thread(self._look, path))
+        done, _ = await asyncio.wait([self._looking], timeout=self._timeout)
+        if not done:
+            raise Temporary(f"the queue {path} cannot be read: it takes too long")
+        try:
+            return self._looking.result()
+        except OSError as error:
+            raise Temporary(f"the queue {path} cannot be read: {error.strerror or error}") from error
+
     def _look(self, path: Path) -> Counted:
         if not path.is_dir():
-            with path.open("rb") as file:
+            # Not blocking, since it may be a pipe that nobody writes.
+            with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+                if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                    raise Permanent(f"the queue {path} is neither a file nor a directory")
                 return self._parse_untrusted(file.read(LARGEST_FILE + 1))
         spool = path / "new" if (path / "new").is_dir() else path
         return Counted(

@@ -232,7 +232,9 @@ class LocalPool:
             goes = []
             for agent in ids:
                 idle = self._around.busy(agent) is False or agent in marks.waiting
-                if agent not in records or idle or now - marks.draining.get(agent, now) >= grace:
+                if agent not in records:
+                    goes.append(agent)
+                elif idle or now - marks.draining.get(agent, now) >= grace:
                     goes.append(agent)
                     self._files.unwant(agent)
             await self._mender.mend()
