@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from covey.fleet.demand.speed import SpeedState, learn, speeds
-from covey.fleet.model import Agent, Offering
-from covey.fleet.spec.types import Pool
+from covey.fleet.demand.speed import SpeedState, learn
+from covey.fleet.loop.turn import Seen, TurnState, turn
+from covey.fleet.model import Agent, Offering, PoolView, Reading
+from covey.fleet.spec.types import Pool, Spec, Target
 from tests.fleet.demand.driving import RATE, agents, workload
 
 KEY = "p/s/on-demand"
@@ -26,7 +27,7 @@ def teach(seconds: float, completions: float = 20.0, *, count: int = 4, every: f
             msgspec.structs.replace(agent, completions=completions, heard_at=now - now % every, **fields)
             for agent in agents(count)
         ]
-        state = learn(workload(), seen, state, now)
+        state = learn(workload(), seen, state, now, {})
     learned = state.offerings.get(KEY)
     return learned.speed if learned is not None else 1.0
 
@@ -65,12 +66,13 @@ def test_speed_is_taught_only_by_busy_and_healthy_agents(fields: dict[str, Any])
 
 def test_speed_of_an_offering_is_frozen_while_one_of_its_agents_fails():
     state = SpeedState()
-    for turn in range(200):
+    for round_ in range(200):
+        now = 5.0 * round_
         seen = [
-            msgspec.structs.replace(agent, completions=20.0, busy_share=1.0, heard_at=5.0 * turn, failing=number == 0)
+            msgspec.structs.replace(agent, completions=20.0, busy_share=1.0, heard_at=now, failing=number == 0)
             for number, agent in enumerate(agents(8))
         ]
-        state = learn(workload(), seen, state, 5.0 * turn)
+        state = learn(workload(), seen, state, now, {})
     assert state.offerings == {}
 
 
@@ -80,32 +82,43 @@ def test_speed_is_the_ninetieth_percentile():
         msgspec.structs.replace(agent, completions=9.6 if number < 3 else 10.3, busy_share=1.0, heard_at=1.0)
         for number, agent in enumerate(agents(20))
     ]
-    state = learn(workload(), mixed, state, 1.0)
+    state = learn(workload(), mixed, state, 1.0, {})
     assert state.offerings[KEY].speed == pytest.approx(1.03)
 
 
-def test_speed_configured_wins_over_learned_and_workload_over_pool():
-    state = SpeedState()
-    for turn in range(3):
-        seen = [
-            msgspec.structs.replace(agent, completions=20.0, busy_share=1.0, heard_at=float(turn))
-            for agent in agents(10)
-        ]
-        state = learn(workload(), seen, state, float(turn))
+def test_speed_begins_at_what_was_known():
+    seen = [msgspec.structs.replace(agent, completions=90.0, busy_share=1.0, heard_at=1.0) for agent in agents(20)]
+    assert learn(workload(), seen, SpeedState(), 1.0, {KEY: 4.0}).learned() == {KEY: 4.2}
+
+
+def test_speed_needs_a_standard_to_measure_by():
+    seen = [msgspec.structs.replace(agent, completions=90.0, busy_share=1.0, heard_at=1.0) for agent in agents(20)]
+    by_cpu = workload(Target(signal="cpu", value=0.7))
+    assert learn(by_cpu, seen, SpeedState(), 1.0, {}) == SpeedState()
+
+
+def test_speed_learned_is_what_the_turn_places_and_measures_by():
+    """One offering, agents twice as fast as the spec's standard: half an hour later fewer are wanted of it."""
+    of = workload(RATE, least=1, most=50, mode="observe")
+    spec = Spec(pools={"p": Pool(name="p", provider="local")}, workloads={"w": of})
     offering = Offering(pool="p", shape="s", price=1.0)
-    pool = Pool(name="p", provider="local", speeds={"s": 1.7})
-    bare = Pool(name="p", provider="local")
-    assert speeds(workload(), {"p": bare}, [offering], SpeedState()) == {KEY: 1.0}
-    assert speeds(workload(), {"p": bare}, [offering], state) == {KEY: 1.05}
-    assert speeds(workload(), {"p": pool}, [offering], state) == {KEY: 1.7}
-    assert speeds(workload(RATE, speeds={"s": 0.5}), {"p": pool}, [offering], state) == {KEY: 0.5}
+    state, decided = TurnState(), []
+    for number in range(360):
+        now = 5.0 * number
+        seen = tuple(
+            msgspec.structs.replace(agent, completions=20.0, busy_share=1.0, heard_at=now) for agent in agents(10)
+        )
+        view = PoolView(pool="p", at=now, agents=seen, offerings={"w": (offering,)})
+        reading = Reading(at=now, arrivals=70.0, interval=5.0)
+        turned = turn(state, Seen(views={"p": view}, readings={"w": ({"p": reading},)}), spec, now)
+        state, decided = turned.state, [*decided, turned.decisions[0]]
+    assert state.workloads["w"].speeds.learned() == {KEY: pytest.approx(1.05**3)}
+    assert sum(candidate.count for candidate in decided[60].candidates) == 10
+    assert sum(candidate.count for candidate in decided[-1].candidates) == 9  # 10 standard agents / 1.158
 
 
 def test_speed_state_survives_the_store():
-    state = learn(
-        workload(),
-        [msgspec.structs.replace(agents(1)[0], completions=9.0, busy_share=1.0, heard_at=1.0)],
-        SpeedState(),
-        1.0,
-    )
+    busy = msgspec.structs.replace(agents(1)[0], completions=9.0, busy_share=1.0, heard_at=1.0)
+    state = learn(workload(), [busy], SpeedState(), 1.0, {})
     assert msgspec.json.decode(msgspec.json.encode(state), type=SpeedState) == state
+    assert state.offerings[KEY].samples == (9.0,)

@@ -1,9 +1,9 @@
 """What a workload's own history teaches about how far down is too far.
 
 An *overrun* is a moment with more backlog than `OVERRUN_BACKLOG` seconds of ready capacity: agents could not be started
-as fast as requests came. Once is an accident: for two hours the down window is the long one. Twice within two hours is
-a pattern: what would just have served the highest 15 s is kept 1.5 times as long as lay between the two, an hour at
-most, so that the next one finds it running. A workload that is never overrun pays nothing for this.
+as fast as requests came. Once is an accident, and nothing follows. Twice within two hours is a pattern: what would just
+have served the highest 15 s is kept 1.5 times as long as lay between the two, an hour at most, so that the next one
+finds it running. A workload that is never overrun pays nothing for this.
 
 KPA forgets after 60 s and HPA after 300 s whatever happened; bursts that come every ten minutes meet both unprepared
 each time. `docs/fleet/demand.md` has the figures.
@@ -44,9 +44,9 @@ def note(overruns: Overruns, now: float, backlog: float, capacity: float) -> Ove
     return Overruns(now, (*overruns.began[1 - KEPT :], now) if again else overruns.began)
 
 
-def memory(overruns: Overruns, now: float, once: float) -> float:
-    """How long what would have served is kept, s: 0 without an overrun, `once` after one."""
+def memory(overruns: Overruns, now: float) -> float:
+    """How long what would have served is kept, s; 0 without a pattern."""
     if overruns.last is None or now - overruns.last > CAREFUL:
         return 0.0
     gaps = [after - before for before, after in pairwise(overruns.began) if after - before <= CAREFUL]
-    return max(once, min(MEMORY_MOST, MEMORY_FACTOR * max(gaps, default=0.0)))
+    return min(MEMORY_MOST, MEMORY_FACTOR * max(gaps, default=0.0))

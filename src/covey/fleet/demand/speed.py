@@ -1,4 +1,4 @@
-"""How many standard agents one agent of an offering stands for: configured, else learned, else 1.0.
+"""How many standard agents one agent of an offering stands for, learned where nobody says it.
 
 Learned from what agents complete while they are at least 90 % busy: the 90th percentile of 20 samples or more, over the
 workload's `rate_per_agent`, moved by at most 5 % in ten minutes. An agent whose errors or latency are up teaches
@@ -14,10 +14,10 @@ from math import ceil, inf
 
 import msgspec
 
-from covey.fleet.model import Agent, Offering
-from covey.fleet.spec.types import Pool, Workload
+from covey.fleet.model import Agent
+from covey.fleet.spec.types import Workload
 
-__all__ = ["Learned", "SpeedState", "learn", "speeds"]
+__all__ = ["Learned", "SpeedState", "learn"]
 
 BUSY = 0.9
 SAMPLES = 20
@@ -42,47 +42,39 @@ class SpeedState(msgspec.Struct, frozen=True):
     """Of one workload."""
 
     offerings: dict[str, Learned] = {}
-    heard: dict[str, float] = {}
-    """By agent: the report that was last looked at; a report is one sample, however many turns see it."""
+    heard: float = 0.0
+    """Reports up to here have been looked at: a report is one sample, however many turns see it."""
+
+    def learned(self) -> dict[str, float]:
+        """By offering key, where something was learned."""
+        return {key: each.speed for key, each in self.offerings.items() if each.moved_at is not None}
 
 
-def learn(workload: Workload, agents: Iterable[Agent], state: SpeedState, now: float) -> SpeedState:
-    """One turn. Without a target that says what a standard agent serves, nothing can be learned."""
+def learn(
+    workload: Workload, agents: Iterable[Agent], state: SpeedState, now: float, known: Mapping[str, float]
+) -> SpeedState:
+    """One turn; `known`: by offering, the speeds until now, where learning begins. Without a target that says what a
+    standard agent serves, nothing can be learned."""
     rate = next((t.rate_per_agent for t in workload.targets if t.rate_per_agent is not None), None)
     if rate is None:
         return state
-    heard: dict[str, float] = {}
     fresh: dict[str, list[float]] = {}
     failing: set[str] = set()
+    heard = state.heard
     for agent in agents:
-        if agent.heard_at is None:
-            continue
-        heard[agent.id] = agent.heard_at
         if agent.failing:
             failing.add(agent.offering)
-        elif state.heard.get(agent.id) != agent.heard_at and (done := _sample(agent)) is not None:
+        elif agent.heard_at is not None and agent.heard_at > state.heard and (done := _sample(agent)) is not None:
             fresh.setdefault(agent.offering, []).append(done)
-    if heard == state.heard:
+            heard = max(heard, min(agent.heard_at, now))
+    if not fresh:
         return state
     offerings = dict(state.offerings)
     for offering, samples in fresh.items():
         if offering not in failing:
-            offerings[offering] = _moved(offerings.get(offering, Learned()), samples, rate, now)
+            before = offerings.get(offering) or Learned(known.get(offering, 1.0))
+            offerings[offering] = _moved(before, samples, rate, now)
     return SpeedState(offerings, heard)
-
-
-def speeds(
-    workload: Workload, pools: Mapping[str, Pool], offerings: Iterable[Offering], state: SpeedState
-) -> dict[str, float]:
-    """By offering key; what the workload says of a shape wins over what the pool says, and both over what was
-    learned."""
-    known = {}
-    for offering in offerings:
-        pool = pools.get(offering.pool)
-        said = workload.speeds.get(offering.shape, pool.speeds.get(offering.shape) if pool is not None else None)
-        learned = state.offerings.get(offering.key)
-        known[offering.key] = said if said is not None else learned.speed if learned is not None else 1.0
-    return known
 
 
 def _sample(agent: Agent) -> float | None:

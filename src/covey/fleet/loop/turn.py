@@ -19,6 +19,7 @@ import msgspec
 from msgspec.structs import replace
 
 from covey.fleet.demand import POLICIES, DemandInput
+from covey.fleet.demand.speed import SpeedState, learn
 from covey.fleet.filtering import Sifted, SiftInput, SiftState, sift
 from covey.fleet.health import Health, HealthState, judge
 from covey.fleet.loop.blocks import stillborn, update
@@ -71,6 +72,7 @@ class WorkloadState(msgspec.Struct, frozen=True, kw_only=True):
     wanted: Wanted | None = None
     launches: dict[str, Launch] = {}
     """By offering, what is on its way."""
+    speeds: SpeedState = SpeedState()
 
 
 class Solved(msgspec.Struct, frozen=True, kw_only=True):
@@ -92,8 +94,6 @@ class TurnState(msgspec.Struct, frozen=True, kw_only=True):
     ejections: dict[str, EjectionState] = {}
     """By workload whose agents report failures."""
     blocks: tuple[Block, ...] = ()
-    speeds: dict[str, dict[str, float]] = {}
-    """By workload, by offering: learned."""
     known: dict[str, Workload] = {}
     """Workloads that had agents or were in the spec, as last applied: what is taken out of a spec must still end."""
     pools: dict[str, Pool] = {}
@@ -360,15 +360,18 @@ def _pose_each(
     remembered: dict[str, WorkloadState] = {}
     for name, workload in spec.workloads.items():
         standing = health.standing(name)
-        offerings = offered(workload, views, spec, state.speeds.get(name, {}))
+        before = state.workloads.get(name, WorkloadState())
+        offerings = offered(workload, views, spec, before.speeds.learned())
+        known = {offering.key: offering.speed for offering in offerings if offering.speed != 1.0}
+        before = replace(before, speeds=learn(workload, standing.counting, before.speeds, now, known))
         wanted, remembered[name] = _demand(
-            state.workloads.get(name, WorkloadState()),
+            before,
             DemandInput(
                 now=now,
                 workload=workload,
                 readings=seen.readings.get(name, ()),
                 agents=standing.counting,
-                speeds={offering.key: offering.speed for offering in offerings if offering.speed != 1.0},
+                speeds=known,
                 tick=spec.controller.tick,
                 cheaper_elsewhere=_cheaper_elsewhere(offerings, standing.running),
             ),
