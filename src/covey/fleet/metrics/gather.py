@@ -263,7 +263,8 @@ def _paid(offering: Offering) -> float | None:
 
 def _ready_speed(workload: str, turned: Turned, seen: Seen) -> float:
     """Standard agents that are ready."""
-    learned = turned.state.speeds.get(workload, {})
+    remembered = turned.state.workloads.get(workload)
+    learned = remembered.speeds.learned() if remembered is not None else {}
     speeds = {
         offering.key: offering.speed for view in seen.views.values() for offering in view.offerings.get(workload, ())
     }
