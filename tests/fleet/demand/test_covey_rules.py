@@ -251,6 +251,6 @@ def test_covey_overruns_do_not_keep_awake_what_may_sleep():
     for _ in range(3):
         overrun(driver)
         calm(driver, 600.0)
-    assert driver.state.overruns.began
+    assert driver.state.past.overruns.began
     asleep = [driver.rate(0.0).agents for _ in range(150)]
     assert asleep[-1] == 0.0

@@ -8,8 +8,8 @@ One turn, in this order:
    60 s after that was last true. In it the higher of the 6 s and 60 s means decides, nothing bounds the way up, and
    nothing goes down;
 3. up: at once, at most to max(2b, b + 4), b being the lowest wanted of the last 15 s;
-4. down: to the highest that was asked for in the last 300 s (or that would have served in a longer time, for a workload
-   that was overrun twice: see `overruns`), and not for a drop of 10 % or less unless it reaches `min` or zero;
+4. down: late, by the rules of `descent`: to the highest that was asked for in the last 300 s, and not for a drop of
+   10 % or less;
 5. a forecast is told, and where the spec lets it act it adds half of what is asked for at most. It leaves no trace in
    the windows: when it ends, what it added ends.
 
@@ -21,11 +21,12 @@ from __future__ import annotations
 import msgspec
 
 from covey.fleet.demand.capacity import Capacity, measure
+from covey.fleet.demand.descent import Past, lower, remember, stepped, window
 from covey.fleet.demand.forecast import ForecastState, predict
-from covey.fleet.demand.overruns import MEMORY_MOST, Overruns, memory, note
+from covey.fleet.demand.overruns import Overruns, note
 from covey.fleet.demand.policy import DemandInput
 from covey.fleet.demand.targets import Asked, TargetState, judge, label, whole
-from covey.fleet.demand.windows import Samples, add_high, add_sample, high, low
+from covey.fleet.demand.windows import Samples, add_sample, low
 from covey.fleet.model import Wanted
 from covey.fleet.spec.types import Workload
 
@@ -35,10 +36,6 @@ UP_WINDOW = 15.0
 UP_FACTOR = 2.0
 UP_STEP = 4.0
 """HPA's way up: at most doubled, or 4 more, per 15 s."""
-DOWN_WINDOW = 300.0
-"""HPA's. 120 s costs less by one part in a hundred on smooth days and meets work that comes every few minutes
-unprepared (docs/fleet/demand.md)."""
-DEAD_BAND = 0.10
 BURST_RATIO = 2.0
 """Times what the ready agents serve at full load: their speed x rate_per_agent."""
 BURST_LASTS = 60.0
@@ -60,14 +57,10 @@ class CoveyState(msgspec.Struct, frozen=True, kw_only=True):
     """Without what a forecast adds."""
     lately: Samples = ()
     """What was wanted until each turn, 15 s back."""
-    highs: Samples = ()
-    """What the targets asked for, as maxima, 300 s back."""
-    peaks: Samples = ()
-    """What would just have served, as maxima, an hour back."""
+    past: Past = Past()
     targets: tuple[TargetState, ...] = ()
     burst_at: float | None = None
     """When the condition of a burst was last true."""
-    overruns: Overruns = Overruns()
     forecast: ForecastState = ForecastState()
 
 
@@ -82,20 +75,6 @@ class _Heard(msgspec.Struct, frozen=True, kw_only=True):
     raw: float
     binding: str
     detail: str
-
-
-class _Descent(msgspec.Struct, frozen=True, kw_only=True):
-    """How far down it may go now, and why not further."""
-
-    lowest: float
-    """The highest of the window."""
-    window: float
-    kept: float
-    """What overruns taught to keep."""
-    memory: float
-    """For how long, s."""
-    hold: str
-    """Why nothing goes down at all; "" when it may."""
 
 
 class Covey:
@@ -113,28 +92,36 @@ class Covey:
         desired = capacity.standing if state.at is None else state.desired
         since = now if state.at is None or now - state.at > GAP else state.since
         heard = _hear(given, state, capacity, desired)
-        raw, binding, rule = heard.raw, heard.binding, ""
-        highs = add_high(state.highs, now, raw, DOWN_WINDOW)
-        peaks = add_high(state.peaks, now, max((said.peak_agents for said in heard.asked), default=0.0), MEMORY_MOST)
-        descent = _descent(workload, heard, highs, peaks, since, now)
+        past = remember(
+            state.past,
+            now,
+            lasting=max((said.lasting for said in heard.asked), default=0.0),
+            asked=heard.raw,
+            served=max((said.served for said in heard.asked), default=0.0),
+            overruns=heard.overruns,
+        )
         lately = add_sample(state.lately, now, desired, UP_WINDOW)
-        wanted = desired
-        if raw > desired:
+        hold = _hold(workload, heard, now - since, window(past, now))
+        wanted, binding, rule = desired, heard.binding, ""
+        if heard.raw > desired:
             wanted, binding, rule = _up(workload, heard, desired, lately, now)
-        elif raw < desired:
-            wanted, binding, rule = _down(workload, heard, desired, descent)
+        elif heard.raw < desired and hold:
+            binding, rule = "burst" if heard.burst else "hold", f"{desired:g} kept: {hold}"
+        elif heard.raw < desired:
+            down = lower(workload, past, desired, heard.raw, now)
+            wanted, binding, rule = down.agents, down.rule or binding, down.why
         ahead, told, forecast = _ahead(given, heard, state.forecast)
         agents = wanted
         if ahead > wanted:
-            agents, binding, rule = ahead, "forecast", f", {told:g} forecast"
+            agents, binding, rule = ahead, "forecast", f"{told:g} forecast"
         return (
             Wanted(
                 agents=agents,
                 binding=binding,
-                reason=f"{heard.detail}: {raw:g} asked{rule}",
-                raw=raw,
+                reason=f"{heard.detail}: {heard.raw:g} asked{', ' if rule else ''}{rule}",
+                raw=heard.raw,
                 burst=heard.burst,
-                hold_down=bool(descent.hold),
+                hold_down=bool(hold),
                 forecast=told,
             ),
             CoveyState(
@@ -142,11 +129,9 @@ class Covey:
                 at=now,
                 desired=wanted,
                 lately=lately,
-                highs=highs,
-                peaks=peaks,
+                past=stepped(past, now, desired, wanted),
                 targets=heard.targets,
                 burst_at=heard.burst_at,
-                overruns=heard.overruns,
                 forecast=forecast,
             ),
         )
@@ -155,7 +140,7 @@ class Covey:
 def _hear(given: DemandInput, state: CoveyState, capacity: Capacity, desired: float) -> _Heard:
     """Every target's word, whether this is a burst or an overrun, and the highest word."""
     now, workload = given.now, given.workload
-    burst_at, overruns = state.burst_at, state.overruns
+    burst_at, overruns = state.burst_at, state.past.overruns
     asked: list[Asked] = []
     targets: list[TargetState] = []
     for index, target in enumerate(workload.targets):
@@ -210,46 +195,20 @@ def _up(workload: Workload, heard: _Heard, desired: float, lately: Samples, now:
     base = max(low(lately, now, UP_WINDOW, desired), float(workload.replicas.min))
     wanted = max(desired, min(heard.raw, max(UP_FACTOR * base, base + UP_STEP)))
     if wanted < heard.raw:
-        return wanted, "up-limit", f", {wanted:g} allowed for now"
+        return wanted, "up-limit", f"{wanted:g} allowed for now"
     return wanted, heard.binding, ""
 
 
-def _descent(workload: Workload, heard: _Heard, highs: Samples, peaks: Samples, since: float, now: float) -> _Descent:
-    """The windows downward, and what holds everything."""
-    window, longer = DOWN_WINDOW, memory(heard.overruns, now)
-    if workload.replicas.min == 0 and not high(highs, now, window):
-        longer = 0.0  # five silent minutes: who may sleep shall
-    missing = [label(workload, index) for index, said in enumerate(heard.asked) if said.missing]
-    hold = ""
+def _hold(workload: Workload, heard: _Heard, known: float, needed: float) -> str:
+    """Why nothing may go down at all; "" when it may."""
     if heard.burst:
-        hold = "a burst"
-    elif missing:
-        hold = f"{', '.join(missing)} missing"
-    elif heard.asked and now - since < window:
-        hold = f"only {now - since:.0f} s of the {window:.0f} s window are known"
-    lowest = high(highs, now, window)
-    return _Descent(
-        lowest=heard.raw if lowest is None else lowest,
-        window=window,
-        kept=high(peaks, now, longer) or 0.0,
-        memory=longer,
-        hold=hold,
-    )
-
-
-def _down(workload: Workload, heard: _Heard, desired: float, descent: _Descent) -> tuple[float, str, str]:
-    """What is wanted when less is asked for, what decided it, and why in words."""
-    if descent.hold:
-        return desired, "burst" if heard.burst else "hold", f", {desired:g} kept: {descent.hold}"
-    lower = min(desired, max(descent.lowest, descent.kept))
-    if (1.0 - DEAD_BAND) * desired <= lower < desired and lower > workload.replicas.min:
-        return desired, "dead-band", f", {desired:g} kept: not worth {desired - lower:g} fewer"
-    if lower <= heard.raw:
-        return lower, heard.binding, ""
-    if descent.kept > descent.lowest:
-        why = f"it was overrun, and this served the last {descent.memory / 60:.0f} min"
-        return lower, "overrun-memory", f", {lower:g} kept: {why}"
-    return lower, "down-window", f", {lower:g} kept: asked for within {descent.window:.0f} s"
+        return "a burst"
+    missing = [label(workload, index) for index, said in enumerate(heard.asked) if said.missing]
+    if missing:
+        return f"{', '.join(missing)} missing"
+    if heard.asked and known < needed:
+        return f"only {known:.0f} s of the {needed:.0f} s window are known"
+    return ""
 
 
 def _ahead(given: DemandInput, heard: _Heard, state: ForecastState) -> tuple[float, float | None, ForecastState]:

@@ -28,7 +28,7 @@ SURGE_WINDOW = 15.0
 SURGE_SIGMAS = 3.0
 """Chance: what independent arrivals would show once in a thousand windows (Poisson)."""
 SURGE_LEAST = 0.2
-PEAK_UTILISATION = 0.9
+SERVED_UTILISATION = 0.9
 """What would just have served: no queue, little room."""
 PART_KEPT = 300.0
 """s; how long a missing part keeps its last value."""
@@ -63,21 +63,27 @@ class TargetState(msgspec.Struct, frozen=True):
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """What one target asks for now."""
+    """What one target asks for now, in standard agents, whole."""
 
     agents: float
-    """Standard agents, whole."""
     detail: str
-    burst_agents: float = 0.0
-    """The same in a burst."""
+    lasting: float
+    """Without what only drains a backlog."""
     missing: bool = False
     """No part of it is fresh: it may raise by what it last said, and nothing may go down."""
+    burst_agents: float = 0.0
+    """In a burst."""
+    served: float = 0.0
+    """What would just have served the last 15 s."""
+    rate: float | None = None
+    """Requests per second, the mean that decided."""
     fast_rate: float | None = None
     """The mean of the last 6 s, where the signal is fast enough to begin a burst."""
-    rate: float | None = None
     backlog: float = 0.0
-    peak_agents: float = 0.0
-    """What would just have served the last 15 s: what is remembered of overruns."""
+
+
+def _plain(agents: float, detail: str, *, missing: bool = False) -> Asked:
+    return Asked(agents, detail, agents, missing=missing)
 
 
 def whole(agents: float) -> float:
@@ -131,7 +137,7 @@ def judge(
         lost = sorted(name for name in parts if name not in kept)
         asked = _fall_back(target, lost, asked, fresh, desired, least)
     elif asked is None:
-        asked = Asked(0.0, "not known yet" if parts else "never seen", missing=True)
+        asked = _plain(0.0, "not known yet" if parts else "never seen", missing=True)
     elif not fresh:
         asked = msgspec.structs.replace(asked, missing=True, detail=f"{asked.detail}, last seen")
     return asked, TargetState(of, parts, rates)
@@ -194,11 +200,12 @@ def _by_rate(target: Target, per_agent: float, parts: Mapping[str, Part], rates:
     return Asked(
         whole((rate + drain) / each),
         f"{rate:.4g}/s and a backlog of {backlog:.4g} at {target.utilisation:g} x {per_agent:.4g}/s per agent",
+        lasting=whole(rate / each),
         burst_agents=whole((max(rate, fast or 0.0) + drain) / each),
-        fast_rate=fast,
+        served=whole(surge / (SERVED_UTILISATION * per_agent)),
         rate=rate,
+        fast_rate=fast,
         backlog=backlog,
-        peak_agents=whole(surge / (PEAK_UTILISATION * per_agent)),
     )
 
 
@@ -207,7 +214,7 @@ def _by_queue(length: float, parts: Mapping[str, Part]) -> Asked | None:
     if not known:
         return None
     backlog = sum(known)
-    return Asked(whole(backlog / length), f"a backlog of {backlog:.4g} at {length:.4g} per agent")
+    return _plain(whole(backlog / length), f"a backlog of {backlog:.4g} at {length:.4g} per agent")
 
 
 def _by_ratio(
@@ -237,8 +244,8 @@ def _by_ratio(
     ratio = used / weight / value
     detail = f"{used / weight:.3g} on {capacity.ready:g} ready, {value:g} wanted"
     if abs(ratio - 1.0) <= TOLERANCE:
-        return Asked(desired, f"{detail}: within {TOLERANCE:.0%}"), own
-    return Asked(whole(ratio * capacity.ready), detail), own
+        return _plain(desired, f"{detail}: within {TOLERANCE:.0%}"), own
+    return _plain(whole(ratio * capacity.ready), detail), own
 
 
 def _fall_back(target: Target, lost: list[str], asked: Asked | None, fresh: bool, desired: float, least: int) -> Asked:
@@ -248,7 +255,7 @@ def _fall_back(target: Target, lost: list[str], asked: Asked | None, fresh: bool
     names = ", ".join(name or "all of it" for name in lost)
     detail = f"{names} missing for {PART_KEPT / 60:.0f} min, so {rule if isinstance(rule, str) else f'{rule} agents'}"
     if rule == "none":
-        return Asked(said, detail)
+        return _plain(said, detail)
     if rule == "current-if-higher":
-        return Asked(max(said, desired), detail, missing=not fresh)
-    return Asked(desired if rule == "current" else float(least if rule == "min" else rule), detail)
+        return _plain(max(said, desired), detail, missing=not fresh)
+    return _plain(desired if rule == "current" else float(least if rule == "min" else rule), detail)
