@@ -78,6 +78,14 @@ def test_home_is_ours_alone(applied: Fleet) -> None:
     assert applied("status", "--json").error["code"] == "bad-permissions"
 
 
+def test_foreign_words_do_not_steer_the_terminal(fleet: Fleet) -> None:
+    Path("fleet.toml").write_text(SPEC.replace('"serve"', '"\\u001b]0;x\\u0007"').replace("mode =", '"\\u001b[2J" ='))
+    said = fleet("check")
+    assert said.code == 2
+    assert "\x1b" not in said.err
+    assert "\\x1b[2J" in said.err
+
+
 def test_schema_is_json_for_people_and_programs(fleet: Fleet) -> None:
     assert json.loads(fleet("schema").out) == fleet("schema", "--json").data
 

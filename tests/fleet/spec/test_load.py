@@ -214,6 +214,10 @@ def test_any_text_is_read_or_refused_with_one_error(text: str) -> None:
             parse(text, form)  # type: ignore[arg-type]
 
 
+def test_byte_order_mark_is_no_fault() -> None:
+    assert parse("\ufeff" + FLEET) == parse(("\ufeff" + FLEET).encode()) == parse(FLEET)
+
+
 def test_bytes_that_are_no_text_name_their_line() -> None:
     with pytest.raises(SpecError) as caught:
         parse(b"a = 1\nb = '\xff'\n")

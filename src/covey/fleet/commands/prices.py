@@ -83,6 +83,7 @@ def _spec(context: Context) -> Spec | None:
 
 
 def _show(context: Context, options: Any) -> Result:
+    limit = max(1, min(options.limit, 10_000))
     with _catalog(context) as catalog:
         summaries = catalog.summaries()
         if not (options.cloud or options.region or options.shape):
@@ -94,9 +95,9 @@ def _show(context: Context, options: Any) -> Result:
                 region=region,
                 shape=options.shape,
                 spot=True if options.spot else None,
-                limit=max(1, min(options.limit, 10_000)),
+                limit=limit,
             )
-    found = sorted(found, key=lambda price: price.usd)[: options.limit]
+    found = sorted(found, key=lambda price: price.usd)[:limit]
     rows = [_row(price, context.now) for price in found]
     text = words.table(("CLOUD", "REGION", "SHAPE", "", "$/H", "READ", "FROM"), rows) if rows else "nothing is known"
     return Result({"items": found}, text)
@@ -204,7 +205,10 @@ def _history(context: Context, options: Any) -> Result:
     if not found:
         raise NotFoundError("no spot price of it was ever read", code="no-price", next_step="covey fleet prices import")
     usd = [price.usd for price in found]
-    rows = [(words.clock(price.at, context.now), price.zone, f"${price.usd:.4f}") for price in found[-options.limit :]]
+    rows = [
+        (words.clock(price.at, context.now), price.zone, f"${price.usd:.4f}")
+        for price in found[-max(1, options.limit) :]
+    ]
     text = words.table(("WHEN", "ZONE", "$/H"), rows)
     return Result({"items": found}, f"{text}\n{len(usd)} in all, from ${min(usd):.4f} to ${max(usd):.4f}")
 

@@ -16,7 +16,7 @@ import msgspec
 from covey.base.errors import CoveyError
 from covey.base.exit_codes import INTERRUPTED, OUTPUT_GONE, exit_code
 from covey.base.schema import SCHEMA_VERSION, ErrorView
-from covey.fleet.commands import explain, look, orders, plan, prices, run, simulate, specs
+from covey.fleet.commands import down, explain, look, orders, plan, prices, run, simulate, specs, words
 from covey.fleet.commands.context import Context, Parser, Result, Verbs
 
 __all__ = ["main", "parser"]
@@ -44,7 +44,7 @@ def parser() -> Parser:
     """Of all commands; the reference is made from it."""
     found = Parser(prog="covey fleet", description=__doc__.partition("\n")[2].strip() if __doc__ else "")
     verbs = Verbs(found)
-    for noun in (specs, plan, simulate, run, look, explain, orders, prices):
+    for noun in (specs, plan, simulate, run, look, explain, orders, prices, down):
         noun.add(verbs)
     return found
 
@@ -57,7 +57,7 @@ def _show(result: Result, *, json: bool) -> int:
             fields["error"] = ErrorView(error.code, error.message, error.next_step)
         _document(ok=error is None, **fields)
     elif result.text:
-        _say(result.text)
+        _say(words.printable(result.text))
     sys.stdout.flush()
     if error is None:
         return 0
@@ -68,9 +68,9 @@ def _report(error: CoveyError, *, json: bool) -> int:
     if json:
         _document(ok=False, error=ErrorView(error.code, error.message, error.next_step))
         return exit_code(error)
-    sys.stderr.write(f"error: {error.message} ({error.code})\n")
+    sys.stderr.write(f"error: {words.printable(error.message)} ({error.code})\n")
     if error.next_step:
-        sys.stderr.write(f"next: {error.next_step}\n")
+        sys.stderr.write(f"next: {words.printable(error.next_step)}\n")
     return exit_code(error)
 
 

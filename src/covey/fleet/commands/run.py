@@ -44,7 +44,9 @@ def _run(context: Context, options: Any) -> Result:
 
     os.umask(0o077)
     asyncio.run(run(context.home, os.environ, _Teller(as_json=options.json, quiet=options.quiet)))
-    return Result({"stopped": True}, "" if options.quiet else "stopped; the agents run on")
+    return Result(
+        {"stopped": True}, "" if options.quiet else "stopped; the agents run on: covey fleet down --all ends them"
+    )
 
 
 def _prepare(context: Context, options: Any) -> None:
@@ -78,7 +80,7 @@ class _Teller:
             document = {"schema": SCHEMA_VERSION, "event": event, **fields}
             sys.stdout.write(msgspec.json.encode(document).decode() + "\n")
         else:
-            sys.stdout.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+            sys.stdout.write(f"{time.strftime('%H:%M:%S')} {words.printable(text)}\n")
         sys.stdout.flush()
 
     def turned(self, turned: Turned, problems: dict[str, str]) -> None:

@@ -136,9 +136,9 @@ def _apply(context: Context, options: Any) -> Result:
 
 def apply_file(context: Context, path: Path, *, adopt: Sequence[str] = (), note: str = "") -> Result:
     """What `apply` does, for whoever needs a spec to be there."""
-    from covey.fleet.spec.load import load
+    from covey.fleet.spec.load import load_with_text
 
-    spec = load(path)
+    spec, text = load_with_text(path)
     adopted = [known(name, spec.workloads, "workload") for name in adopt]
     changes, version = _changes(context, spec)
     with context.store(make=True) as store:
@@ -146,7 +146,6 @@ def apply_file(context: Context, path: Path, *, adopt: Sequence[str] = (), note:
             store.add_order("adopt", name, at=context.now)
         if not changes and version:
             return Result({"version": version, "changes": []}, f"nothing differs from version {version}")
-        text = path.read_text(errors="replace")
         version = store.add_spec(spec, text=text, name=path.name, at=context.now, note=note)
     return _applied(context, version, spec, changes)
 

@@ -10,7 +10,7 @@ from covey.base.errors import UsageError
 from covey.fleet.model import Step
 from covey.fleet.spec.units import duration, say_duration
 
-__all__ = ["ago", "clock", "moment", "money", "number", "step", "table"]
+__all__ = ["ago", "clock", "moment", "money", "number", "printable", "step", "table"]
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -36,6 +36,11 @@ def clock(at: float, now: float) -> str:
     moment = time.localtime(at)
     today = time.localtime(now)[:3] == moment[:3]
     return time.strftime("%H:%M:%S" if today else "%Y-%m-%d %H:%M:%S", moment)
+
+
+def printable(text: str) -> str:
+    """What others wrote (names of agents, a cloud's words) may not steer the terminal."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
 
 
 def ago(at: float, now: float) -> str:

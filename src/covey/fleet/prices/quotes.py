@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
@@ -21,6 +21,8 @@ __all__ = ["CATALOG_FILE", "Quotes", "catalog_path"]
 CATALOG_FILE: Final = "prices.db"
 
 _log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
 
 
 def catalog_path(home: Path, sources: PriceSources) -> Path:
@@ -58,8 +60,7 @@ class Quotes:
         declared = own.usd(cloud, region, shape, spot=spot)
         if declared is not None:
             return declared, None
-        catalog = self._opened()
-        found = catalog.price(cloud, region, shape, spot=spot) if catalog is not None else None
+        found = self._ask(lambda catalog: catalog.price(cloud, region, shape, spot=spot))
         if found is None:
             return None
         return found.usd * (1.0 if spot else own.factor(cloud)), found.at
@@ -67,9 +68,8 @@ class Quotes:
     def traffic(self, cloud: str, region: str, to: str, gb_month: float) -> float | None:
         """USD for one more GB in a month that has seen so many; None: not known."""
         found = self._current().traffic(cloud, region, to)
-        catalog = self._opened()
-        if found is None and catalog is not None:
-            found = catalog.egress(cloud, region, to)
+        if found is None:
+            found = self._ask(lambda catalog: catalog.egress(cloud, region, to))
         return None if found is None else found.usd_per_gb(gb_month)
 
     def with_egress(self, views: Mapping[str, PoolView], spec: Spec) -> dict[str, PoolView]:
@@ -103,15 +103,15 @@ class Quotes:
         )
         return replace(offering, egress=None if usd is None else usd * gb_hour)
 
-    def _opened(self) -> Catalog | None:
-        """None while it cannot be used: prices are then unknown, and the loop goes on."""
-        if self._catalog is None:
-            path = catalog_path(self._home, self._sources)
-            try:
-                self._catalog = Catalog(path)
-            except StorageError as error:
-                self._complain(error)
-        return self._catalog
+    def _ask(self, question: Callable[[Catalog], _Answer]) -> _Answer | None:
+        """None while the catalog cannot be used: prices are then unknown, and the loop goes on."""
+        try:
+            if self._catalog is None:
+                self._catalog = Catalog(catalog_path(self._home, self._sources))
+            return question(self._catalog)
+        except StorageError as error:
+            self._complain(error)
+            return None
 
     def _current(self) -> Overrides:
         if not self._sources.overrides:

@@ -17,7 +17,7 @@ from covey.fleet.spec.toml import read_toml
 from covey.fleet.spec.types import PriceSources, Spec, Target, Workload
 from covey.fleet.spec.yaml import read_yaml
 
-__all__ = ["PROMETHEUS", "load", "parse", "version_of"]
+__all__ = ["PROMETHEUS", "load", "load_with_text", "parse", "version_of"]
 
 PROMETHEUS: Final = "http://127.0.0.1:9090"
 """Where Prometheus listens unless told otherwise."""
@@ -28,6 +28,11 @@ def load(path: Path) -> Spec:
 
     Raises `SpecError` with every fault, `NotFoundError`, `StorageError`.
     """
+    return load_with_text(path)[0]
+
+
+def load_with_text(path: Path) -> tuple[Spec, str]:
+    """The same, and what it was made from: the file may change between two looks."""
     try:
         if path.is_file() and path.stat().st_size > MAX_BYTES:
             raise SpecError(path.name, [Fault(0, "", "", f"at most {MAX_BYTES} bytes")])
@@ -40,7 +45,7 @@ def load(path: Path) -> Spec:
     except OSError as error:
         raise StorageError(f"{path} cannot be read: {error.strerror}", code="spec-unreadable") from None
     spec = parse(data, "toml" if path.suffix.lower() == ".toml" else "yaml", name=path.name)
-    return _beside(spec, path.absolute().parent)
+    return _beside(spec, path.absolute().parent), data.decode()
 
 
 def parse(data: bytes | str, form: Literal["toml", "yaml"] = "toml", *, name: str = "the spec") -> Spec:
@@ -50,6 +55,7 @@ def parse(data: bytes | str, form: Literal["toml", "yaml"] = "toml", *, name: st
     except UnicodeDecodeError as error:
         line = error.object[: error.start].count(b"\n") + 1
         raise SpecError(name, [Fault(line, "", "", "UTF-8")]) from None
+    text = text.removeprefix("\ufeff")  # as some editors begin a file
     if len(text) > MAX_BYTES:
         raise SpecError(name, [Fault(0, "", "", f"at most {MAX_BYTES} bytes")])
     root = (read_toml if form == "toml" else read_yaml)(text, name)

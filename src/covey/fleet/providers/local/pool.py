@@ -249,6 +249,11 @@ class LocalPool:
                 next_step="nothing: another controller leads now",
             )
 
+    async def shut_down(self) -> None:
+        """End the supervisor as well, and with it whatever still runs: the pool is given up."""
+        with self._errors():
+            await self._keeper.shut_down()
+
     async def close(self) -> None:
         """Agents and their supervisord stay."""
         await self._viewer.close()
