@@ -12,7 +12,7 @@ from covey.base.errors import ParseError, StorageError
 from covey.fleet.model import STALE_ON_DEMAND, STALE_SPOT, Agent, Offering, PoolView
 from covey.fleet.prices.catalog import Catalog
 from covey.fleet.prices.overrides import load_overrides
-from covey.fleet.prices.quotes import Quotes
+from covey.fleet.prices.quotes import PREEMPTIONS, Quotes
 from covey.fleet.prices.tables import read_table
 from covey.fleet.prices.types import Egress, Machine, Price, Tables, Tier
 from covey.fleet.spec.load import parse
@@ -209,11 +209,23 @@ def test_egress_is_the_declared_traffic_at_the_price_of_its_tier(tmp_path: Path,
             for n in range(agents)
         )
         view = PoolView(pool="east", at=AT, agents=there, offerings={"declared": (offering,), "silent": (offering,)})
-        priced = quotes.with_egress({"east": view}, spec)["east"]
+        priced = quotes.priced({"east": view}, spec)["east"]
         return {workload: offered[0].egress for workload, offered in priced.offerings.items()}
 
     assert usd(1) == {"declared": 20 * 0.09, "silent": None}  # 14,600 GB a month
     assert usd(2) == {"declared": 20 * 0.05, "silent": None}  # 29,200
+    quotes.close()
+
+
+def test_spot_is_taken_to_be_preempted_now_and_then(tmp_path: Path) -> None:
+    offered = tuple(
+        Offering(pool="east", shape="m5.large", spot=spot, price=0.1, preemptions=known)
+        for spot, known in ((True, 0.0), (True, 0.2), (False, 0.0))
+    )
+    quotes = Quotes(tmp_path)
+    view = PoolView(pool="east", at=AT, offerings={"silent": offered})
+    priced = quotes.priced({"east": view}, parse(SPEC))["east"].offerings["silent"]
+    assert [each.preemptions for each in priced] == [PREEMPTIONS, 0.2, 0.0]
     quotes.close()
 
 

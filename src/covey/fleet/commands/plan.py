@@ -51,6 +51,8 @@ class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     decisions: list[Decision]
     problems: dict[str, str]
     """By pool or signal: why it could not be asked."""
+    stale: list[str]
+    """Offerings whose price is too old to justify a move."""
     hourly_usd_before: float
     hourly_usd_after: float
     budget: float | None
@@ -94,7 +96,7 @@ def _plan(context: Context, options: Any) -> Result:
         known_there = _ask_controller(context.home)
         if known_there is not None and applied is not None and known_there.spec_version == applied.version:
             seen = _with(seen, known_there, applied.spec, spec, problems)
-        seen = msgspec.structs.replace(seen, views=quotes.with_egress(seen.views, spec))
+        seen = msgspec.structs.replace(seen, views=quotes.priced(seen.views, spec))
     finally:
         quotes.close()
     turned: Turned = turn(state, seen, spec, time.time())
@@ -102,6 +104,7 @@ def _plan(context: Context, options: Any) -> Result:
     view = PlanView(
         decisions=decisions,
         problems=problems,
+        stale=_stale(seen, time.time()),
         hourly_usd_before=sum(each.cost_before for each in decisions),
         hourly_usd_after=sum(each.cost_after for each in decisions),
         budget=spec.budget.hourly_usd if spec.budget is not None else None,
@@ -219,12 +222,22 @@ async def _read_twice(
         await source.close()
 
 
+def _stale(seen: Seen, now: float) -> list[str]:
+    offered = (one for view in seen.views.values() for each in view.offerings.values() for one in each)
+    return sorted({offering.key for offering in offered if offering.stale(now)})
+
+
 def _why(error: CoveyError) -> str:
     return f"{error.message}; {error.next_step}" if error.next_step else error.message
 
 
 def _said(view: PlanView) -> Sequence[str]:
     lines = [f"cannot be asked: {name}: {why}" for name, why in view.problems.items()]
+    if view.stale:
+        more = f" and {len(view.stale) - 5} more" if len(view.stale) > 5 else ""
+        lines.append(
+            f"old prices, which justify no move: {', '.join(view.stale[:5])}{more}; covey fleet prices refresh"
+        )
     for decision in view.decisions:
         lines += ["", *_decision(decision)]
     lines.append("")
@@ -232,7 +245,7 @@ def _said(view: PlanView) -> Sequence[str]:
     total = f"cost {words.money(view.hourly_usd_before)}/h -> {words.money(view.hourly_usd_after)}/h"
     total += f" ({'+' if change >= 0 else '-'}{words.money(abs(change))})"
     lines.append(total if view.budget is None else f"{total}, budget {words.money(view.budget)}/h")
-    return lines[1:] if not view.problems and lines[0] == "" else lines
+    return lines[1:] if lines[0] == "" else lines
 
 
 def _decision(decision: Decision) -> list[str]:

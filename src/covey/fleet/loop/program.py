@@ -102,7 +102,7 @@ class _Process:
             make_provider=lambda pool: make_provider(pool, self._surroundings()),
             make_source=lambda workload, target: make_source(workload, target, self._surroundings()),
             decided=self._decisions.write,
-            priced=self._quotes.with_egress,
+            priced=self._quotes.priced,
         )
 
     def _surroundings(self) -> Surroundings:

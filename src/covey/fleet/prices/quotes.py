@@ -16,9 +16,12 @@ from covey.fleet.prices.overrides import Overrides, load_overrides
 from covey.fleet.prices.types import HOURS_A_MONTH
 from covey.fleet.spec.types import PriceSources, Spec, Workload
 
-__all__ = ["CATALOG_FILE", "Quotes", "catalog_path"]
+__all__ = ["CATALOG_FILE", "PREEMPTIONS", "Quotes", "catalog_path"]
 
 CATALOG_FILE: Final = "prices.db"
+
+PREEMPTIONS: Final = 0.05
+"""Per spot agent and hour, where nobody knows better. No cloud publishes it; FLEET 4 simulates with it."""
 
 _log = logging.getLogger(__name__)
 
@@ -72,8 +75,8 @@ class Quotes:
             found = self._ask(lambda catalog: catalog.egress(cloud, region, to))
         return None if found is None else found.usd_per_gb(gb_month)
 
-    def with_egress(self, views: Mapping[str, PoolView], spec: Spec) -> dict[str, PoolView]:
-        """The same views, each offering with what an agent's traffic costs there.
+    def priced(self, views: Mapping[str, PoolView], spec: Spec) -> dict[str, PoolView]:
+        """The same views, each offering with what an agent's traffic costs there and how often spot is taken away.
 
         Declared traffic x price; without a declaration it is not known. A local pool's traffic costs nothing.
         """
@@ -92,6 +95,8 @@ class Quotes:
         return found
 
     def _billed(self, offering: Offering, workload: Workload | None, view: PoolView) -> Offering:
+        if offering.spot and not offering.preemptions:
+            offering = replace(offering, preemptions=PREEMPTIONS)
         gb_hour = workload.place.egress_gb_hour if workload is not None else None
         if workload is None or gb_hour is None:
             return replace(offering, egress=None)
