@@ -47,6 +47,8 @@ class TurnPilot:
         self.ordered = 0
         self.last = 0.0
         """Utilisation as last sampled."""
+        self.priced = -1
+        self.offered: dict[str, dict[str, tuple[Offering, ...]]] = {}
         self.sampled = 0
         self.readings: tuple[dict[str, Reading], ...] = ()
 
@@ -83,24 +85,35 @@ class TurnPilot:
         world.lean(balance)
 
     def _views(self, world: World, now: float) -> dict[str, PoolView]:
-        agents: dict[str, list[Agent]] = {}
-        for agent in world.agents(self.last, self.workload.name):
-            agents.setdefault(agent.pool, []).append(agent)
-        offerings: dict[str, list[Offering]] = {}
-        for offering in world.offerings.values():
-            offerings.setdefault(offering.pool, []).append(offering)
+        offered = self._offered(world)
+        every = world.agents(self.last, self.workload.name)
+        by_pool: dict[str, list[Agent]] = {pool: [] for pool in offered}
+        if len(by_pool) > 1:
+            for agent in every:
+                by_pool[agent.pool].append(agent)
         views = {}
-        for pool, offered in offerings.items():
+        for pool, offerings in offered.items():
             dead = world.dark.get(pool)
+            agents = tuple(by_pool[pool]) if len(by_pool) > 1 else every
             views[pool] = PoolView(
                 pool=pool,
                 at=now,
                 control=dead is None,
                 problem="" if dead is None else "its cloud is down",
-                agents=tuple(agents.get(pool, ())) if dead is None else dead,
-                offerings={self.workload.name: tuple(offered)},
+                agents=agents if dead is None else dead,
+                offerings=offerings,
             )
         return views
+
+    def _offered(self, world: World) -> dict[str, dict[str, tuple[Offering, ...]]]:
+        """By pool, by workload; made anew when a price changed."""
+        if self.priced != world.priced:
+            self.priced = world.priced
+            by_pool: dict[str, list[Offering]] = {}
+            for offering in world.offerings.values():
+                by_pool.setdefault(offering.pool, []).append(offering)
+            self.offered = {pool: {self.workload.name: tuple(several)} for pool, several in by_pool.items()}
+        return self.offered
 
     def _journal(self, turned: Turned) -> None:
         for settled in turned.settled:

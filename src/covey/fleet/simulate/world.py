@@ -98,6 +98,8 @@ class World:
         self.cold_start = cold_start
         self.least = least
         """The workload's `min`, to see when it holds again."""
+        self.priced = 0
+        """How often a price changed."""
         self.now = 0
         self.machines: dict[str, Machine] = {}
         self.figures = Figures()
@@ -290,6 +292,7 @@ class World:
     def price(self, key: str, price: float) -> None:
         """A price changed."""
         self.offerings[key] = replace(self.offerings[key], price=price)
+        self.priced += 1
         self._changed()
 
     def strike(self, pool: str, zone: str, notice: float, drought: float) -> None:
