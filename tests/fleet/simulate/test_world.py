@@ -7,15 +7,16 @@ from array import array
 import pytest
 
 from covey.fleet.model import Offering
+from covey.fleet.simulate.clock import run
 from covey.fleet.simulate.pilots import FixedPilot, SchedulePilot
-from covey.fleet.simulate.world import DRAIN, World, run
+from covey.fleet.simulate.world import DRAIN, World
 
 OFFERING = Offering(pool="p", shape="s", price=3600.0)
 KEY = OFFERING.key
 
 
 def world(cold_start: float = 10.0) -> World:
-    return World([OFFERING], rate_per_agent=2.0, cold_start=cold_start)
+    return World([OFFERING], workload="w", rate_per_agent=2.0, cold_start=cold_start)
 
 
 def test_a_fixed_size_serves_what_it_can_and_is_paid_all_the_time() -> None:

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from covey.base.errors import UsageError
 from covey.fleet.demand import POLICIES
 from covey.fleet.model import Offering
+from covey.fleet.simulate.clock import run
 from covey.fleet.simulate.figures import Outcome, Run, row_of, run_of
 from covey.fleet.simulate.market import ONE_PRICE, Market, load_market, no_prices
 from covey.fleet.simulate.record import Recorder
@@ -19,7 +20,7 @@ from covey.fleet.simulate.single import BOUNDS, run_single, start_size, workload
 from covey.fleet.simulate.traces import SEEDS, Setting, Trace, load_trace, setting_for
 from covey.fleet.simulate.turning import TurnPilot, market_spec
 from covey.fleet.simulate.weather import PREEMPTIONS, Weather, kills_of
-from covey.fleet.simulate.world import Figures, World, run
+from covey.fleet.simulate.world import Figures, World
 from covey.fleet.spec.types import Spec, Workload
 
 __all__ = ["BASELINES", "OURS", "run_turn", "simulate"]
@@ -115,7 +116,13 @@ def run_turn(
     """One run of the controller's own turn. It starts as everybody: the same agents, on the cheapest on demand."""
     arrivals = trace.arrivals(seed)
     least = workload.replicas.min
-    world = World(market.offerings, rate_per_agent=setting.rate_per_agent, cold_start=setting.cold_start, least=least)
+    world = World(
+        market.offerings,
+        rate_per_agent=setting.rate_per_agent,
+        cold_start=setting.cold_start,
+        workload=workload.name,
+        least=least,
+    )
     weather.install(world, market, len(arrivals), seed)
     world.start(market.cheapest().key, start_size(setting, arrivals), ready=True)
     pilot = TurnPilot(spec, workload, recorder.told if recorder is not None else None)

@@ -75,7 +75,7 @@ class PolicyPilot:
             now=now,
             workload=self.workload,
             readings=world.readings(sample, self.workload),
-            agents=tuple(a for a in world.agents(sample.utilisation, self.workload.name) if a.state != "draining"),
+            agents=tuple(a for a in world.agents(sample.utilisation) if a.state != "draining"),
             tick=float(self.every),
             # One pool has no elsewhere: the threshold rule's price conditions are taken as true, or it would never act.
             cheaper_elsewhere=0.1,

@@ -9,10 +9,11 @@ from typing import Any
 
 from covey.fleet.demand.policy import DemandPolicy
 from covey.fleet.model import Offering
+from covey.fleet.simulate.clock import Pilot, run
 from covey.fleet.simulate.oracle import oracle
 from covey.fleet.simulate.pilots import FixedPilot, PolicyPilot, SchedulePilot
 from covey.fleet.simulate.traces import Setting, Trace
-from covey.fleet.simulate.world import Figures, Pilot, World, run
+from covey.fleet.simulate.world import Figures, World
 from covey.fleet.spec.types import Replicas, Target, Workload
 
 __all__ = ["BOUNDS", "UTILISATION", "run_single", "start_size", "workload_for"]
@@ -64,7 +65,13 @@ def run_single(
 ) -> Figures:
     """One run on one offering. `policy`: a demand policy's name, `fixed_peak` or `oracle`."""
     arrivals = trace.arrivals(seed)
-    world = World([offering], rate_per_agent=setting.rate_per_agent, cold_start=setting.cold_start, least=setting.min)
+    world = World(
+        [offering],
+        workload=NAME,
+        rate_per_agent=setting.rate_per_agent,
+        cold_start=setting.cold_start,
+        least=setting.min,
+    )
     begin = start_size(setting, arrivals)
     pilot: Pilot
     if policy == "fixed_peak":

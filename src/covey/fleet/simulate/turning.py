@@ -86,7 +86,7 @@ class TurnPilot:
 
     def _views(self, world: World, now: float) -> dict[str, PoolView]:
         offered = self._offered(world)
-        every = world.agents(self.last, self.workload.name)
+        every = world.agents(self.last)
         by_pool: dict[str, list[Agent]] = {pool: [] for pool in offered}
         if len(by_pool) > 1:
             for agent in every:

@@ -3,16 +3,14 @@
 One second is one step. Requests wait in one queue (fluid: fractions of requests are served); what is ready serves
 `ready speed x rate_per_agent` per second. A request is violated when it finds more than 5 s of backlog, or nobody
 ready. Starting and draining agents are paid. `World` knows no policy: a pilot looks (`agents`, `sample`) and acts
-(`start`, `drain`), and `second by second` is `run`.
+(`start`, `drain`); `clock.run` moves it, second by second.
 """
 
 from __future__ import annotations
 
 import heapq
 import itertools
-from array import array
 from collections.abc import Callable, Sequence
-from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -20,7 +18,7 @@ from msgspec.structs import replace
 from covey.fleet.model import Agent, Offering, Reading
 from covey.fleet.spec.types import Workload
 
-__all__ = ["BACKLOG_LIMIT", "DRAIN", "Figures", "Machine", "Pilot", "Sample", "World", "run"]
+__all__ = ["BACKLOG_LIMIT", "DRAIN", "NEVER", "Figures", "Machine", "Sample", "World"]
 
 BACKLOG_LIMIT = 5.0
 """Seconds of ready capacity: a request that finds more before it is violated (FLEET section 4)."""
@@ -91,11 +89,18 @@ class World:
     """Agents of one workload on simulated offerings, and its queue."""
 
     def __init__(
-        self, offerings: Sequence[Offering], *, rate_per_agent: float, cold_start: float, least: int = 0
+        self,
+        offerings: Sequence[Offering],
+        *,
+        rate_per_agent: float,
+        cold_start: float,
+        workload: str,
+        least: int = 0,
     ) -> None:
         self.offerings = {offering.key: offering for offering in offerings}
         self.rate_per_agent = rate_per_agent
         self.cold_start = cold_start
+        self.workload = workload
         self.least = least
         """The workload's `min`, to see when it holds again."""
         self.priced = 0
@@ -153,7 +158,7 @@ class World:
             utilisation=min(1.0, (self.served - served) / capacity) if capacity > 0 else 0.0,
         )
 
-    def agents(self, utilisation: float, workload: str) -> tuple[Agent, ...]:
+    def agents(self, utilisation: float) -> tuple[Agent, ...]:
         """All agents, as a perfect observer reports them: every ready one is equally loaded."""
         now = float(self.now)
         share = self.rate_per_agent * utilisation
@@ -165,7 +170,7 @@ class World:
                 agents.append(
                     Agent(
                         id=machine.id,
-                        workload=workload,
+                        workload=self.workload,
                         pool=offering.pool,
                         offering=machine.offering,
                         state="starting",
@@ -179,7 +184,7 @@ class World:
             agents.append(
                 Agent(
                     id=machine.id,
-                    workload=workload,
+                    workload=self.workload,
                     pool=offering.pool,
                     offering=machine.offering,
                     state="draining" if draining else "ready",
@@ -309,7 +314,7 @@ class World:
 
     def kill(self, pools: Sequence[str]) -> None:
         """A cloud dies: its agents serve nothing from now on, are not paid, and nobody can see that they are gone."""
-        seen = self.agents(0.0, "")
+        seen = self.agents(1.0)
         for pool in pools:
             self.dark[pool] = tuple(agent for agent in seen if agent.pool == pool)
         for machine in [m for m in self.machines.values() if self.offerings[m.offering].pool in pools]:
@@ -377,66 +382,3 @@ class World:
             figures.least_ready = ready if figures.least_ready is None else min(ready, figures.least_ready)
             if figures.restored_after is None and ready >= self.least:
                 figures.restored_after = self.now - self._killed_at
-
-
-class Pilot(Protocol):
-    """Whatever decides. `turn` is called at 0 and every `every` s."""
-
-    every: int
-
-    def turn(self, world: World) -> None: ...
-
-
-def run(world: World, pilot: Pilot, arrivals: array[int], record: Callable[[World], None] | None = None) -> Figures:
-    """The whole trace. `record` is called after each turn, for plots."""
-    seconds = len(arrivals)
-    next_turn = 0
-    now = 0
-    figures = world.figures
-    while now < seconds:
-        world.now = now
-        if world.next_event <= now:
-            world.happen()
-        if now >= next_turn or world.woken:
-            world.woken = False
-            pilot.turn(world)
-            next_turn = now + pilot.every
-            if record is not None:
-                record(world)
-        until = min(seconds, next_turn, max(now + 1, _whole(world.next_event)))
-        _serve(world, figures, arrivals[now:until])
-        now = until
-    world.now = seconds
-    world.pay()
-    figures.seconds = seconds
-    return figures
-
-
-def _serve(world: World, figures: Figures, arrivals: array[int]) -> None:
-    """Seconds without a change: the inner loop of everything, 0.1 us each."""
-    backlog, capacity = world.backlog, world.capacity
-    limit = BACKLOG_LIMIT * capacity
-    served = 0.0
-    violated = 0
-    for count in arrivals:
-        if backlog > limit or capacity <= 0:
-            violated += count
-        backlog += count
-        if backlog > capacity:
-            served += capacity
-            backlog -= capacity
-        else:
-            served += backlog
-            backlog = 0.0
-    total = sum(arrivals)
-    figures.requests += total
-    figures.violated += violated
-    world.arrived += total
-    world.served += served
-    world.offered += capacity * len(arrivals)
-    world.backlog = backlog
-
-
-def _whole(when: float) -> int:
-    """The first second at or after a moment."""
-    return int(when) if when == int(when) else int(when) + 1
