@@ -41,6 +41,8 @@ class Clouds:
         self.controller: subprocess.Popen[Any] | None = None
         self.began = time.time()
         self.story: list[tuple[float, str]] = []
+        self.done = False
+        """The story came to its end."""
         for number, cloud in enumerate(CLOUDS, 1):
             machine = lab.server(cloud)
             _give_network(lab, machine, f"10.{number}.0.0/16")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import tempfile
 import time
@@ -84,12 +85,15 @@ place = { pools = ["aws", "azure", "gcp"], survive = { clouds = 1, keep = "min" 
 
 @pytest.fixture
 def clouds(lab: Lab, kubernetes: Path) -> Iterator[Clouds]:
-    with tempfile.TemporaryDirectory(prefix="covey-") as directory:
-        clouds = Clouds(lab, Path(directory), kubernetes)
-        # azure: a quota of four agents, whatever its nodes could take. gcp: room for sixteen.
-        nodes = {cloud: [node(f"{cloud}-1"), node(f"{cloud}-2")] for cloud in CLOUDS}
-        clouds.up(nodes, {"azure": {"requests.cpu": "2"}})
-        yield clouds
+    directory = Path(tempfile.mkdtemp(prefix="covey-"))  # a short path; kept for whoever looks into a failure
+    clouds = Clouds(lab, directory, kubernetes)
+    # azure: a quota of four agents, whatever its nodes could take. gcp: room for sixteen.
+    nodes = {cloud: [node(f"{cloud}-1"), node(f"{cloud}-2")] for cloud in CLOUDS}
+    clouds.up(nodes, {"azure": {"requests.cpu": "2"}})
+    clouds.say(f"all files are in {directory} until it ends well")
+    yield clouds
+    if clouds.done:
+        shutil.rmtree(directory)
 
 
 def test_three_clouds(clouds: Clouds) -> None:
@@ -98,6 +102,7 @@ def test_three_clouds(clouds: Clouds) -> None:
     a_whole_cloud_is_killed(clouds)
     a_partition_heals(clouds)
     what_returned_is_used_again_after_the_window(clouds)
+    clouds.done = True
 
 
 def settle(clouds: Clouds) -> None:

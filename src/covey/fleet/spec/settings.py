@@ -102,7 +102,13 @@ SIGNAL_SETTINGS: Final[Mapping[str, Mapping[str, Field]]] = {
         "endpoint": Field(_ADDRESS, "Another address of the API."),
     },
     "kubernetes": {
-        "metric": Field(_WORD, "A metric of the pods; their CPU unless given."),
+        "metric": Field(Text("a metric's name", r"[A-Za-z0-9_.:|-]{1,253}"), "Of the pods; their CPU unless given."),
+        "external": Field(Flag(), "The metric is of the namespace (external.metrics.k8s.io), as KEDA's are."),
+        "selector": Field(_WORD, "Labels of what is asked for; the workload's pods unless given."),
+        "pools": Field(MapOf(_WORD), "Contexts of the kubeconfig by pool: each cluster gives its own part."),
+        "context": Field(_WORD, "One context of the kubeconfig; its current one unless given."),
+        "kubeconfig": Field(_WORD, "The kubeconfig's path; KUBECONFIG or ~/.kube/config unless given."),
+        "namespace": Field(Text("a namespace", r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"), "Default: the context's."),
     },
     "command": {
         "timeout": Field(duration(0.05, 60), 'How long it may run (default "2s").'),

@@ -33,6 +33,8 @@ class Look(msgspec.Struct, frozen=True, kw_only=True):
     nodes: list[Node]
     others: list[Pod] | None
     """Every pod of the cluster; None: we may not see them, and room is unknown."""
+    usage: dict[str, float] = {}
+    """By pod: CPUs in use, where the cluster has a metrics server."""
     problems: tuple[str, ...] = ()
     """What could not be listed."""
 
@@ -62,7 +64,7 @@ def agents(look: Look, workload: Workload, pool: str, *, now: float, times: Time
     nodes = {each.metadata.name: each for each in look.nodes}
     passing = {name for group in look.groups_of(workload.name) for name in _passing(group, look.pods)}
     found = [
-        _agent(each, workload, pool, nodes.get(each.spec.node_name), now=now, times=times)
+        _agent(each, workload, pool, nodes.get(each.spec.node_name), look.usage, now=now, times=times)
         for each in look.of(workload.name)
         if each.status.phase not in ("Succeeded", "Failed") and each.metadata.name not in passing
     ]
@@ -148,7 +150,16 @@ def is_up(pod: Pod) -> bool:
     return ready is not None and ready.status == "True"
 
 
-def _agent(pod: Pod, workload: Workload, pool: str, node: Node | None, *, now: float, times: Times) -> Agent:
+def _agent(
+    pod: Pod,
+    workload: Workload,
+    pool: str,
+    node: Node | None,
+    usage: Mapping[str, float],
+    *,
+    now: float,
+    times: Times,
+) -> Agent:
     ready = condition(pod.status.conditions, "Ready")
     up = is_up(pod)
     started = times.of(pod.metadata.creation_timestamp, now)
@@ -165,6 +176,7 @@ def _agent(pod: Pod, workload: Workload, pool: str, node: Node | None, *, now: f
         # What has no process yet has no work. All others speak for themselves, to the controller: that a kubelet once
         # found them ready is not their voice, since it is told by the very API whose silence we must tell from theirs.
         busy=False if not is_placed(pod) else None,
+        cpu=usage[pod.metadata.name] / max(workload.resources.cpu, 0.001) if pod.metadata.name in usage else None,
         version=about.get(names.VERSION, ""),
         unplaced=not is_placed(pod),
         leaving_at=now if leaving else None,

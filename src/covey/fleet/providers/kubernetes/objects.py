@@ -20,6 +20,7 @@ __all__ = [
     "Deployment",
     "Listed",
     "Meta",
+    "MetricValue",
     "Node",
     "Pod",
     "PodMetrics",
@@ -236,6 +237,17 @@ class PodMetrics(Struct, frozen=True):
     metadata: Meta = Meta()
     timestamp: datetime | None = None
     containers: list[ContainerUsage] = []
+
+    @property
+    def cpus(self) -> float:
+        """In use, by all its containers. Raises ValueError."""
+        return sum(quantity(each.usage.get("cpu", "0")) for each in self.containers)
+
+
+class MetricValue(Struct, frozen=True):
+    """One value of a custom or external metric."""
+
+    value: str = "0"
 
 
 class Cause(Struct, frozen=True):

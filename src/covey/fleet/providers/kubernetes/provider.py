@@ -23,7 +23,7 @@ from covey.fleet.providers.kubernetes import look as looks
 from covey.fleet.providers.kubernetes import names, nodes, rights, template
 from covey.fleet.providers.kubernetes.api import ALL, Api, Conflict, Gone, Refused, within
 from covey.fleet.providers.kubernetes.look import Look, Times
-from covey.fleet.providers.kubernetes.objects import Autoscaler, Budget, Deployment, Node, Pod
+from covey.fleet.providers.kubernetes.objects import Autoscaler, Budget, Deployment, Node, Pod, PodMetrics
 from covey.fleet.providers.kubernetes.objects import Quota as NamespaceQuota
 from covey.fleet.providers.kubernetes.settings import Settings
 from covey.fleet.providers.registry import Surroundings
@@ -135,8 +135,15 @@ class Kubernetes:
         async def budgets() -> list[Budget]:
             return await api.list(api.path(await api.budgets_group(), "poddisruptionbudgets"), Budget)
 
-        (pods, deployments), budget, scalers, quotas, (machines, others) = await asyncio.gather(
-            self._ours(ours),
+        async def usage() -> dict[str, float]:
+            """A cluster without a metrics server is no problem, nor is one whose metrics server is away."""
+            with suppress(ProviderError, ValueError):
+                found = await api.list(api.path("metrics.k8s.io/v1beta1", "pods"), PodMetrics, labelSelector=ours)
+                return {each.metadata.name: each.cpus for each in found}
+            return {}
+
+        ((pods, deployments), used), budget, scalers, quotas, (machines, others) = await asyncio.gather(
+            asyncio.gather(self._ours(ours), usage()),
             maybe("disruption budgets", budgets()),
             maybe("autoscalers", api.list(api.path("autoscaling/v1", "horizontalpodautoscalers"), Autoscaler)),
             maybe("quotas", api.list(api.path("v1", "resourcequotas"), NamespaceQuota)),
@@ -153,6 +160,7 @@ class Kubernetes:
             quotas=quotas or [],
             nodes=machines or [],
             others=others,
+            usage=used,
             problems=tuple(sorted(problems)),
         )
 

@@ -19,6 +19,7 @@ NEEDED: Final[tuple[tuple[str, str, tuple[str, ...], bool, str], ...]] = (
     ("policy", "poddisruptionbudgets", ("list",), True, "how many may go now"),
     ("", "resourcequotas", ("list",), True, "how many more may be started"),
     ("autoscaling", "horizontalpodautoscalers", ("list",), True, "whether somebody else sets the replicas"),
+    ("metrics.k8s.io", "pods", ("list",), True, "what agents use of their CPU, where there is a metrics server"),
     ("", "nodes", ("list",), False, "which shapes there are, and their room"),
     ("", "pods", ("list",), False, "how much of the nodes is taken; without it room is unknown"),
 )
