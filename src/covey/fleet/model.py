@@ -326,10 +326,17 @@ class Orders(msgspec.Struct, frozen=True, kw_only=True):
     """Pools to be emptied, new before old."""
     draining_agents: frozenset[str] = frozenset()
     """`POOL/ID` of agents to be replaced and ended."""
+    rolling: frozenset[str] = frozenset()
+    """`POOL/ID` of agents whose version is being replaced. Filled in by the turn."""
     approved: dict[str, tuple[Step, ...]] = {}
     """By workload in mode `recommend`: the steps somebody agreed to."""
     adopted: frozenset[str] = frozenset()
     """Workloads that are taken over although another manager owns their replicas."""
+
+    @property
+    def replacing(self) -> frozenset[str]:
+        """`POOL/ID` of agents that are to be replaced one for one, new before old."""
+        return self.draining_agents | self.rolling if self.rolling else self.draining_agents
 
 
 class RouteEndpoint(msgspec.Struct, frozen=True, kw_only=True):

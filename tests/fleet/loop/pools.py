@@ -30,13 +30,19 @@ class Ground:
     agents: dict[str, Agent] = field(default_factory=dict)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     """(verb, workload, size or ids, plan, epoch), as they took effect."""
+    broken: str = ""
+    """A version whose agents never get ready."""
     started: int = 0
     ended: set[str] = field(default_factory=set)
 
     def look(self) -> list[Agent]:
         now = self.clock()
         for agent in list(self.agents.values()):
-            if agent.state == "starting" and now - agent.started_at >= self.cold_start:
+            if (
+                agent.state == "starting"
+                and agent.version != (self.broken or None)
+                and now - agent.started_at >= self.cold_start
+            ):
                 self.agents[agent.id] = replace(agent, state="ready", ready_at=agent.started_at + self.cold_start)
         return [replace(agent, heard_at=now) for agent in self.agents.values()]
 

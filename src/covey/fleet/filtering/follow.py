@@ -6,7 +6,7 @@ from math import ceil
 from typing import Final
 
 from covey.fleet.filtering.moves import deals, judge_fail_back, judge_saving, must_leave, right
-from covey.fleet.filtering.situation import EPSILON
+from covey.fleet.filtering.situation import EPSILON, agent_name
 from covey.fleet.filtering.steps import Steps
 from covey.fleet.filtering.types import Move, Moved
 from covey.fleet.health import RETURN_AFTER
@@ -40,16 +40,21 @@ class Following(Steps):
         self.emit()
 
     def replace_ordered(self) -> None:
-        """`covey fleet drain AGENT`: its replacement first, which the placement asks for since it is not counted."""
+        """`covey fleet drain AGENT`, and an old version: its replacement first, which the placement asks for since it
+        is not counted."""
+        ordered = self.given.orders.draining_agents
         for agent in self.s.orders:
+            by_order = agent_name(agent) in ordered
             if self.frozen(agent.pool) or agent.pool in self.given.health.frozen:
                 self.hold(f"{agent.pool} is frozen: {agent.id} is not drained")
                 continue
             why = self.s.may_remove(agent, least=self.s.workload.replicas.min)
             if why:
                 self.hold(f"drain of {agent.pool}/{agent.id} waits: {why}")
-            else:
+            elif by_order:
                 self.take(agent, "order", "drained by order")
+            else:
+                self.take(agent, "rollout", f"version {agent.version[:12]} gives way to {self.s.workload.version[:12]}")
 
     def finish(self, moves: list[Move], ups: dict[str, int], downs: dict[str, int]) -> None:
         """Old agents of moves under way go when what replaces them is ready. A move that the placement no longer wants
@@ -194,7 +199,10 @@ class Following(Steps):
         if self.name in self.given.orders.pins:
             return "order", f"pinned to {self.given.orders.pins[self.name].agents}"
         if s.orders:
-            return "order", f"{len(s.orders)} are drained by order"
+            ordered = sum(1 for agent in s.orders if agent_name(agent) in self.given.orders.draining_agents)
+            if ordered:
+                return "order", f"{ordered} are drained by order"
+            return "rollout", f"{len(s.orders)} of an old version are replaced"
         wanted = self.given.wanted.get(self.name)
         return "demand", wanted.reason if wanted is not None else f"{s.target_agents} are wanted and {count} run"
 
@@ -207,7 +215,8 @@ class Following(Steps):
             count -= again
         if count:
             cause, why = self.start_cause()
-            self.start(key, count, cause, why, old_remains=cause == "repair")
+            # Those that are replaced one for one are still there when their replacements come.
+            self.start(key, count, cause, why, old_remains=cause == "repair", surge=len(self.s.orders))
 
     def scale_in(self, key: str, count: int) -> None:
         """Fewer agents there, nothing instead."""

@@ -43,7 +43,7 @@ def _workload(shared: Shared, workload: Workload) -> None:
     given = shared.given
     standing = given.health.standing(name)
     moves = shared.old_moves.get(name)
-    if not moves and not (standing.draining or standing.leaving or standing.dead) and not given.orders.draining_agents:
+    if not moves and not (standing.draining or standing.leaving or standing.dead) and not given.orders.replacing:
         wanted = given.placement.counts.get(name)
         if wanted is None or (wanted == standing.running and not given.coming):
             return

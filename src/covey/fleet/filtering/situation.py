@@ -64,7 +64,7 @@ class Situation:
         """`POOL/ID` of agents that were told to go, also where it does not show yet."""
         self.missing = {key: count for (whose, key), count in given.coming.items() if whose == name}
         """By offering: agents that were ordered and do not show yet."""
-        drained = given.orders.draining_agents
+        drained = given.orders.replacing
         self.agents: list[Agent] = []
         """Those that count and were not told to go."""
         self.orders: list[Agent] = []

@@ -97,7 +97,7 @@ class Steps:
         if self.frozen(pool) or pool in self.given.health.frozen:
             self.hold(f"{count} fewer at {key}: {pool} is frozen")
             return 0
-        ordered = self.given.orders.draining_agents
+        ordered = self.given.orders.replacing
         there = [
             agent
             for agent in s.agents
@@ -106,7 +106,8 @@ class Steps:
             and not (ordered and agent_name(agent) in ordered)
             and (not idle_only or agent.busy is False or agent.state == "starting")
         ]
-        there.sort(key=_loses_least)
+        version = s.workload.version
+        there.sort(key=lambda agent: _loses_least(agent, version))
         done = 0
         for agent in there:
             if done == count:
@@ -178,12 +179,13 @@ class Steps:
         self.gone = {}
 
 
-def _loses_least(agent: Agent) -> tuple[int, int, float, str]:
-    """What never worked, then what does not answer, then the idle, then the least busy; the youngest first."""
+def _loses_least(agent: Agent, version: str) -> tuple[int, int, bool, float, str]:
+    """What never worked, then what does not answer, then the idle, then the least busy; of those an old version first,
+    then the youngest."""
     if agent.state == "starting":
         rank = 0
     elif agent.state == "unready":
         rank = 1
     else:
         rank = 2 if agent.busy is False else 3
-    return rank, agent.in_flight, -agent.started_at, agent.id
+    return rank, agent.in_flight, agent.version == version, -agent.started_at, agent.id

@@ -34,8 +34,8 @@ class Posed(msgspec.Struct, frozen=True, kw_only=True):
     offerings: tuple[Offering, ...]
     running: dict[str, int]
     """By offering: what counts and what is coming."""
-    not_ours: str = ""
-    """Why it may not be acted on: another manager owns its replicas."""
+    notes: tuple[str, ...] = ()
+    """What its record is to say beside what the filter holds back: why it may not be acted on, how a rollout stands."""
 
 
 def offered(

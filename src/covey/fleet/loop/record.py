@@ -39,7 +39,7 @@ def record(
         candidates=candidates,
         shortfalls=tuple(short for short in placement.shortfalls if short.workload == name),
         steps=steps,
-        held=(*([each.not_ours] if each.not_ours else []), *held, *health.notes),
+        held=(*each.notes, *held, *health.notes),
         cost_before=_cost(candidates, each.running),
         cost_after=after,
         cost_otherwise=_otherwise(each, candidates, after, placement.survive_premium.get(name, 0.0)) if steps else {},

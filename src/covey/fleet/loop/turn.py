@@ -28,6 +28,7 @@ from covey.fleet.loop.flight import Flights, Launch, Launches, Settled, follow, 
 from covey.fleet.loop.posing import Posed, offered, pose, running
 from covey.fleet.loop.record import record
 from covey.fleet.loop.retired import left_over, whole_spec
+from covey.fleet.loop.rollout import Rollout, roll, rolling, rollout_note
 from covey.fleet.model import (
     Block,
     Decision,
@@ -73,6 +74,7 @@ class WorkloadState(msgspec.Struct, frozen=True, kw_only=True):
     launches: dict[str, Launch] = {}
     """By offering, what is on its way."""
     speeds: SpeedState = SpeedState()
+    rollout: Rollout | None = None
 
 
 class Solved(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +135,8 @@ def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
     blocks = update(state.blocks, flights.failures, seen.views, now)
     health, health_state = judge(views, state.health, now, spec, stillborn(blocks, views, now))
     posed, remembered = _pose_each(state, seen, spec, views, health, flights.launches, orders, now)
+    if agents := rolling({name: each.rollout for name, each in remembered.items()}):
+        orders = replace(orders, rolling=agents)
     problem = pose(posed.values(), views, spec, health, orders, blocks, flights.launches, now)
     solved = _solve(state.solved, problem)
     placement = solved.placement
@@ -382,13 +386,16 @@ def _pose_each(
         if pin is not None:
             workload = replace(workload, replicas=Replicas(min=pin.agents, max=pin.agents))
             wanted = replace(wanted, agents=float(pin.agents), binding="pin", hold_down=False, reason=_pinned(wanted))
+        rollout = roll(workload, standing, remembered[name].rollout, workload.place.pools or spec.pools, now)
+        if rollout is not remembered[name].rollout:
+            remembered[name] = replace(remembered[name], rollout=rollout)
         posed[name] = Posed(
             workload=workload,
             standing=standing,
             wanted=wanted,
             offerings=offerings,
             running=running(standing, name, launches, health, spec, now),
-            not_ours=not_ours,
+            notes=tuple(note for note in (not_ours, rollout_note(rollout)) if note),
         )
     return posed, remembered
 
