@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
+import pytest
+
+from covey.fleet.prices.fresh import keep_fresh
+from covey.fleet.prices.refresh import GCP_KEY
 from tests.fleet.commands.conftest import Fleet
 from tests.fleet.prices.test_catalog import EGRESS, ON_DEMAND, SPOT
 
@@ -24,6 +29,38 @@ def test_bill_far_from_the_journal_is_an_error(applied: Fleet) -> None:
     Path("bill.csv").write_text("day,cloud,usd\n2026-01-01,a,5\n")
     said = applied("prices", "billed", "bill.csv")
     assert (said.code, "not judged" in said.out) == (0, True)
+
+
+def test_check_reads_the_users_own_prices_too(applied: Fleet) -> None:
+    text = Path("fleet.toml").read_text()
+    Path("fleet.toml").write_text(text + '[prices]\noverrides = "own.toml"\n')
+    assert applied("check", "--json").error["code"] == "price-overrides"
+    Path("own.toml").write_text('[[price]]\ncloud = "aws"\n')
+    said = applied("check")
+    assert "own.toml has 3 errors" in said.err
+    assert "line 1: price.0.region is missing" in said.err
+
+
+def test_controller_keeps_prices_fresh_and_hears_what_went_wrong(
+    applied: Fleet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv(GCP_KEY, raising=False)
+    text = Path("fleet.toml").read_text()
+    Path("fleet.toml").write_text(text + '[prices]\nrefresh = ["gcp"]\n')
+    applied("apply")
+
+    home = Path("home").absolute()
+
+    async def first_problem() -> str:
+        heard: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        task = asyncio.create_task(keep_fresh(home, wanted=lambda: True, told=heard.set_result))
+        try:
+            return await heard
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    assert "first gcp: Google's billing catalog asks for a key" in asyncio.run(first_problem())
 
 
 def test_wrong_use_is_told(fleet: Fleet) -> None:

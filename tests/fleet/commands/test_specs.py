@@ -54,6 +54,16 @@ def test_defaults_are_no_difference(applied: Fleet) -> None:
     assert "workloads.work.grace" not in fields
 
 
+def test_diff_says_what_becomes_of_what_goes(applied: Fleet) -> None:
+    Path("fleet.toml").write_text('[pools.a]\nprovider = "local"\nlabels = { cloud = "a" }\n[workloads]\n')
+    changes = applied("diff", "--json").data["changes"]
+    effects = {each["effect"] for each in changes if each["field"].startswith("pools.b")}
+    assert "it is emptied, new before old" in effects
+    assert [each["effect"] for each in changes if each["field"].startswith("workloads.work")].count(
+        "its agents are drained and end"
+    ) == 1
+
+
 def test_rollback_is_a_new_version_with_the_old_words(applied: Fleet) -> None:
     assert applied("rollback", "--json").error["code"] == "no-spec"
     Path("fleet.toml").write_text(SPEC.replace("max = 8", "max = 9"))

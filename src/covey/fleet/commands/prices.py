@@ -153,7 +153,12 @@ def _refresh(context: Context, options: Any) -> Result:
         for each in outcomes
     ]
     failed = [each for each in outcomes if each.problem]
-    error = StateError(f"{len(failed)} of {len(outcomes)} could not be read", code="price-api") if failed else None
+    error = None
+    if failed:
+        first = f"{failed[0].cloud} {failed[0].region}".strip()
+        error = StateError(
+            f"{len(failed)} of {len(outcomes)} could not be read, first {first}: {failed[0].problem}", code="price-api"
+        )
     return Result({"items": outcomes}, "\n".join(lines), error)
 
 

@@ -84,6 +84,10 @@ def _check(context: Context, options: Any) -> Result:
     from covey.fleet.spec.load import load
 
     spec = load(Path(options.spec))
+    if spec.prices.overrides:
+        from covey.fleet.prices.overrides import load_overrides
+
+        load_overrides(Path(spec.prices.overrides))
     pools = list(spec.pools) if options.all else [known(name, spec.pools, "pool") for name in options.pools]
     lines = [f"{options.spec} is a good spec: {_count(spec.pools, 'pool')}, {_count(spec.workloads, 'workload')}"]
     if not pools:

@@ -45,13 +45,19 @@ def diff(old: Spec | None, new: Spec) -> list[Change]:
     before = _flat(msgspec.to_builtins(old if old is not None else empty))
     after = _flat(msgspec.to_builtins(new))
     defaults = _Defaults()
-    found = []
+    found: list[Change] = []
+    gone: set[str] = set()
     for field in [*after, *(field for field in before if field not in after)]:
         default = defaults.of(field)
         one, other = before.get(field, default), after.get(field, default)
         if field.endswith(".version") or one == other:
             continue
-        found.append(Change(field, before.get(field, ""), after.get(field, ""), _effect(field, old, new)))
+        effect = _effect(field, old, new)
+        thing = ".".join(field.split(".")[:2])
+        if not after.get(field) and effect and thing in gone:
+            effect = ""  # said once for each thing that goes
+        gone.add(thing)
+        found.append(Change(field, before.get(field, ""), after.get(field, ""), effect))
     return found
 
 
@@ -82,9 +88,11 @@ def _effect(field: str, old: Spec | None, new: Spec) -> str:
     kind, _, rest = field.partition(".")
     name, _, inner = rest.partition(".")
     if kind == "pools" and name in old.pools and name not in new.pools:
-        return "its agents are no longer seen: drain it first" if inner == "provider" else ""
-    if kind != "workloads" or name not in new.workloads or name not in old.workloads:
-        return "it is no longer scaled; its agents stay" if kind == "workloads" and inner == "mode" else ""
+        return "it is emptied, new before old"
+    if kind == "workloads" and name in old.workloads and name not in new.workloads:
+        return "its agents are drained and end"
+    if kind != "workloads" or name not in old.workloads:
+        return ""
     one, other = old.workloads[name], new.workloads[name]
     if inner == "mode":
         return {"observe": "it only journals", "recommend": "steps wait for approval", "act": "it acts"}[other.mode]
