@@ -137,6 +137,9 @@ class Running:
         self.pod = pod
         if pod.metadata.deletionTimestamp is not None:
             self.stopping.set()
+        told = next((each for each in (pod.status and pod.status.conditions) or [] if each.type == "Ready"), None)
+        if self.started and (told is None or (told.status == "True") != self.ready):
+            self.changed.set()  # the node controller thought we were gone; a kubelet sets that right, too
 
     def gone(self) -> None:
         """It was deleted without us: its process goes at once."""

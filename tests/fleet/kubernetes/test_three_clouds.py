@@ -123,11 +123,11 @@ def an_api_server_is_killed_alone(clouds: Clouds) -> None:
     since, before = time.time(), picture(clouds)
     clouds.planes["aws"].kill("kube-apiserver")
     clouds.say("killed aws' API server alone")
-    wait(clouds, 45.0)
+    wait(clouds, 60.0)  # after 40 s without heartbeats the node controller will call all its pods unready
     assert_nothing_moved(clouds, since)
     clouds.planes["aws"].start_api()
     clouds.say("aws' API server is started again")
-    wait(clouds, 15.0)
+    wait(clouds, 25.0)
     assert_nothing_moved(clouds, since)
     asked = clouds.requests(since)
     failed = [each for each in asked if not each["ok"]]

@@ -82,6 +82,27 @@ def test_look_ready_agent_is_told_in_the_clock_of_the_loop() -> None:
     assert (agent.busy, agent.heard_at) == (None, None)  # it speaks for itself
 
 
+@pytest.mark.parametrize(
+    ("containers", "node", "reports", "state"),
+    [
+        ("True", "True", False, "ready"),
+        ("True", "Unknown", True, "ready"),
+        ("True", "Unknown", False, "unready"),
+        ("False", "True", True, "unready"),
+    ],
+)
+def test_look_what_the_node_controller_doubts_is_believed_when_it_speaks(
+    containers: str, node: str, reports: bool, state: AgentState
+) -> None:
+    """After an API server was away for 40 s every pod is called unready, though its containers are not."""
+    made = pod(ready="False", restarts=1)
+    made["status"]["conditions"].append({"type": "ContainersReady", "status": containers})
+    machine = {"metadata": {"name": "n1"}, "status": {"conditions": [{"type": "Ready", "status": node}]}}
+    seen = look(pods=[made], nodes=[machine])
+    (agent,) = looks.agents(seen, FRAUD, "eks", now=9.0, times=Times(0), reports=lambda _: reports)
+    assert agent.state == state
+
+
 def test_look_agents_of_a_leaving_node_leave() -> None:
     node = {"metadata": {"name": "n1"}, "spec": {"taints": [{"key": "karpenter.sh/disrupted"}]}}
     (agent,) = looks.agents(look(pods=[pod(ready="True")], nodes=[node]), FRAUD, "eks", now=9.0, times=Times(0))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Final, Literal
 
@@ -10,7 +10,7 @@ import msgspec
 
 from covey.fleet.model import Agent, AgentState, LaunchFailure
 from covey.fleet.providers.kubernetes import names
-from covey.fleet.providers.kubernetes.nodes import is_leaving
+from covey.fleet.providers.kubernetes.nodes import is_leaving, is_ready
 from covey.fleet.providers.kubernetes.objects import Autoscaler, Budget, Deployment, Node, Pod, Quota, condition
 from covey.fleet.spec.types import Workload
 
@@ -59,12 +59,20 @@ class Times:
         return seconds + self._offset
 
 
-def agents(look: Look, workload: Workload, pool: str, *, now: float, times: Times) -> list[Agent]:
-    """The workload's agents, those that were ordered and are not made yet last."""
+def nobody(_agent: str) -> bool:
+    """Reports."""
+    return False
+
+
+def agents(
+    look: Look, workload: Workload, pool: str, *, now: float, times: Times, reports: Callable[[str], bool] = nobody
+) -> list[Agent]:
+    """The workload's agents, those that were ordered and are not made yet last. `reports`: whether one was heard
+    lately."""
     nodes = {each.metadata.name: each for each in look.nodes}
     passing = {name for group in look.groups_of(workload.name) for name in _passing(group, look.pods)}
     found = [
-        _agent(each, workload, pool, nodes.get(each.spec.node_name), look.usage, now=now, times=times)
+        _agent(each, workload, pool, nodes.get(each.spec.node_name), look.usage, reports, now=now, times=times)
         for each in look.of(workload.name)
         if each.status.phase not in ("Succeeded", "Failed") and each.metadata.name not in passing
     ]
@@ -150,18 +158,29 @@ def is_up(pod: Pod) -> bool:
     return ready is not None and ready.status == "True"
 
 
+def _is_doubted(pod: Pod, node: Node | None, reports: Callable[[str], bool]) -> bool:
+    """It is up, and the cluster says otherwise: of nodes that could not reach the API server for 40 s the node
+    controller calls every pod unready, as soon as the API server is back. What the kubelet found of the containers it
+    leaves as it was. Whoever speaks to us, or stands on a node that is back, is believed."""
+    found = condition(pod.status.conditions, "ContainersReady")
+    if found is None or found.status != "True":
+        return False
+    return (node is not None and is_ready(node)) or reports(pod.metadata.name)
+
+
 def _agent(
     pod: Pod,
     workload: Workload,
     pool: str,
     node: Node | None,
     usage: Mapping[str, float],
+    reports: Callable[[str], bool],
     *,
     now: float,
     times: Times,
 ) -> Agent:
     ready = condition(pod.status.conditions, "Ready")
-    up = is_up(pod)
+    up = is_up(pod) or _is_doubted(pod, node, reports)
     started = times.of(pod.metadata.creation_timestamp, now)
     leaving = node is not None and is_leaving(node)
     about = pod.metadata.annotations

@@ -106,7 +106,9 @@ class Kubernetes:
             at=now,
             problem="; ".join(look.problems),
             agents=tuple(
-                agent for each in wanted for agent in looks.agents(look, each, self.pool.name, now=now, times=times)
+                agent
+                for each in wanted
+                for agent in looks.agents(look, each, self.pool.name, now=now, times=times, reports=self._reports)
             ),
             offerings={name: tuple(each) for name, each in offers.items()},
             removable={name: count for name, count in budgets.items() if count is not None},
@@ -119,6 +121,9 @@ class Kubernetes:
             ),
             managed_elsewhere={name: owner for name, owner in owners.items() if owner},
         )
+
+    def _reports(self, agent: str) -> bool:
+        return self._around.busy(agent) is not None
 
     async def _look(self) -> Look:
         """Everything at once. What only improves a decision may be denied; what the decision is about may not."""
