@@ -64,6 +64,13 @@ def test_diff_says_what_becomes_of_what_goes(applied: Fleet) -> None:
     ) == 1
 
 
+def test_diff_does_not_tell_passwords(applied: Fleet) -> None:
+    text = Path("fleet.toml").read_text()
+    Path("fleet.toml").write_text(text + '[controller]\nstore = "postgresql://covey:secret@127.0.0.1/fleet"\n')
+    said = applied("diff")
+    assert '+ controller.store = "postgresql://covey:***@127.0.0.1/fleet"' in said.out
+
+
 def test_rollback_is_a_new_version_with_the_old_words(applied: Fleet) -> None:
     assert applied("rollback", "--json").error["code"] == "no-spec"
     Path("fleet.toml").write_text(SPEC.replace("max = 8", "max = 9"))

@@ -74,6 +74,20 @@ def test_aws_spot_is_as_fresh_as_it_was_read() -> None:
     ]
 
 
+@pytest.mark.slow  # moto takes 4 s
+def test_aws_spot_by_boto3(monkeypatch: pytest.MonkeyPatch) -> None:
+    import boto3
+    from moto import mock_aws
+
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "x")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "x")
+    with mock_aws():
+        client = boto3.client("ec2", region_name="us-east-1")
+        tables = aws.read_spot(client, "us-east-1", AT, ["m5.large", "c5.xlarge"])
+    assert {price.shape for price in tables.prices} == {"m5.large", "c5.xlarge"}
+    assert len({price.zone for price in tables.prices}) > 1
+
+
 # --- Azure -----------------------------------------------------------------------------------------------------------
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any, Final
 
 import msgspec
@@ -15,6 +16,9 @@ __all__ = ["Change", "diff"]
 _DURATIONS: Final = frozenset(
     {"cold_start", "grace", "every", "drain_within", "timeout", "tick", "season", "healthy_for"}
 )
+
+
+_PASSWORD = re.compile(r"://([^:/@\s]*):[^@\s]*@")
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -57,7 +61,7 @@ def diff(old: Spec | None, new: Spec) -> list[Change]:
         if not after.get(field) and effect and thing in gone:
             effect = ""  # said once for each thing that goes
         gone.add(thing)
-        found.append(Change(field, before.get(field, ""), after.get(field, ""), effect))
+        found.append(Change(field, _masked(before.get(field, "")), _masked(after.get(field, "")), effect))
     return found
 
 
@@ -118,6 +122,11 @@ def _flat(value: Any, path: str = "") -> dict[str, str]:
     if value in (None, "", {}, [], ()):
         return {}
     return {path: _say(value, path)}
+
+
+def _masked(text: str) -> str:
+    """Without the password of an address."""
+    return _PASSWORD.sub(r"://\1:***@", text)
 
 
 def _say(value: Any, path: str) -> str:
