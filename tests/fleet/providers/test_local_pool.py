@@ -13,7 +13,7 @@ import pytest
 from covey.fleet.errors import Capacity, Denied, Permanent, Temporary
 from covey.fleet.model import PoolView
 from covey.fleet.providers.base import Fence
-from covey.fleet.providers.local import LocalPool, limits, processes
+from covey.fleet.providers.local import LocalPool, keeper, limits, processes
 from covey.fleet.providers.registry import Surroundings
 from covey.fleet.spec.types import Pool, Probe, Resources, Target, Workload
 
@@ -229,6 +229,28 @@ def test_what_a_killed_supervisord_left_behind_is_ended_and_started_again(short_
         await given.until(lambda view: ready(2)(view) and not set(orphans) & set(given.pids().values()))
         for pid in orphans:
             await ended(pid)
+
+    run(short_path, story)
+
+
+def test_a_supervisord_that_is_too_busy_to_answer_is_not_taken_for_dead(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(given: Bench) -> None:
+        await given.scale(2)
+        await given.until(ready(2))
+        before, supervisord = given.pids(), await given.pool._keeper.pid()
+        os.kill(supervisord, signal.SIGSTOP)
+        try:
+            with monkeypatch.context() as patched:
+                patched.setattr(keeper, "CALL_TIMEOUT", 0.1)
+                with pytest.raises(Temporary, match="does not answer"):
+                    await given.pool.observe([SERVER], given.now)
+                assert "does not answer" in await given.pool.health()
+        finally:
+            os.kill(supervisord, signal.SIGCONT)
+        await given.until(ready(2))
+        assert (given.pids(), await given.pool._keeper.pid()) == (before, supervisord)
 
     run(short_path, story)
 

@@ -26,7 +26,12 @@ __all__ = ["Keeper", "Kept", "State"]
 
 State = Literal["STOPPED", "STARTING", "RUNNING", "BACKOFF", "STOPPING", "EXITED", "FATAL", "UNKNOWN"]
 
-CALL_TIMEOUT: Final = 5.0
+CALL_TIMEOUT: Final = 10.0
+"""Seconds. supervisord answers nobody while it forks: 10 ms for each agent alone, ten times that on a busy machine."""
+
+STARTED_AT_ONCE: Final = 10
+"""Agents that are started by one call."""
+
 START_TIMEOUT: Final = 20.0
 """Seconds for supervisord to come up: 0.5 s alone, ten times that on a busy machine."""
 
@@ -147,11 +152,14 @@ class Keeper:
             )
 
     async def pid(self) -> int:
-        """Of the supervisord that answers; 0: none does."""
+        """Of the supervisord that answers; 0: none runs. Raises `Temporary` for one that runs and does not answer: a
+        busy one must not be taken for dead."""
         try:
             answer = await self.ask("supervisor.getPID")
-        except Temporary:
-            return 0
+        except Temporary as error:
+            if isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError):
+                return 0
+            raise
         return answer if isinstance(answer, int) else 0
 
     async def processes(self) -> dict[str, Kept]:
@@ -165,7 +173,8 @@ class Keeper:
         """Start what the files say. One that it has already is no error."""
         if ids:
             await self.ask("supervisor.reloadConfig")
-            await self._each("supervisor.addProcessGroup", ids)
+        for first in range(0, len(ids), STARTED_AT_ONCE):
+            await self._each("supervisor.addProcessGroup", ids[first : first + STARTED_AT_ONCE])
 
     async def restart(self, ids: list[str]) -> None:
         """Try again what it gave up."""
@@ -190,14 +199,6 @@ class Keeper:
         if ids:
             calls = [{"methodName": method, "params": [agent, *arguments]} for agent in ids]
             await self.ask("system.multicall", calls)
-
-    async def hangs(self) -> str:
-        """Why it does not answer although it runs; "" when it answers, or does not run and can be started."""
-        try:
-            await self.ask("supervisor.getPID")
-        except Temporary as error:
-            return "" if isinstance(error.__cause__, FileNotFoundError | ConnectionRefusedError) else str(error)
-        return ""
 
     async def ask(self, method: str, *arguments: Any) -> Any:
         """Raises `Temporary` for whatever goes wrong."""

@@ -69,9 +69,10 @@ class LocalPool:
         if self._files.halted:
             return f"{self._files.path}/halt exists: the pool is halted"
         try:
-            return await asyncio.wait_for(self._keeper.hangs(), HEALTH_TIMEOUT)
-        except TimeoutError:
+            await asyncio.wait_for(self._keeper.pid(), HEALTH_TIMEOUT)
+        except (TimeoutError, ProviderError):
             return f"supervisord in {self._files.path} does not answer"
+        return ""
 
     async def check(self) -> Sequence[Right]:
         """Proven by doing it: a directory, a socket, a supervisord. Limits, where they are asked for."""
