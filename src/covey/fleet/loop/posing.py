@@ -34,6 +34,8 @@ class Posed(msgspec.Struct, frozen=True, kw_only=True):
     offerings: tuple[Offering, ...]
     running: dict[str, int]
     """By offering: what counts and what is coming."""
+    planned: int | None = None
+    """Agents of the last placement."""
     notes: tuple[str, ...] = ()
     """What its record is to say beside what the filter holds back: why it may not be acted on, how a rollout stands."""
 
@@ -136,11 +138,18 @@ def _item(each: Posed, views: Mapping[str, PoolView], labels: dict[str, dict[str
         running=each.running,
         ready=each.standing.ready,
         held=_held(each, views),
-        floor=min(total, workload.replicas.max) if each.wanted.hold_down else 0,
+        floor=_floor(each, total) if each.wanted.hold_down else 0,
         labels=labels,
         move_cost=_move_cost(workload, each.offerings),
         horizon=_HORIZON,
     )
+
+
+def _floor(each: Posed, total: int) -> int:
+    """What a hold keeps: what runs, without what runs only for the time of a move or came late. A floor that counted
+    those would be higher after every turn that starts a replacement."""
+    kept = total if each.planned is None else min(total, each.planned)
+    return min(kept, each.workload.replicas.max)
 
 
 def _held(each: Posed, views: Mapping[str, PoolView]) -> dict[str, int]:

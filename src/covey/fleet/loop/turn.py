@@ -75,6 +75,8 @@ class WorkloadState(msgspec.Struct, frozen=True, kw_only=True):
     """By offering, what is on its way."""
     speeds: SpeedState = SpeedState()
     rollout: Rollout | None = None
+    planned: int | None = None
+    """Agents in the last placement."""
 
 
 class Solved(msgspec.Struct, frozen=True, kw_only=True):
@@ -160,7 +162,7 @@ def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
             state,
             turn=number,
             at=now,
-            workloads=_with_launches(remembered, launches),
+            workloads=_with_orders(remembered, launches, placement),
             health=health_state,
             sift=sift_state,
             ejections=ejections,
@@ -316,14 +318,20 @@ def _launches(state: TurnState) -> Launches:
     }
 
 
-def _with_launches(remembered: dict[str, WorkloadState], launches: Launches) -> dict[str, WorkloadState]:
+def _with_orders(
+    remembered: dict[str, WorkloadState], launches: Launches, placement: Placement
+) -> dict[str, WorkloadState]:
+    """With what is now on its way, and how many were planned."""
     by_workload: dict[str, dict[str, Launch]] = {}
     for (name, offering), launch in launches.items():
         by_workload.setdefault(name, {})[offering] = launch
-    return {
-        name: each if each.launches == by_workload.get(name, {}) else replace(each, launches=by_workload.get(name, {}))
-        for name, each in remembered.items()
-    }
+    found: dict[str, WorkloadState] = {}
+    for name, each in remembered.items():
+        under_way = by_workload.get(name, {})
+        planned = sum(placement.counts[name].values()) if name in placement.counts else None
+        same = each.launches == under_way and each.planned == planned
+        found[name] = each if same else replace(each, launches=under_way, planned=planned)
+    return found
 
 
 def _with_closing(orders: Orders, asked: Spec, spec: Spec) -> Orders:
@@ -395,6 +403,7 @@ def _pose_each(
             wanted=wanted,
             offerings=offerings,
             running=running(standing, name, launches, health, spec, now),
+            planned=remembered[name].planned,
             notes=tuple(note for note in (not_ours, rollout_note(rollout)) if note),
         )
     return posed, remembered
