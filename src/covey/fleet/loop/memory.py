@@ -8,7 +8,8 @@ from typing import Final, TypeVar
 import msgspec
 
 from covey.fleet.demand import POLICIES
-from covey.fleet.loop.turn import TurnState, WorkloadState
+from covey.fleet.loop.turn import TurnState
+from covey.fleet.loop.wanting import WorkloadState
 from covey.fleet.model import Agent, PoolView
 
 __all__ = ["changed", "decode", "decode_views", "encode", "encode_views"]

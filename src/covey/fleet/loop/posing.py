@@ -36,6 +36,8 @@ class Posed(msgspec.Struct, frozen=True, kw_only=True):
     """By offering: what counts and what is coming."""
     planned: int | None = None
     """Agents of the last placement."""
+    pinned: int | None = None
+    """So many agents by order, whatever their speed."""
     notes: tuple[str, ...] = ()
     """What its record is to say beside what the filter holds back: why it may not be acted on, how a rollout stands."""
 
@@ -138,7 +140,7 @@ def _item(each: Posed, views: Mapping[str, PoolView], labels: dict[str, dict[str
         running=each.running,
         ready=each.standing.ready,
         held=_held(each, views),
-        floor=_floor(each, total) if each.wanted.hold_down else 0,
+        floor=_floor(each, total),
         labels=labels,
         move_cost=_move_cost(workload, each.offerings),
         horizon=_HORIZON,
@@ -147,7 +149,11 @@ def _item(each: Posed, views: Mapping[str, PoolView], labels: dict[str, dict[str
 
 def _floor(each: Posed, total: int) -> int:
     """What a hold keeps: what runs, without what runs only for the time of a move or came late. A floor that counted
-    those would be higher after every turn that starts a replacement."""
+    those would be higher after every turn that starts a replacement. A pin is a floor too."""
+    if each.pinned is not None:
+        return each.pinned
+    if not each.wanted.hold_down:
+        return 0
     kept = total if each.planned is None else min(total, each.planned)
     return min(kept, each.workload.replicas.max)
 

@@ -13,38 +13,35 @@ steps) in one transaction before it acts on any of it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
-from covey.fleet.demand import POLICIES, DemandInput
-from covey.fleet.demand.speed import SpeedState, learn
 from covey.fleet.filtering import Sifted, SiftInput, SiftState, sift
 from covey.fleet.health import Health, HealthState, judge
 from covey.fleet.loop.blocks import stillborn, update
-from covey.fleet.loop.consent import consented, refused
+from covey.fleet.loop.consent import consented
 from covey.fleet.loop.flight import Flights, Launch, Launches, Settled, follow, launched
-from covey.fleet.loop.posing import Posed, offered, pose, running
+from covey.fleet.loop.posing import Posed, pose
 from covey.fleet.loop.record import record
 from covey.fleet.loop.retired import left_over, whole_spec
-from covey.fleet.loop.rollout import Rollout, roll, rolling, rollout_note
+from covey.fleet.loop.rollout import rolling
+from covey.fleet.loop.wanting import WorkloadState, want
 from covey.fleet.model import (
     Block,
     Decision,
     InFlight,
-    Offering,
     Orders,
     Placement,
     PoolView,
     Reading,
     Route,
     Step,
-    Wanted,
 )
 from covey.fleet.placing import Problem, place
 from covey.fleet.routing import EjectionState, RouteInput, eject, routes
-from covey.fleet.spec.types import Pool, Replicas, Spec, Workload
+from covey.fleet.spec.types import Pool, Spec, Workload
 
 __all__ = ["TURN_SECONDS", "Seen", "TurnState", "Turned", "WorkloadState", "turn", "with_retired"]
 
@@ -62,21 +59,6 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
     orders: Orders = Orders()
     in_flight: tuple[InFlight, ...] = ()
     """What was ordered and not settled by an earlier turn, oldest first."""
-
-
-class WorkloadState(msgspec.Struct, frozen=True, kw_only=True):
-    """What one workload's next turn must know."""
-
-    policy: str = ""
-    demand: Any = None
-    """Of the policy's own type."""
-    wanted: Wanted | None = None
-    launches: dict[str, Launch] = {}
-    """By offering, what is on its way."""
-    speeds: SpeedState = SpeedState()
-    rollout: Rollout | None = None
-    planned: int | None = None
-    """Agents in the last placement."""
 
 
 class Solved(msgspec.Struct, frozen=True, kw_only=True):
@@ -136,7 +118,7 @@ def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
     views = _without_leaving(seen.views, flights)
     blocks = update(state.blocks, flights.failures, seen.views, now)
     health, health_state = judge(views, state.health, now, spec, stillborn(blocks, views, now))
-    posed, remembered = _pose_each(state, seen, spec, views, health, flights.launches, orders, now)
+    posed, remembered = want(state.workloads, seen.readings, spec, views, health, flights.launches, orders, now)
     if agents := rolling({name: each.rollout for name, each in remembered.items()}):
         orders = replace(orders, rolling=agents)
     problem = pose(posed.values(), views, spec, health, orders, blocks, flights.launches, now)
@@ -355,85 +337,6 @@ def _without_leaving(views: dict[str, PoolView], flights: Flights) -> dict[str, 
         )
         for pool, view in views.items()
     }
-
-
-def _pose_each(
-    state: TurnState,
-    seen: Seen,
-    spec: Spec,
-    views: Mapping[str, PoolView],
-    health: Health,
-    launches: Launches,
-    orders: Orders,
-    now: float,
-) -> tuple[dict[str, Posed], dict[str, WorkloadState]]:
-    """Every workload with what it wants, and what its next turn must know."""
-    posed: dict[str, Posed] = {}
-    remembered: dict[str, WorkloadState] = {}
-    for name, workload in spec.workloads.items():
-        standing = health.standing(name)
-        before = state.workloads.get(name, WorkloadState())
-        offerings = offered(workload, views, spec, before.speeds.learned())
-        known = {offering.key: offering.speed for offering in offerings if offering.speed != 1.0}
-        before = replace(before, speeds=learn(workload, standing.counting, before.speeds, now, known))
-        wanted, remembered[name] = _demand(
-            before,
-            DemandInput(
-                now=now,
-                workload=workload,
-                readings=seen.readings.get(name, ()),
-                agents=standing.counting,
-                speeds=known,
-                tick=spec.controller.tick,
-                cheaper_elsewhere=_cheaper_elsewhere(offerings, standing.running),
-            ),
-        )
-        not_ours = refused(workload, views, orders)
-        workload = replace(workload, mode="observe") if not_ours else workload
-        pin = orders.pins.get(name)
-        if pin is not None:
-            workload = replace(workload, replicas=Replicas(min=pin.agents, max=pin.agents))
-            wanted = replace(wanted, agents=float(pin.agents), binding="pin", hold_down=False, reason=_pinned(wanted))
-        rollout = roll(workload, standing, remembered[name].rollout, workload.place.pools or spec.pools, now)
-        if rollout is not remembered[name].rollout:
-            remembered[name] = replace(remembered[name], rollout=rollout)
-        posed[name] = Posed(
-            workload=workload,
-            standing=standing,
-            wanted=wanted,
-            offerings=offerings,
-            running=running(standing, name, launches, health, spec, now),
-            planned=remembered[name].planned,
-            notes=tuple(note for note in (not_ours, rollout_note(rollout)) if note),
-        )
-    return posed, remembered
-
-
-def _pinned(wanted: Wanted) -> str:
-    return f"pinned by an order; without it {wanted.agents:g}: {wanted.reason}"
-
-
-def _demand(before: WorkloadState, given: DemandInput) -> tuple[Wanted, WorkloadState]:
-    policy = POLICIES[given.workload.policy]
-    memory = before.demand
-    if before.policy != given.workload.policy or not isinstance(memory, policy.state_type):
-        memory = policy.initial(given.workload, given.now)
-    wanted, memory = policy.recommend(given, memory)
-    return wanted, replace(before, policy=given.workload.policy, demand=memory, wanted=wanted)
-
-
-def _cheaper_elsewhere(offerings: tuple[Offering, ...], running: Mapping[str, int]) -> float:
-    """How much cheaper the cheapest offering of another pool is than the dearest one in use, 0.1 = 10 %."""
-    if len(offerings) < 2:
-        return 0.0
-    used = {key.partition("/")[0] for key in running}
-    here = [offering.price for offering in offerings if offering.key in running and offering.price is not None]
-    there = [
-        offering.price
-        for offering in offerings
-        if offering.pool not in used and offering.price is not None and (offering.room is None or offering.room > 0)
-    ]
-    return max(0.0, 1.0 - min(there) / max(here)) if here and there and max(here) > 0 else 0.0
 
 
 def _solve(last: Solved | None, problem: Problem) -> Solved:
