@@ -11,8 +11,10 @@ __all__ = ["candidates"]
 
 
 def candidates(entry: Entry, plan: Plan) -> tuple[Candidate, ...]:
-    """All offerings of one workload, in the order in which they were given."""
+    """All offerings of one workload, in the order in which they were given; none when nothing about it was decided."""
     item = entry.item
+    if not item.changed:
+        return ()
     on_demand = on_demand_prices(item.offerings)
     places = {option.key: j for j, option in enumerate(entry.options)}
     counts = plan.counts[entry.index]

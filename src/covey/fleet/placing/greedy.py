@@ -10,7 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from math import ceil
 
-from covey.fleet.placing.judge import EPSILON, Counts, Room, Score, better, judge
+from covey.fleet.placing.exact import SMALL, enumerate_plans
+from covey.fleet.placing.judge import COST, EPSILON, Counts, Room, Score, better, judge
 from covey.fleet.placing.rules import Entry
 from covey.fleet.placing.search import Steps, improve, unit_price
 
@@ -38,11 +39,15 @@ def solve_entry(
             continue
         seen.append(plan)
         if search:
-            found, value = improve(entry, plan, room, useful, steps, deep=deep)
+            found, value = improve(entry, plan, room, useful, steps, deep=False)
         else:
             found, value = plan, judge(entry, plan, room)
         if better(value, score):
             best, score = found, value
+    if deep and entry.options:
+        best, score = improve(entry, best, room, useful, steps, deep=True)
+        if entry.need <= SMALL and not any(score[:COST]):
+            best, score = enumerate_plans(entry, room, useful, best, score, steps)
     return best, score
 
 

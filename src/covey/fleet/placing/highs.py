@@ -35,7 +35,7 @@ def place_highs(problem: Problem, *, gap: float = 1e-4, seconds: float = 60.0) -
     """`place` by HiGHS: within `gap` of the best plan, or the best one found in `seconds`."""
     model = compile_problem(problem)
     plan, _ = solve_highs(model, gap=gap, seconds=seconds)
-    return finish(model, plan, "highs")
+    return finish(plan, "highs")
 
 
 def solve_highs(model: Model, *, gap: float = 1e-4, seconds: float = 60.0) -> tuple[Plan, bool]:

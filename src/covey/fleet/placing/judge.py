@@ -126,9 +126,10 @@ class Room:
         return toll + (self.toll_pools[option.pool_slot] if option.pool_slot >= 0 else 0.0)
 
     def saved(self, option: Option) -> float:
-        """What an agent on room that is paid for already saves there, for now."""
-        whole = option.whole
-        return max(option.free - self.toll_free.get(option.key, 0.0) / whole, 0.0) if whole else 0.0
+        """What an agent on room that is paid for already saves there, for now; 0 when that room is taken."""
+        if not option.whole or not self.free_agents(option.key, option.whole):
+            return 0.0
+        return max(option.free - self.toll_free.get(option.key, 0.0) / option.whole, 0.0)
 
     def headroom(self, entry: Entry, j: int) -> int:
         """The most agents that option `j` may hold, whatever else the workload holds."""

@@ -7,7 +7,7 @@ from covey.fleet.placing.candidates import candidates
 from covey.fleet.placing.judge import COST
 from covey.fleet.placing.plan import Plan
 from covey.fleet.placing.problem import Problem
-from covey.fleet.placing.rules import Model, compile_problem
+from covey.fleet.placing.rules import compile_problem
 from covey.fleet.placing.shortfalls import shortfalls, survive_premium
 from covey.fleet.placing.solve import solve
 
@@ -16,12 +16,12 @@ __all__ = ["finish", "place"]
 
 def place(problem: Problem) -> Placement:
     """Where the agents of all workloads should be. Always an answer: what cannot be kept is a shortfall."""
-    model = compile_problem(problem)
-    return finish(model, solve(model), "greedy")
+    return finish(solve(compile_problem(problem)), "greedy")
 
 
-def finish(model: Model, plan: Plan, solver: str) -> Placement:
+def finish(plan: Plan, solver: str) -> Placement:
     """A solver's plan in the words of the fleet."""
+    model = plan.model
     counts: dict[str, dict[str, int]] = {}
     cost = objective = 0.0
     for entry in model.entries:

@@ -39,7 +39,8 @@ class Item(msgspec.Struct, frozen=True, kw_only=True):
     horizon: float = 4.0
     """Hours over which a one-off cost is spread: min(4 h, expected life)."""
     changed: bool = True
-    """False: nothing about it changed since the last placement, keep `running` (a tick solves only what changed)."""
+    """False: nothing about it changed since the last placement, keep `running` (a tick solves only what changed). It
+    gets no candidates; it is solved all the same when a changed one falls short of what it holds."""
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

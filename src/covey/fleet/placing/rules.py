@@ -225,6 +225,8 @@ def _options(entry: Entry, problem: Problem) -> None:
         labels = item.labels.get(offering.pool, {})
         cloud = offering.cloud or labels.get("cloud", "")
         running = item.running.get(key, 0)
+        if not running and not item.changed:
+            continue  # it stays what it is: only what runs takes room
         if cloud in problem.suspended:
             entry.rejected[key] = f"cloud {cloud} is suspended: it takes nothing and what runs there counts 0"
             if running:

@@ -20,6 +20,9 @@ Moves = Iterator[tuple[float, Move]]
 ROUND = 200
 """Improvements of one workload in one call: far more than any instance needs, a bound all the same."""
 
+LOOKED = 400
+"""Moves judged in one neighbourhood, the most promising first."""
+
 PAIRS_OPTIONS = 24
 """Options that the search combines in pairs: the cheapest of those that no other one beats."""
 
@@ -57,10 +60,12 @@ def _best_move(near: _Near, moves: Moves, steps: Steps) -> tuple[Counts, Score] 
     best: tuple[Counts, Score] | None = None
     score = near.score
     floor = score[COST]
+    looked = 0
     for bound, move in sorted(moves, key=_first, reverse=True):
-        if steps.left <= 0 or (best and floor - score[COST] >= bound):
+        if steps.left <= 0 or (best and floor - score[COST] >= bound) or (looked >= LOOKED and bound < inf):
             break
         steps.left -= 1
+        looked += 1
         trial = dict(near.counts)
         for j, change in move:
             n = trial.get(j, 0) + change
@@ -98,11 +103,16 @@ class _Near:
         for k in self.grow:
             option = options[k]
             back = counts.get(k, 0) < option.running
-            self.adds[k] = unit_price(option, room) - (room.toll(option) + extra if back else 0.0)
+            price = unit_price(option, room)
+            if option.whole and counts.get(k, 0) >= room.free_agents(option.key, option.whole):
+                price = option.price + room.toll(option) + room.toll_money * option.money
+            self.adds[k] = price - (room.toll(option) + extra if back else 0.0)
         self.saves: dict[int, float] = {}
         for j, _ in self.spare:
             option = options[j]
             saved = option.price + room.toll_money * option.money
+            if option.whole and counts[j] <= room.free_agents(option.key, option.whole):
+                saved = unit_price(option, room) - room.toll(option)
             if counts[j] > option.running:
                 saved += room.toll(option) + entry.move + (entry.stale_cost if option.stale else 0.0)
             self.saves[j] = saved
@@ -143,17 +153,20 @@ class _Near:
         """Whatever may mend a constraint: add, drop, swap, whatever it costs."""
         options = self.entry.options
         missing = self.score[DEMAND] * self.entry.need
+        # Short of demand alone: only what covers more can mend it.
+        cover = bool(missing) and not any(self.score[:DEMAND]) and self.agents >= self.entry.floor
         for k in self.grow:
             yield inf, ((k, 1),)
             most = min(self.caps[k], ceil(missing / options[k].speed))
             if most > 1:
                 yield inf, ((k, most),)
         for j, spare in self.spare:
-            yield inf, ((j, -1),)
-            if spare > 1:
-                yield inf, ((j, -spare),)
+            if not cover:
+                yield inf, ((j, -1),)
+                if spare > 1:
+                    yield inf, ((j, -spare),)
             for k in self.grow:
-                if k == j:
+                if k == j or (cover and options[k].speed <= options[j].speed):
                     continue
                 for n in (1,) if spare == 1 else (1, spare):
                     same = max(ceil(n * options[j].speed / options[k].speed - EPSILON), 1)
@@ -192,5 +205,6 @@ class _Near:
 
 def unit_price(option: Option, room: Room) -> float:
     """What one more agent costs at best, tolls included."""
-    paid = option.free if option.whole else 0.0
-    return option.price - room.saved(option) + room.toll(option) + room.toll_money * (option.money - paid)
+    saved = room.saved(option)
+    paid = option.free if saved else 0.0
+    return option.price - saved + room.toll(option) + room.toll_money * (option.money - paid)

@@ -10,14 +10,18 @@ plan wins.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import islice
+
+from msgspec.structs import replace
 
 from covey.fleet.placing.affinity import untangle
 from covey.fleet.placing.greedy import solve_entry
 from covey.fleet.placing.judge import WEIGHTS
 from covey.fleet.placing.plan import Plan, close_pools, each, improves
-from covey.fleet.placing.rules import Entry, Model
+from covey.fleet.placing.problem import Problem
+from covey.fleet.placing.rules import Entry, Model, compile_problem
 from covey.fleet.placing.share import bargain
-from covey.fleet.placing.swap import swap, users, wish
+from covey.fleet.placing.swap import contested, swap, users, wish
 
 __all__ = ["solve"]
 
@@ -27,12 +31,12 @@ PASSES = 4
 SHARES = 10
 """Into how many shares scarce demand is cut, so that workloads of one priority fall short alike."""
 
-HELPERS = 12
+HELPERS = 6
 """Unchanged workloads that may be moved for the sake of changed ones that fall short."""
 
 
-def solve(model: Model) -> Plan:
-    """The best plan found."""
+def solve(model: Model, *, help_allowed: bool = True) -> Plan:
+    """The best plan found. Its model is another one when unchanged workloads had to help."""
     order = _order(model)
     plan = Plan(model)
     for entry in model.entries:
@@ -44,10 +48,13 @@ def solve(model: Model) -> Plan:
         return plan
     _sequence(plan, free)
     _polish(plan, free)
-    if not _short(plan, order):
+    short = _short(plan, free)
+    if not short:
         return plan
-    if len(free) < len(order):
-        free = _with_helpers(plan, order, free)
+    if len(free) < len(order) and help_allowed:
+        helped = _with_helpers(plan, order, short)
+        if helped is not None:
+            return solve(compile_problem(helped), help_allowed=False)
     other = plan.copy()
     _ration(other, free)
     _polish(other, free)
@@ -69,7 +76,8 @@ def _polish(plan: Plan, entries: Sequence[Entry]) -> None:
     for _ in range(PASSES):
         if not each(plan, entries):
             break
-    swap(plan, entries)
+    if contested(plan):
+        swap(plan, entries)
     untangle(plan, entries)
 
 
@@ -78,12 +86,17 @@ def _short(plan: Plan, order: Sequence[Entry]) -> list[Entry]:
     return [entry for entry in order if any(plan.score(entry)[:WEIGHTS]) and wish(plan, entry)]
 
 
-def _with_helpers(plan: Plan, order: Sequence[Entry], free: Sequence[Entry]) -> list[Entry]:
-    """`free` and those unchanged ones that hold what the short ones wish for, the least important first."""
-    wishes = set().union(*(wish(plan, entry) for entry in _short(plan, order)))
-    helpers = [entry for entry in reversed(order) if entry not in free and users(plan, entry) & wishes]
-    chosen = {entry.index for entry in (*free, *helpers[:HELPERS])}
-    return [entry for entry in order if entry.index in chosen]
+def _with_helpers(plan: Plan, order: Sequence[Entry], short: Sequence[Entry]) -> Problem | None:
+    """The problem in which those unchanged workloads may move too that hold what the short ones wish for, the least
+    important first; None when there are none."""
+    wishes = set().union(*(wish(plan, entry) for entry in short))
+    idle = (entry for entry in reversed(order) if not entry.item.changed and users(plan, entry) & wishes)
+    helpers = {entry.index for entry in islice(idle, HELPERS)}
+    if not helpers:
+        return None
+    problem = plan.model.problem
+    items = tuple(replace(item, changed=True) if i in helpers else item for i, item in enumerate(problem.items))
+    return replace(problem, items=items)
 
 
 def shared(model: Model) -> bool:

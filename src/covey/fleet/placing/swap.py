@@ -9,7 +9,7 @@ from covey.fleet.placing.judge import Counts, better
 from covey.fleet.placing.plan import Plan, close_pools, improves, total
 from covey.fleet.placing.rules import Entry
 
-__all__ = ["swap", "users", "wish"]
+__all__ = ["contested", "swap", "users", "wish"]
 
 PASSES = 4
 
@@ -34,6 +34,12 @@ def swap(plan: Plan, entries: Sequence[Entry]) -> None:
                     wishes = wish(plan, one)
         if not improved:
             return
+
+
+def contested(plan: Plan) -> bool:
+    """Whether anything that workloads share is used up."""
+    room = plan.room
+    return min(room.scopes, default=1) <= 0 or min(room.pools, default=1) <= 0 or bool(room.granted)
 
 
 def wish(plan: Plan, entry: Entry) -> set[Thing]:
