@@ -14,7 +14,7 @@ DEV         := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes fleet-chaos fleet-demo fleet-metrics kubernetes fleet-kubernetes backtest coverage constraints clean
+.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes fleet-chaos fleet-demo fleet-metrics kubernetes fleet-kubernetes fleet-placement backtest coverage constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +95,9 @@ ten-minutes: $(DEV) ## one stream for ten minutes, with something cut every 20 s
 
 kubernetes: ## build Kubernetes' control plane from Debian's source package, once, into a cache (five to ten minutes)
 	@sh scripts/kubernetes_build.sh
+
+fleet-placement: $(DEV) ## a thousand placement problems, our solver beside HiGHS, and a fleet of 200 x 60 (half an hour); writes benchmarks/results
+	@$(PY) -m benchmarks.placement $(PLACEMENT_ARGS)
 
 backtest: $(CORE) ## TRACES=DIR PRICES=DIR every scaler over every trace, one pool and several clouds (minutes); writes benchmarks/results
 	@$(PY) -m covey.fleet.simulate.backtest $(if $(TRACES),--traces '$(TRACES)') $(if $(PRICES),--prices '$(PRICES)') $(BACKTEST_ARGS)

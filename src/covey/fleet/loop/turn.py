@@ -359,5 +359,13 @@ def _solve(last: Solved | None, problem: Problem) -> Solved:
             and last.problem.budget == problem.budget
         )
         if same:
-            return Solved(problem=problem, placement=place(replace(problem, items=items)))
+            placement = place(replace(problem, items=items))
+            # What was not solved again has no new candidates: those of the last time still hold.
+            candidates = {
+                name: new or last.placement.candidates.get(name, ()) for name, new in placement.candidates.items()
+            }
+            premium = {name: usd for name, usd in last.placement.survive_premium.items() if name in placement.counts}
+            premium |= placement.survive_premium
+            placement = replace(placement, candidates=candidates, survive_premium=premium)
+            return Solved(problem=problem, placement=placement)
     return Solved(problem=problem, placement=place(problem))

@@ -60,12 +60,10 @@ def _best_move(near: _Near, moves: Moves, steps: Steps) -> tuple[Counts, Score] 
     best: tuple[Counts, Score] | None = None
     score = near.score
     floor = score[COST]
-    looked = 0
-    for bound, move in sorted(moves, key=_first, reverse=True):
+    for looked, (bound, move) in enumerate(sorted(moves, key=_first, reverse=True)):
         if steps.left <= 0 or (best and floor - score[COST] >= bound) or (looked >= LOOKED and bound < inf):
             break
         steps.left -= 1
-        looked += 1
         trial = dict(near.counts)
         for j, change in move:
             n = trial.get(j, 0) + change

@@ -9,14 +9,14 @@ plan wins.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from itertools import islice
 
 from msgspec.structs import replace
 
 from covey.fleet.placing.affinity import untangle
 from covey.fleet.placing.greedy import solve_entry
-from covey.fleet.placing.judge import WEIGHTS
+from covey.fleet.placing.judge import DEMAND, MINIMUM, SURVIVE, WEIGHTS
 from covey.fleet.placing.plan import Plan, close_pools, each, improves
 from covey.fleet.placing.problem import Problem
 from covey.fleet.placing.rules import Entry, Model, compile_problem
@@ -42,6 +42,10 @@ def solve(model: Model, *, help_allowed: bool = True) -> Plan:
     for entry in model.entries:
         if not entry.item.changed:
             plan.put(entry, {j: option.running for j, option in enumerate(entry.options) if option.running})
+    stuck = {entry.index for entry in model.entries if not entry.item.changed and _misses(plan, entry)}
+    if stuck:
+        # What it lacked may be there now: its own item does not tell.
+        return solve(compile_problem(_changed(model.problem, stuck)), help_allowed=help_allowed)
     free = [entry for entry in order if entry.item.changed]
     if not shared(model):
         each(plan, free)
@@ -94,9 +98,17 @@ def _with_helpers(plan: Plan, order: Sequence[Entry], short: Sequence[Entry]) ->
     helpers = {entry.index for entry in islice(idle, HELPERS)}
     if not helpers:
         return None
-    problem = plan.model.problem
-    items = tuple(replace(item, changed=True) if i in helpers else item for i, item in enumerate(problem.items))
+    return _changed(plan.model.problem, helpers)
+
+
+def _changed(problem: Problem, which: Collection[int]) -> Problem:
+    items = tuple(replace(item, changed=True) if i in which else item for i, item in enumerate(problem.items))
     return replace(problem, items=items)
+
+
+def _misses(plan: Plan, entry: Entry) -> bool:
+    score = plan.score(entry)
+    return bool(score[MINIMUM] or score[SURVIVE] or score[DEMAND] or score[WEIGHTS])
 
 
 def shared(model: Model) -> bool:
