@@ -188,6 +188,15 @@ def test_covey_restart_still_scales_out():
     assert driver.rates([700.0] * 20)[-1] == 100.0
 
 
+@pytest.mark.parametrize("policy", ["covey", "kpa", "skyserve", "rayserve", "hpa"])
+def test_demand_follows_the_load_after_the_clock_was_set_back(policy: str):
+    driver = Driver(policy, workload(), running=10)
+    driver.rates([70.0] * 80)
+    driver.now -= 3600.0
+    assert driver.rates([210.0] * 80)[-1] == 30.0
+    assert driver.rates([70.0] * 300)[-1] == 10.0
+
+
 def test_covey_first_turn_keeps_what_runs():
     assert Driver("covey", workload(), running=10).rate(0.0).agents == 10.0
 

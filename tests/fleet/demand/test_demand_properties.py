@@ -73,6 +73,14 @@ def test_covey_never_goes_down_in_a_burst_or_on_hold_and_never_up_beyond_its_lim
             assert wanted.agents <= max(2.0 * before, before + 4.0)
             assert wanted.agents <= max(2.0 * max(lowest, 1.0), lowest + 4.0) or lowest < before
         history.append((now, wanted.agents))
+    assert most_reversals(history) <= 2
+
+
+def most_reversals(history: list[tuple[float, float]]) -> int:
+    """The most changes of direction in any ten minutes."""
+    steps = [(at, b - a) for (_, a), (at, b) in itertools.pairwise(history) if a != b]
+    reversals = [at for (_, a), (at, b) in itertools.pairwise(steps) if a * b < 0]
+    return max((sum(1 for other in reversals if at <= other < at + 600.0) for at in reversals), default=0)
 
 
 @given(rate=st.floats(0.0, 3000.0), start=st.integers(1, 300), interval=INTERVAL)
@@ -89,20 +97,17 @@ def test_covey_constant_demand_is_reached_once_and_kept(rate: float, start: int,
     assert needed - 1e-6 <= sizes[-1] <= (needed + 1.0) / 0.9 + 1e-6
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_covey_constant_demand_by_chance_reverses_at_most_twice_in_ten_minutes(seed: int):
     """Independent arrivals of one mean: what chance makes of them is no reason to change direction."""
     chance = random.Random(seed)
-    mean = 10.0 ** chance.uniform(0.7, 2.5)
+    mean = 10.0 ** chance.uniform(0.0, 2.0)
     driver = Driver("covey", workload(RATE, least=1, most=500), running=max(1, round(mean / 7.0)))
     sizes = []
     for _ in range(720):
-        count = sum(1 for _ in range(4000) if chance.random() < 5.0 * mean / 4000.0) if mean < 400 else 5.0 * mean
+        count = sum(1 for _ in range(1000) if chance.random() < 5.0 * mean / 1000.0)
         sizes.append((driver.now, driver.rate(count / 5.0).agents))
-    turns = [(at, b - a) for (_, a), (at, b) in itertools.pairwise(sizes) if a != b]
-    reversals = [at for (_, a), (at, b) in itertools.pairwise(turns) if a * b < 0]
-    for at in reversals:
-        assert sum(1 for other in reversals if at <= other < at + 600.0) <= 2
+    assert most_reversals(sizes) <= 2
 
 
 @given(turns=TURNS, interval=INTERVAL, method=st.sampled_from(["seasonal-naive", "holt-winters"]))

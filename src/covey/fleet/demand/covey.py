@@ -21,7 +21,7 @@ from __future__ import annotations
 import msgspec
 
 from covey.fleet.demand.capacity import Capacity, measure
-from covey.fleet.demand.descent import Past, lower, remember, stepped, window
+from covey.fleet.demand.descent import WINDOW, Past, lower, remember, stepped
 from covey.fleet.demand.forecast import ForecastState, predict
 from covey.fleet.demand.overruns import Overruns, note
 from covey.fleet.demand.policy import DemandInput
@@ -88,6 +88,8 @@ class Covey:
 
     def recommend(self, given: DemandInput, state: CoveyState) -> tuple[Wanted, CoveyState]:
         now, workload = given.now, given.workload
+        if state.at is not None and state.at - now > GAP:  # the clock was set back: as after a restart
+            state = CoveyState(since=now, at=now, desired=state.desired)
         capacity = measure(given.agents, given.speeds)
         desired = capacity.standing if state.at is None else state.desired
         since = now if state.at is None or now - state.at > GAP else state.since
@@ -101,7 +103,7 @@ class Covey:
             overruns=heard.overruns,
         )
         lately = add_sample(state.lately, now, desired, UP_WINDOW)
-        hold = _hold(workload, heard, now - since, window(past, now))
+        hold = _hold(workload, heard, now - since)
         wanted, binding, rule = desired, heard.binding, ""
         if heard.raw > desired:
             wanted, binding, rule = _up(workload, heard, desired, lately, now)
@@ -199,15 +201,15 @@ def _up(workload: Workload, heard: _Heard, desired: float, lately: Samples, now:
     return wanted, heard.binding, ""
 
 
-def _hold(workload: Workload, heard: _Heard, known: float, needed: float) -> str:
+def _hold(workload: Workload, heard: _Heard, known: float) -> str:
     """Why nothing may go down at all; "" when it may."""
     if heard.burst:
         return "a burst"
     missing = [label(workload, index) for index, said in enumerate(heard.asked) if said.missing]
     if missing:
         return f"{', '.join(missing)} missing"
-    if heard.asked and known < needed:
-        return f"only {known:.0f} s of the {needed:.0f} s window are known"
+    if heard.asked and known < WINDOW:
+        return f"only {known:.0f} s of the {WINDOW:.0f} s window are known"
     return ""
 
 

@@ -20,8 +20,9 @@ STALE = 60.0
 
 
 def due(now: float, at: float | None, period: float) -> bool:
-    """Whether a round of `period` seconds that last ran at `at` runs now; deaf to the last bits of adding floats."""
-    return at is None or now - at >= period - 1e-6
+    """Whether a round of `period` seconds that last ran at `at` runs now; deaf to the last bits of adding floats. A
+    clock that was set back does not stop the rounds."""
+    return at is None or now - at >= period - 1e-6 or now < at
 
 
 def said_again(wanted: Wanted | None) -> Wanted:

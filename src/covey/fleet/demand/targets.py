@@ -171,7 +171,7 @@ def _read(target: Target, reading: Reading, old: Part | None, now: float) -> Par
             rate = max(0.0, done + (backlog - old.backlog) / (at - old.at))
     if target.queue_length is not None and backlog is None:
         backlog = value
-    return Part(at, reading.interval, rate, backlog, value)
+    return Part(at, min(reading.interval, PART_KEPT), rate, backlog, value)
 
 
 def _sane(number: float | None) -> float | None:

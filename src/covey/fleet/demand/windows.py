@@ -15,9 +15,10 @@ MOST_SAMPLES = 512
 
 def add_sample(samples: Samples, at: float, value: float, keep: float) -> Samples:
     """`samples` with one more, without those that a window of `keep` seconds no longer needs. A sample that is not
-    newer than the last one replaces nothing: it has been seen."""
+    newer than the last one replaces nothing: it has been seen. One that is older by more than the window tells of a
+    clock that was set back: what came before means nothing any more."""
     if samples and at <= samples[-1][0]:
-        return samples
+        return samples if samples[-1][0] - at <= keep else ((at, value),)
     first = 0
     edge = at - keep
     # The last sample at or before the edge ends there, so only what lies after it can still overlap the window.
