@@ -58,6 +58,7 @@ class Demo:
         self.directory = directory
         self.home = directory / "home"
         self.home.mkdir(mode=0o700)
+        (directory / "controller.log").touch()
         self.facts = Facts(self.home, POOLS)
         self.events: list[tuple[float, str]] = []
         self._environment = os.environ | {"COVEY_FLEET_HOME": str(self.home)}
@@ -228,8 +229,7 @@ def main() -> int:
         try:
             demo.play()
         except Failed as failed:
-            print(f"\nFAILED: {failed}\n--- controller ---", flush=True)
-            print((Path(directory) / "controller.log").read_text()[-4000:], flush=True)
+            print(f"\nFAILED: {failed}", flush=True)
             return 1
         except KeyboardInterrupt:
             return 130
@@ -237,7 +237,9 @@ def main() -> int:
             demo.close()
             options.plot.parent.mkdir(parents=True, exist_ok=True)
             options.plot.write_text(page(demo.facts.moments, demo.events, POOLS), encoding="utf-8")
-            print(f"plot: {options.plot}", flush=True)
+            log = options.plot.with_suffix(".log")
+            log.write_bytes((Path(directory) / "controller.log").read_bytes())
+            print(f"plot: {options.plot}; what the controller said: {log}", flush=True)
     return 0
 
 

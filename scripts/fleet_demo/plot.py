@@ -106,7 +106,7 @@ def waited(moments: Sequence[Moment], seconds: float, per_worker: float) -> floa
     late = sum(
         after.at - before.at
         for before, after in pairwise(moments)
-        if not after.total or after.waiting / (after.total * per_worker) > seconds
+        if not before.total or before.waiting / (before.total * per_worker) > seconds
     )
     return late / max(moments[-1].at, 1e-9)
 
