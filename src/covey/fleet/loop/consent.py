@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from msgspec.structs import replace
+
 from covey.fleet.model import Orders, PoolView, Step
 from covey.fleet.spec.types import Workload
 
-__all__ = ["consented", "refused"]
+__all__ = ["agreed", "consented", "refused"]
 
 
 def refused(workload: Workload, views: Mapping[str, PoolView], orders: Orders) -> str:
@@ -29,6 +31,21 @@ def consented(workload: Workload, step: Step, orders: Orders) -> bool:
     if workload.mode == "recommend":
         return _approved(step, orders.approved.get(workload.name, ()))
     return workload.mode == "act"
+
+
+def agreed(workload: Workload, step: Step, orders: Orders, running: int) -> Step | None:
+    """The step, as far as it may be carried out; None: not at all. `running`: agents at its offering, also those that
+    are coming.
+
+    Demand moves on while somebody makes up their mind: who agreed to fewer than are wanted now gets those.
+    """
+    if consented(workload, step, orders):
+        return step
+    if workload.mode != "recommend" or step.kind != "scale":
+        return None
+    approved = orders.approved.get(workload.name, ())
+    most = max((each.size for each in approved if each.kind == "scale" and each.offering == step.offering), default=0)
+    return replace(step, size=most) if running < most else None
 
 
 def _approved(step: Step, approved: Iterable[Step]) -> bool:

@@ -21,7 +21,7 @@ from msgspec.structs import replace
 from covey.fleet.filtering import Sifted, SiftInput, SiftState, sift
 from covey.fleet.health import Health, HealthState, judge
 from covey.fleet.loop.blocks import stillborn, update
-from covey.fleet.loop.consent import consented
+from covey.fleet.loop.consent import agreed, consented
 from covey.fleet.loop.flight import Flights, Launch, Launches, Settled, follow, launched
 from covey.fleet.loop.posing import Posed, pose
 from covey.fleet.loop.record import record
@@ -129,7 +129,7 @@ def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
     sifted, sift_state = sift(
         _sift_input(spec, posed, placement, problem, health, launches, flights.leaving, orders, views, now), state.sift
     )
-    steps = [step for step in sifted.steps if consented(posed[step.workload].workload, step, orders)]
+    steps = _agreed(sifted.steps, posed, orders)
     for step in steps:
         if step.kind == "scale":
             launches = launched(launches, step, views[step.pool].agents, now)
@@ -162,6 +162,16 @@ def turn(state: TurnState, seen: Seen, spec: Spec, now: float) -> Turned:
         placement=placement,
         next_at=now + spec.controller.tick,
     )
+
+
+def _agreed(steps: Iterable[Step], posed: Mapping[str, Posed], orders: Orders) -> list[Step]:
+    found = []
+    for step in steps:
+        each = posed[step.workload]
+        allowed = agreed(each.workload, step, orders, each.running.get(step.offering, 0))
+        if allowed is not None:
+            found.append(allowed)
+    return found
 
 
 def _again(
