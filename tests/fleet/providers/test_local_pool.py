@@ -13,7 +13,7 @@ import pytest
 from covey.fleet.errors import Capacity, Denied, Permanent, Temporary
 from covey.fleet.model import PoolView
 from covey.fleet.providers.base import Fence
-from covey.fleet.providers.local import LocalPool, keeper, limits, processes
+from covey.fleet.providers.local import LocalPool, keeper, limits, processes, records
 from covey.fleet.providers.registry import Surroundings
 from covey.fleet.spec.types import Pool, Probe, Resources, Target, Workload
 
@@ -294,6 +294,45 @@ def test_an_order_that_was_interrupted_is_completed_by_the_next_look(short_path:
         await given.until(lambda view: not view.agents)
 
     run(short_path, story)
+
+
+def test_whichever_write_of_an_order_fails_nothing_is_started_twice_and_nothing_is_forgotten(
+    short_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def story(given: Bench) -> None:
+        agent = workload("sleep", "300")
+        await given.scale(1, agent)
+        size, fail_at, seen, failed = 1, 0, {"web-000001"}, True
+        while failed:
+            size, fail_at = size + 2, fail_at + 1
+            failed = await fails(given, monkeypatch, fail_at, size, agent)
+            await given.scale(size, agent)
+            view = await given.until(lambda view: len(given.pids()) == size, agent)  # noqa: B023 - awaited here
+            assert len(view.agents) == size
+            assert seen < set(states(view)), "those that ran before run on"
+            seen = set(states(view))
+        assert fail_at == 6, "the counter, and two files for each of two agents, failed in turn"
+
+    async def fails(given: Bench, monkeypatch: pytest.MonkeyPatch, at: int, size: int, what: Workload) -> bool:
+        calls = 0
+        replace = records._replace
+
+        def failing(path: Path, data: bytes, *, durable: bool = False) -> None:
+            nonlocal calls
+            calls += 1
+            if calls == at:
+                raise OSError(28, "No space left on device", str(path))
+            replace(path, data, durable=durable)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(records, "_replace", failing)
+            try:
+                await given.scale(size, what)
+            except Temporary:
+                return True
+        return False
+
+    run(short_path, story, max_agents=50)
 
 
 def test_a_deposed_leader_changes_nothing(short_path: Path) -> None:
