@@ -14,7 +14,7 @@ DEV         := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes fleet-chaos fleet-demo fleet-metrics kubernetes fleet-kubernetes fleet-placement backtest coverage constraints clean
+.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes fleet-chaos fleet-demo fleet-postgres fleet-metrics kubernetes fleet-kubernetes fleet-placement backtest coverage constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -114,6 +114,9 @@ fleet-kubernetes: $(DEV) kubernetes ## real control planes: clouds that die, par
 
 fleet-chaos: $(DEV) ## 500 seeds of an hour in which providers fail, lie and come late, and leaders change (a quarter of an hour)
 	@$(PY) -m tests.fleet.loop.chaos $(CHAOS_ARGS)
+
+fleet-postgres: $(DEV) ## the fleet's store and leader in a real PostgreSQL, and a take-over (Debian's, ten seconds)
+	@$(PY) -m pytest tests/fleet/loop/test_postgres.py -m slow $(PYTEST_ARGS)
 
 coverage: $(DEV) ## the default tier, with the lines it leaves out
 	@$(PY) -m coverage run -m pytest $(PYTEST_ARGS)

@@ -30,6 +30,12 @@ class Ground:
     agents: dict[str, Agent] = field(default_factory=dict)
     calls: list[tuple[Any, ...]] = field(default_factory=list)
     """(verb, workload, size or ids, plan, epoch), as they took effect."""
+    managed: dict[str, str] = field(default_factory=dict)
+    """By workload: who else owns its replicas."""
+    refuses: bool = False
+    """There is no room for anything, which nobody knows before asking."""
+    swallows: bool = False
+    """It says yes and starts nothing."""
     broken: str = ""
     """A version whose agents never get ready."""
     started: int = 0
@@ -48,6 +54,10 @@ class Ground:
 
     def scale(self, workload: Workload, offering: Offering, size: int) -> None:
         self.look()
+        if self.refuses:
+            raise Capacity(f"{self.name} has none left", scope=offering.scope, shape=offering.shape)
+        if self.swallows:
+            return
         there = [a for a in self.agents.values() if a.offering == offering.key and a.workload == workload.name]
         for _ in range(size - sum(1 for agent in there if agent.state != "draining")):
             if self.room is not None and len(self.agents) >= self.room:
@@ -121,7 +131,13 @@ class GroundProvider:
     async def observe(self, workloads: Iterable[Workload], now: float) -> PoolView:
         await self._maybe("before", "observe")
         offered = {workload.name: tuple(await self.offerings(workload)) for workload in workloads}
-        view = PoolView(pool=self.pool.name, at=now, agents=tuple(self._ground.look()), offerings=offered)
+        view = PoolView(
+            pool=self.pool.name,
+            at=now,
+            agents=tuple(self._ground.look()),
+            offerings=offered,
+            managed_elsewhere=self._ground.managed,
+        )
         await self._maybe("after", "observe")
         return view
 

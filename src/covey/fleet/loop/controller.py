@@ -38,6 +38,9 @@ _SOONEST: Final = 0.25
 _RETRY: Final = 1.0
 """After a turn that the store refused."""
 
+KEPT_SECONDS: Final = 14 * 86400.0
+"""Decisions and settled intents are kept for so long."""
+_PRUNE_EVERY: Final = 3600.0
 _LATE: Final = 40.0
 """s beyond four ticks without a turn, after which the loop does not count as alive."""
 
@@ -78,6 +81,7 @@ class Controller:
         self._news = News()
         self._stop = asyncio.Event()
         self._epoch = 0
+        self._pruned = self._latest
         self._actor: Actor | None = None
         self._observer = Observer(clock=self.now, late=self.wake)
         self._spec: SpecVersion | None = None
@@ -220,6 +224,9 @@ class Controller:
         self._metrics.turned(turned, seen, spec, now, seconds=asyncio.get_running_loop().time() - began)
         self._news.recorded(news)
         self._decided(news)
+        if now - self._pruned >= _PRUNE_EVERY:
+            self._pruned = now
+            await self._ask(self._store.prune, self._epoch, before=now - KEPT_SECONDS)
         for number in turned.again:
             actor.submit(open_intents[number])
         for intent in intents:

@@ -46,6 +46,7 @@ class _Session:
                     self._url,
                     autocommit=True,
                     connect_timeout=CONNECT_SECONDS,
+                    client_encoding="utf8",
                     keepalives=1,
                     keepalives_idle=2,
                     keepalives_interval=2,
