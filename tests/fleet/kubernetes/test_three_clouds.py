@@ -27,6 +27,9 @@ NEEDED = {"fraud": 6, "chat": 4}
 SPEC = """
 [controller]
 listen = "@LISTEN@"
+# A tenth of a fleet of eighteen is one agent in five minutes.
+removals_share = 0.5
+fleet_removals_share = 0.5
 
 [pools.aws]
 provider = "kubernetes"
