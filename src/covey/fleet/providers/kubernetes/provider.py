@@ -39,6 +39,8 @@ HEALTH_SECONDS: Final = 1.0
 REPLACED_SECONDS: Final = 3.0
 """How long we wait for a ReplicaSet to have seen that its pod goes. It takes milliseconds; a quota may forbid the new
 pod, and then there is nothing to see."""
+_SELDOM: Final = 20.0
+"""Times that a listing of the whole cluster took, before the next one."""
 _AGAIN: Final = 0.05
 _TRIES: Final = 8
 _NEVER_FIRST: Final = str(-(2**31) + 1)
@@ -52,6 +54,9 @@ class Kubernetes:
         self._settings = settings
         self._api = api
         self._around = surroundings
+        self._others: list[Pod] = []
+        self._foreign_until = 0.0
+        """Until when `_others` is believed."""
         self._token = ""
         """The token of reports as it was last written into the cluster."""
 
@@ -122,6 +127,21 @@ class Kubernetes:
             managed_elsewhere={name: owner for name, owner in owners.items() if owner},
         )
 
+    async def _foreign(self) -> list[Pod]:
+        """Everybody's pods but ours, listed as often as that takes a twentieth of our time: a cluster may have
+        thousands."""
+        clock = asyncio.get_running_loop().time
+        began = clock()
+        if began >= self._foreign_until:
+            running = "status.phase!=Succeeded,status.phase!=Failed"
+            every = await self._api.list(self._api.path("v1", "pods", namespace=ALL), Pod, fieldSelector=running)
+            mine = (names.label_value(self.pool.name), self._api.namespace)
+            self._others = [
+                each for each in every if (each.metadata.labels.get(names.POOL), each.metadata.namespace) != mine
+            ]
+            self._foreign_until = clock() + _SELDOM * (clock() - began)
+        return self._others
+
     def _reports(self, agent: str) -> bool:
         return self._around.busy(agent) is not None
 
@@ -154,7 +174,7 @@ class Kubernetes:
             maybe("quotas", api.list(api.path("v1", "resourcequotas"), NamespaceQuota)),
             asyncio.gather(
                 maybe("nodes", api.list(api.path("v1", "nodes", namespace=""), Node)),
-                maybe("pods of others", api.list(api.path("v1", "pods", namespace=ALL), Pod)),
+                maybe("pods of others", self._foreign()),
             ),
         )
         return Look(
@@ -164,7 +184,7 @@ class Kubernetes:
             autoscalers=scalers or [],
             quotas=quotas or [],
             nodes=machines or [],
-            others=others,
+            others=None if others is None else [*others, *pods],
             usage=used,
             problems=tuple(sorted(problems)),
         )
