@@ -19,7 +19,7 @@ KEY = "p/s/on-demand"
 def teach(seconds: float, completions: float = 20.0, *, count: int = 4, every: float = 10.0, **fields: Any) -> float:
     """The speed after so many seconds of `count` agents that report every `every` seconds."""
     state = SpeedState()
-    fields = {"busy_share": 0.95, **fields}
+    fields = {"busy_share": 1.0, **fields}
     now = 0.0
     while now < seconds:
         now += 5.0
@@ -41,6 +41,11 @@ def test_speed_moves_by_a_twentieth_in_ten_minutes_up_and_down():
 def test_speed_arrives_and_stays():
     assert teach(20_000.0, 20.0) == pytest.approx(2.0)
     assert teach(20_000.0, 5.0) == pytest.approx(0.5)
+
+
+def test_speed_is_what_it_would_be_at_full_load():
+    """A standard agent that is 92 % busy completes 92 % of its rate, and is no slower for it."""
+    assert teach(20_000.0, 9.2, busy_share=0.92) == pytest.approx(1.0)
 
 
 def test_speed_needs_twenty_samples_and_counts_a_report_once():
