@@ -335,6 +335,20 @@ def test_whichever_write_of_an_order_fails_nothing_is_started_twice_and_nothing_
     run(short_path, story, max_agents=50)
 
 
+def test_pools_of_one_home_never_give_the_same_id(short_path: Path) -> None:
+    async def story(given: Bench) -> None:
+        there = LocalPool(Pool(name="there", provider="local"), Surroundings(home=short_path))
+        there._files.make()
+        given.pool._files.make()
+        ids = [*given.pool._files.next_ids("web", 2), *there._files.next_ids("web", 1)]
+        (there._files.path / "logs" / "web-000007.log").touch()
+        (short_path / "pools" / ".counter").unlink()
+        ids += given.pool._files.next_ids("web", 1)
+        assert ids == ["web-000001", "web-000002", "web-000003", "web-000008"]
+
+    run(short_path, story)
+
+
 def test_a_deposed_leader_changes_nothing(short_path: Path) -> None:
     async def story(given: Bench) -> None:
         await given.scale(1, epoch=2)

@@ -9,10 +9,11 @@
       ready/ID               when its probe first succeeded
       pids/ID                its process, written by `launch`
       logs/ID.log            what it printed, rotated by supervisord
-      counter                the number of the last agent: ids are never used again
       epoch                  the highest fencing epoch that gave an order
       lock                   held (flock) while something is changed, by whichever process
       halt                   made by a person: the pool is not brought up (for drills)
+
+Beside the pools, `.counter` has the number of the last agent of any of them: ids are never used again.
 
 Every change is one `rename` or `unlink`, so that whoever dies in between leaves a state that the next look repairs.
 """
@@ -194,15 +195,27 @@ class Directory:
         return found
 
     def next_ids(self, workload: str, count: int) -> list[str]:
-        """Written before anybody uses them, so that no id is ever given twice, whatever happens in between."""
-        path = self.path / "counter"
-        last = 0
-        with contextlib.suppress(OSError, ValueError):
-            last = int(_read(path))
-        seen = (agent_number(name) for kind in ("agents", "pids", "logs") for name in self._names(kind, None))
-        last = max(last, *seen, 0)
-        _replace(path, str(last + count).encode(), durable=True)
+        """Written before anybody uses them, so that no id is ever given twice, whatever happens in between. The pools
+        of one home share the numbers, since agents report by their id alone."""
+        import fcntl
+
+        path = self.path.parent / ".counter"
+        descriptor = os.open(self.path.parent / ".counter.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            last = max(self._given(), default=0)
+            with contextlib.suppress(OSError, ValueError):
+                last = max(last, int(_read(path)))
+            _replace(path, str(last + count).encode(), durable=True)
+        finally:
+            os.close(descriptor)
         return [f"{workload}-{number:06d}" for number in range(last + 1, last + count + 1)]
+
+    def _given(self) -> Iterator[int]:
+        """Numbers that are still seen in any pool: the counter may have been lost."""
+        for kind in ("agents", "pids", "logs"):
+            for path in self.path.parent.glob(f"*/{kind}/*"):
+                yield agent_number(path.name.partition(".")[0])
 
     def admit(self, epoch: int) -> int | None:
         """None when a leader of `epoch` may give orders here, else the epoch of the one who replaced it."""
@@ -216,11 +229,8 @@ class Directory:
             _replace(path, str(epoch).encode(), durable=True)
         return None
 
-    def _names(self, kind: str, suffix: str | None) -> list[str]:
-        """With `suffix` None: whatever begins like an id."""
+    def _names(self, kind: str, suffix: str) -> list[str]:
         names = os.listdir(self.path / kind)
-        if suffix is None:
-            return [name.partition(".")[0] for name in names]
         return [name.removesuffix(suffix) for name in names if name.endswith(suffix) and not name.startswith(".")]
 
     def _times(self, kind: str) -> dict[str, float]:
