@@ -168,6 +168,11 @@ class Controller:
             except StorageError as error:
                 _log.error("no turn: %s", error)
                 next_at = began + _RETRY
+            except CoveyError:
+                raise
+            except Exception:  # a fault of ours: agents and routes stay as they are, /healthz says so if it lasts
+                _log.exception("no turn")
+                next_at = began + _RETRY
             if self.deposed:
                 raise Deposed("another controller leads")
             await self.pause(next_at, began=began)
@@ -194,7 +199,11 @@ class Controller:
         self.reports.keep(looked.values())
         self.views = self._priced({pool: self.reports.onto(view) for pool, view in looked.items()}, spec)
         self._draining = frozenset(
-            agent.id for view in self.views.values() for agent in view.agents if agent.state == "draining"
+            name
+            for view in self.views.values()
+            for agent in view.agents
+            if agent.state == "draining"
+            for name in (f"{agent.pool}/{agent.id}", f"/{agent.id}")
         )
         now = self.now()
         orders = orders_at(await self._ask(self._store.orders, now))
@@ -254,7 +263,7 @@ class Controller:
     def report(self, report: Report) -> ReportAnswer:
         """An agent's word. It is told to finish when that was decided."""
         self.reports.take(report)
-        return ReportAnswer(drain=report.agent in self._draining)
+        return ReportAnswer(drain=f"{report.pool}/{report.agent}" in self._draining)
 
     def alive(self) -> bool:
         """A turn happened lately."""

@@ -15,6 +15,7 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -23,6 +24,7 @@ import msgspec
 from covey.base.errors import StorageError
 from covey.base.types import endpoint_text
 from covey.fleet.home import FleetHome
+from covey.fleet.loop.clock import SteadyClock
 from covey.fleet.loop.controller import Controller
 from covey.fleet.loop.journal import DecisionLog
 from covey.fleet.loop.nudge import Nudged
@@ -92,26 +94,28 @@ class _Process:
         self._witness = witness
         self._stop = stop
         self._url = ""
+        self._clock = SteadyClock(time.time, time.monotonic)
         self._decisions = DecisionLog(home.decisions)
         self._quotes = Quotes(home.path)
         self._controller = Controller(
             store,
             open_lock(home, env),
-            clock=time.time,
+            clock=self._clock,
             holder=f"{socket.gethostname()}:{os.getpid()}",
-            make_provider=lambda pool: make_provider(pool, self._surroundings()),
+            make_provider=lambda pool: make_provider(pool, self._surroundings(pool.name)),
             make_source=lambda workload, target: make_source(workload, target, self._surroundings()),
             decided=self._decisions.write,
             priced=self._quotes.priced,
         )
 
-    def _surroundings(self) -> Surroundings:
+    def _surroundings(self, pool: str = "") -> Surroundings:
         controller = self._controller
         return Surroundings(
             home=self._home.path,
             report_url=f"{self._url}/report" if self._url else "",
             token_file=str(self._home.token),
-            busy=controller.reports.busy,
+            busy=partial(controller.reports.busy, pool),
+            wall=self._clock,
             quote=self._quotes.quote,
             changed=controller.wake,
         )

@@ -94,17 +94,18 @@ class Reports:
         """One more. Raises `LimitError` when there is no room for one more agent."""
         now = self._clock()
         report = _sane(report)
-        known = self._known.get(report.agent)
+        name = f"{report.pool}/{report.agent}"
+        known = self._known.get(name)
         if known is not None:
             known.next(report, now)
         elif len(self._known) >= AGENTS_LIMIT:
             raise LimitError(f"reports of {AGENTS_LIMIT} agents are kept, and this is one more")
         else:
-            self._known[report.agent] = _Known(report, now)
+            self._known[name] = _Known(report, now)
 
-    def busy(self, agent: str) -> bool | None:
+    def busy(self, pool: str, agent: str) -> bool | None:
         """What it last said; None: nothing, or too long ago."""
-        known = self._known.get(agent)
+        known = self._find(pool, agent)
         return None if known is None or self._clock() - known.at > FRESH else known.report.busy
 
     def onto(self, view: PoolView) -> PoolView:
@@ -113,8 +114,12 @@ class Reports:
             return view
         return replace(view, agents=tuple(self._onto(agent) for agent in view.agents))
 
+    def _find(self, pool: str, agent: str) -> _Known | None:
+        """Its reports, also if it does not say in which pool it is."""
+        return self._known.get(f"{pool}/{agent}") or self._known.get(f"/{agent}")
+
     def _onto(self, agent: Agent) -> Agent:
-        known = self._known.get(agent.id)
+        known = self._find(agent.pool, agent.id)
         if known is None:
             return agent
         heard = known.at if agent.heard_at is None else max(agent.heard_at, known.at)
@@ -141,14 +146,15 @@ class Reports:
         now = self._clock()
         parts: dict[str, list[_Known]] = {}
         for agent in agents:
-            known = self._known.get(agent.id)
+            known = self._find(agent.pool, agent.id)
             if known is not None and now - known.at <= FRESH and known.every is not None:
                 parts.setdefault(agent.pool, []).append(known)
         return {pool: _sum(each) for pool, each in parts.items()}
 
     def keep(self, views: Iterable[PoolView]) -> None:
         """Forget whoever is in no view and was silent for a while."""
-        present = {agent.id for view in views for agent in view.agents}
+        agents = [agent for view in views for agent in view.agents]
+        present = {f"{agent.pool}/{agent.id}" for agent in agents} | {f"/{agent.id}" for agent in agents}
         oldest = self._clock() - 10 * FRESH
         for agent in [name for name, known in self._known.items() if name not in present and known.at < oldest]:
             del self._known[agent]

@@ -184,7 +184,7 @@ def _report_untrusted(body: bytes) -> Report:
         report = msgspec.json.decode(body, type=Report)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ParseError(f"not a report: {error}") from error
-    if not 0 < len(report.agent) <= NAME_LIMIT:
+    if not 0 < len(report.agent) <= NAME_LIMIT or len(report.pool) > NAME_LIMIT:
         raise ParseError(f"an agent's name has 1 to {NAME_LIMIT} characters")
     return report
 

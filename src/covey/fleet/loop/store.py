@@ -17,7 +17,7 @@ After a crash `calling` is what `unknown` is: the next controller looks first, t
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
@@ -28,6 +28,7 @@ from covey.fleet.spec.types import Spec
 
 __all__ = ["Deposed", "Intent", "Order", "OrderKind", "SpecVersion", "Store", "orders_at"]
 
+T = TypeVar("T")
 OrderKind = Literal["pause", "freeze", "pin", "drain-pool", "drain-agent", "approve", "adopt"]
 
 _VERSION: Final = 1
@@ -371,7 +372,7 @@ class Store:
             f"SELECT record FROM fleet_decisions WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?",  # noqa: S608 - constants above
             (*values, limit),
         )
-        return [msgspec.json.decode(record, type=Decision) for (record,) in rows]
+        return [_decode(record, Decision) for (record,) in rows]
 
     def prune(self, epoch: int, *, before: float) -> None:
         """Forget decisions and settled intents older than that."""
@@ -419,24 +420,33 @@ def orders_at(orders: Iterable[Order]) -> Orders:
         paused=frozenset(by_kind.get("pause", ())),
         frozen=frozenset(by_kind.get("freeze", ())),
         pins={
-            workload: Pin(agents=msgspec.json.decode(order.value, type=int), until=order.until)
+            workload: Pin(agents=_decode(order.value, int), until=order.until)
             for workload, order in by_kind.get("pin", {}).items()
         },
         draining_pools=frozenset(by_kind.get("drain-pool", ())),
         draining_agents=frozenset(by_kind.get("drain-agent", ())),
         approved={
-            workload: msgspec.json.decode(order.value, type=tuple[Step, ...])
-            for workload, order in by_kind.get("approve", {}).items()
+            workload: _decode(order.value, tuple[Step, ...]) for workload, order in by_kind.get("approve", {}).items()
         },
         adopted=frozenset(by_kind.get("adopt", ())),
     )
 
 
+def _decode(text: str, kind: type[T]) -> T:
+    """What an earlier Covey wrote may be unreadable for this one."""
+    try:
+        return msgspec.json.decode(text, type=kind)
+    except msgspec.DecodeError as error:
+        raise StorageError(
+            f"the fleet's store has a {kind.__name__.lower()} that this Covey cannot read: {error}",
+            code="fleet-store-unreadable",
+            next_step="apply the spec again: covey fleet apply",
+        ) from error
+
+
 def _spec_version(row: tuple[Any, ...]) -> SpecVersion:
     version, at, name, note, text, spec = row
-    return SpecVersion(
-        version=version, at=at, name=name, note=note, text=text, spec=msgspec.json.decode(spec, type=Spec)
-    )
+    return SpecVersion(version=version, at=at, name=name, note=note, text=text, spec=_decode(spec, Spec))
 
 
 def _intent(row: tuple[Any, ...]) -> Intent:
@@ -446,13 +456,13 @@ def _intent(row: tuple[Any, ...]) -> Intent:
         plan=plan,
         turn=turn,
         epoch=epoch,
-        step=msgspec.json.decode(step, type=Step),
+        step=_decode(step, Step),
         status=status,
         at=at,
         tries=tries,
         again_at=again_at,
         outcome=outcome,
         detail=detail,
-        refused=None if refused is None else msgspec.json.decode(refused, type=LaunchFailure),
+        refused=None if refused is None else _decode(refused, LaunchFailure),
         changed_at=changed_at,
     )
