@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from covey.fleet.placing.greedy import solve_entry
 from covey.fleet.placing.judge import DEMAND, EPSILON, WEIGHTS, Counts, Room, Score, better, judge
 from covey.fleet.placing.rules import Entry, Model
-from covey.fleet.placing.search import Steps
+from covey.fleet.placing.search import LOOKED, LOOKED_IN_TICKS, Steps
 
 __all__ = ["Plan", "Total", "close_pools", "each", "improves", "total"]
 
@@ -28,7 +28,8 @@ class Plan:
         self.room = Room(model)
         self.counts: list[Counts] = [{} for _ in model.entries]
         changed = sum(entry.item.changed for entry in model.entries)
-        self.steps = Steps(min(STEPS_EACH * (1 + changed), STEPS_MOST))
+        looked = LOOKED if changed == len(model.entries) else LOOKED_IN_TICKS
+        self.steps = Steps(min(STEPS_EACH * (1 + changed), STEPS_MOST), looked)
         self._tied = [{*entry.item.workload.place.near, *entry.item.workload.place.avoid} for entry in model.entries]
         self.barred: dict[int, frozenset[str]] = {}
         """By workload: pools that it keeps out of while something is tried."""

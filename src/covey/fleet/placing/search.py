@@ -9,7 +9,7 @@ from math import ceil, inf
 from covey.fleet.placing.judge import COST, DEMAND, EPSILON, TOLERANCE, WEIGHTS, Counts, Room, Score, better, judge
 from covey.fleet.placing.rules import Entry, Option
 
-__all__ = ["Steps", "improve", "unit_price"]
+__all__ = ["LOOKED", "LOOKED_IN_TICKS", "Steps", "improve", "unit_price"]
 
 Move = tuple[tuple[int, int], ...]
 """Changes of counts, by option."""
@@ -21,7 +21,10 @@ ROUND = 200
 """Improvements of one workload in one call: far more than any instance needs, a bound all the same."""
 
 LOOKED = 400
-"""Moves judged in one neighbourhood, the most promising first."""
+"""Moves judged in one neighbourhood when a whole fleet is placed."""
+
+LOOKED_IN_TICKS = 100
+"""The same when only some workloads changed: a tick has 250 ms."""
 
 PAIRS_OPTIONS = 24
 """Options that the search combines in pairs: the cheapest of those that no other one beats."""
@@ -30,10 +33,12 @@ PAIRS_OPTIONS = 24
 class Steps:
     """What is left of the solver's budget, in plans judged: the search is bounded by steps and never by a clock."""
 
-    __slots__ = ("left",)
+    __slots__ = ("left", "looked")
 
-    def __init__(self, left: int) -> None:
+    def __init__(self, left: int, looked: int = LOOKED) -> None:
         self.left = left
+        self.looked = looked
+        """Moves judged in one neighbourhood, the most promising first."""
 
 
 def improve(
@@ -61,7 +66,7 @@ def _best_move(near: _Near, moves: Moves, steps: Steps) -> tuple[Counts, Score] 
     score = near.score
     floor = score[COST]
     for looked, (bound, move) in enumerate(sorted(moves, key=_first, reverse=True)):
-        if steps.left <= 0 or (best and floor - score[COST] >= bound) or (looked >= LOOKED and bound < inf):
+        if steps.left <= 0 or (best and floor - score[COST] >= bound) or (looked >= steps.looked and bound < inf):
             break
         steps.left -= 1
         trial = dict(near.counts)

@@ -20,20 +20,29 @@ Thing = tuple[str, int | str]
 def swap(plan: Plan, entries: Sequence[Entry]) -> None:
     """Two workloads that meet in something contested are solved again together, the one that would like more of it
     first."""
+    could = {entry.index: _things(entry, dict.fromkeys(range(len(entry.options)), 1)) for entry in entries}
     for _ in range(PASSES):
         improved = False
         for one in entries:
-            wishes = wish(plan, one)
-            if not wishes:
-                continue
-            for other in entries:
+            scarce = _scarce(plan) & could[one.index]
+            rivals = [other for other in entries if other is not one and users(plan, other) & scarce]
+            wishes = wish(plan, one) if rivals else set()
+            for other in rivals:
                 if plan.steps.left <= 0:
                     return
-                if other is not one and wishes & users(plan, other) and _resolve(plan, one, other):
+                if wishes & users(plan, other) and _resolve(plan, one, other):
                     improved = True
                     wishes = wish(plan, one)
         if not improved:
             return
+
+
+def _scarce(plan: Plan) -> set[Thing]:
+    """What is used up, or paid for already and taken by somebody."""
+    room = plan.room
+    found: set[Thing] = {("scope", slot) for slot, left in enumerate(room.scopes) if left <= 0}
+    found |= {("pool", slot) for slot, left in enumerate(room.pools) if left <= 0}
+    return found | {("free", key) for _, key in room.granted}
 
 
 def contested(plan: Plan) -> bool:
