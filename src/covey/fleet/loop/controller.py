@@ -178,13 +178,17 @@ class Controller:
             await self.pause(next_at, began=began)
 
     async def pause(self, next_at: float, *, began: float = 0.0) -> None:
-        """Until then or an event, but not sooner than `_SOONEST` after `began`."""
-        try:
-            async with asyncio.timeout(max(0.0, next_at - self.now())):
-                await self._wake.wait()
-        except TimeoutError:
-            return
-        await self.sleep(max(0.0, began + _SOONEST - self.now()))
+        """Until then or an event, but not sooner than `_SOONEST` after `began`. That an agent misses its reports is an
+        event, too: it is to leave the routes at once, and not with the next tick."""
+        while (until := min(next_at, self.reports.next_silence(began))) > self.now():
+            try:
+                async with asyncio.timeout(until - self.now()):
+                    await self._wake.wait()
+            except TimeoutError:
+                continue  # who was expected to fall silent may have spoken meanwhile
+            break
+        if self._latest < next_at:
+            await self.sleep(max(0.0, began + _SOONEST - self.now()))
 
     async def turn(self) -> Turned:
         """One turn: look, decide, write, hand over what is to be done. Raises `Deposed`, `StorageError` (nothing was

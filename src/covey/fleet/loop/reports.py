@@ -13,6 +13,7 @@ from typing import Final
 from msgspec.structs import replace
 
 from covey.base.errors import LimitError
+from covey.fleet.health import MISSED_PROBES
 from covey.fleet.model import Agent, PoolView, Reading
 from covey.fleet.reporting import Report
 
@@ -28,6 +29,8 @@ FAILING_SHARE: Final = 0.05
 """Of what it finished since the last report: more errors than that, and it teaches nothing about speed."""
 FAILING_LATENCY: Final = 2.0
 """Times its own usual latency."""
+_JUST_AFTER: Final = 0.001
+"""s. At the very moment of the third report it is not missing yet."""
 USUAL: Final = 0.1
 """Weight of the newest report in an agent's usual latency and busy share."""
 
@@ -107,6 +110,16 @@ class Reports:
         """What it last said; None: nothing, or too long ago."""
         known = self._find(pool, agent)
         return None if known is None or self._clock() - known.at > FRESH else known.report.busy
+
+    def next_silence(self, after: float) -> float:
+        """When the next agent will have missed its reports, unless it speaks before; those that had missed them at
+        `after` are known. `inf`: nobody is expected to speak."""
+        moments = (
+            known.at + MISSED_PROBES * known.every + _JUST_AFTER
+            for known in self._known.values()
+            if known.every is not None and known.every <= LONGEST_EVERY
+        )
+        return min((each for each in moments if each > after), default=inf)
 
     def onto(self, view: PoolView) -> PoolView:
         """The view, with what its agents say of themselves."""
