@@ -46,6 +46,15 @@ def test_simulate_flies_the_spec_beside_the_baselines_and_writes_a_page(fleet: F
     assert Path("day.html").read_text().count("<svg") == 3
 
 
+def test_simulate_says_which_target_no_trace_can_feed(fleet: Fleet, day: str) -> None:
+    other = 'targets = [{ signal = "command", command = ["x"], value = 3.0 }'
+    Path("fleet.toml").write_text(SPEC.replace("targets = [", other + ", "))
+    assert "the target on command is left out" in fleet("simulate", "--trace", day, "--policies", "covey").out
+    Path("fleet.toml").write_text(SPEC[: SPEC.index("targets")] + other + "]\n")
+    said = fleet("simulate", "--trace", day, "--json")
+    assert "follows from a trace" in said.error["message"]
+
+
 def test_simulate_needs_no_spec(fleet: Fleet, day: str) -> None:
     assert [row["policy"] for row in fleet("simulate", "--trace", day, "--json").data["rows"]] == [
         "covey", "fixed_peak", "oracle", "hpa", "kpa", "skyserve", "rayserve", "threshold",

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-import msgspec
 from msgspec.structs import replace
 
 from covey.base.errors import UsageError
@@ -21,7 +20,7 @@ from covey.fleet.simulate.traces import SEEDS, Setting, Trace, load_trace, setti
 from covey.fleet.simulate.turning import TurnPilot, market_spec
 from covey.fleet.simulate.weather import PREEMPTIONS, Weather, kills_of
 from covey.fleet.simulate.world import Figures, World
-from covey.fleet.spec.types import Spec, Workload
+from covey.fleet.spec.types import Spec, Target, Workload
 
 __all__ = ["BASELINES", "OURS", "run_turn", "simulate"]
 
@@ -62,7 +61,8 @@ def simulate(
     notes: list[str] = []
     if spec is not None:
         ours = _chosen(spec, workload)
-        setting, ours = _agreed(setting, ours, trace)
+        notes += _left_out(ours)
+        setting, ours = _agreed(loaded, trace, ours)
         market, said = _market_of(spec, ours, market if prices is not None else None)
         notes += said
         flown = replace(spec, workloads={ours.name: ours})
@@ -141,20 +141,36 @@ def _chosen(spec: Spec, name: str) -> Workload:
     return spec.workloads[name]
 
 
-def _agreed(setting: Setting, workload: Workload, trace: Path) -> tuple[Setting, Workload]:
+def _agreed(loaded: Trace, trace: Path, workload: Workload) -> tuple[Setting, Workload]:
     """The trace's own file wins, then the spec, then the defaults. The workload always acts here."""
+    bounds = workload.replicas
+    says: dict[str, object] = {"cold_start": workload.cold_start, "min": bounds.min, "max": bounds.max}
     rates = [target.rate_per_agent for target in workload.targets if target.rate_per_agent is not None]
-    if not trace.with_suffix(".toml").is_file():
-        setting = Setting(
-            rate_per_agent=rates[0] if rates else setting.rate_per_agent,
-            cold_start=workload.cold_start,
-            min=workload.replicas.min,
-            max=workload.replicas.max,
-        )
+    if rates:
+        says["rate_per_agent"] = rates[0]
+    setting = setting_for(loaded, trace, says)
     # Signals are sampled every second here, whatever the real one's interval is.
-    targets = tuple(replace(target, every=1.0) for target in workload.targets)
-    bounds = msgspec.structs.replace(workload.replicas, min=setting.min, max=setting.max)
+    targets = tuple(replace(target, every=1.0) for target in workload.targets if _has_number(target))
+    if not targets:
+        raise UsageError(
+            f"no target of {workload.name} follows from a trace of requests",
+            next_step="a target with rate_per_agent, queue_length, or on cpu",
+        )
+    bounds = replace(bounds, min=setting.min, max=setting.max)
     return setting, replace(workload, mode="act", targets=targets, cold_start=setting.cold_start, replicas=bounds)
+
+
+def _has_number(target: Target) -> bool:
+    """Whether a trace of requests says what it would read."""
+    return target.value is None or target.signal == "cpu"
+
+
+def _left_out(workload: Workload) -> list[str]:
+    return [
+        f"the target on {target.signal} is left out: no trace of requests says its value"
+        for target in workload.targets
+        if not _has_number(target)
+    ]
 
 
 def _market_of(spec: Spec, workload: Workload, prices: Market | None) -> tuple[Market, list[str]]:

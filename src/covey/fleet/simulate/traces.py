@@ -22,7 +22,7 @@ import itertools
 import math
 import tomllib
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -132,8 +132,8 @@ def parse_trace_untrusted(name: str, text: str) -> Trace:
     return Trace(name=name, step=step, rates=tuple(rates))
 
 
-def setting_for(trace: Trace, path: Path | None = None) -> Setting:
-    """Defaults, and what `TRACE.toml` beside the trace says otherwise."""
+def setting_for(trace: Trace, path: Path | None = None, spec: Mapping[str, object] | None = None) -> Setting:
+    """Defaults, what a spec says otherwise, and what `TRACE.toml` beside the trace says otherwise."""
     given: dict[str, object] = {}
     beside = path.with_suffix(".toml") if path is not None else None
     if beside is not None and beside.is_file():
@@ -145,7 +145,9 @@ def setting_for(trace: Trace, path: Path | None = None) -> Setting:
         if isinstance(given.get(key), str):
             given[key] = _plain_number(str(given[key]), key)
     try:
-        setting = msgspec.convert({"rate_per_agent": default_rate(trace)} | given, Setting, strict=False)
+        setting = msgspec.convert(
+            {"rate_per_agent": default_rate(trace), **(spec or {}), **given}, Setting, strict=False
+        )
     except msgspec.ValidationError as error:
         raise ParseError(f"{beside.name if beside else trace.name}: {error}") from None
     if not (LEAST_RATE <= setting.rate_per_agent <= MAX_RATE and 0 <= setting.cold_start <= 86400):
