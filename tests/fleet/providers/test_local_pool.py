@@ -375,6 +375,16 @@ def test_scale_beyond_the_room_starts_what_fits_and_says_so(short_path: Path) ->
     run(short_path, story, max_agents=2)
 
 
+def test_a_look_at_an_empty_pool_starts_nothing(short_path: Path) -> None:
+    async def story(given: Bench) -> None:
+        view = await given.pool.observe([SERVER], given.now)
+        assert (view.agents, await given.pool._keeper.pid()) == ((), 0)
+        assert [right.granted for right in await given.pool.check()] == [True]
+        assert await given.pool._keeper.pid()
+
+    run(short_path, story)
+
+
 def test_room_is_what_is_left_of_processors_and_memory(short_path: Path) -> None:
     pool = LocalPool(
         Pool(name="here", provider="local", settings={"capacity_cpu": 1.0, "capacity_memory": 640 << 20}),

@@ -40,14 +40,17 @@ class Mender:
         self._given_up: dict[str, float] = {}
         """When supervisord gave it up, or was asked again."""
 
-    async def mend(self) -> dict[str, Kept]:
-        """What supervisord has now. Raises `Temporary` when the pool is halted or supervisord does not come up."""
+    async def mend(self, *, start: bool = False) -> dict[str, Kept]:
+        """What supervisord has now. It is only started when there is anything for it to do, or with `start`: a look at
+        an empty pool changes nothing. Raises `Temporary` when the pool is halted or supervisord does not come up."""
         if self._files.halted:
             raise Temporary(
                 f"{self._files.path}/halt exists: the pool is halted",
                 next_step=f"to bring it back: rm {self._files.path}/halt",
             )
         if not await self._keeper.pid():
+            if not (start or self._files.wanted() or self._files.processes()):
+                return {}
             await self._bring_up()
         kept = await self._keeper.processes()
         records = self._files.wanted()

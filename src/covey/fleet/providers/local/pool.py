@@ -78,7 +78,7 @@ class LocalPool:
         """Proven by doing it: a directory, a socket, a supervisord. Limits, where they are asked for."""
         try:
             async with self._changing():
-                await self._mender.mend()
+                await self._mender.mend(start=True)
         except ProviderError as error:
             return (Right(name="processes", granted=False, detail=str(error), next_step=error.next_step),)
         rights = [Right(name="processes", granted=True, detail=f"supervisord answers in {self._files.path}")]
@@ -253,7 +253,8 @@ class LocalPool:
     async def shut_down(self) -> None:
         """End the supervisor as well, and with it whatever still runs: the pool is given up."""
         with self._errors():
-            await self._keeper.shut_down()
+            if await self._keeper.pid():
+                await self._keeper.shut_down()
 
     async def close(self) -> None:
         """Agents and their supervisord stay."""
