@@ -140,9 +140,13 @@ def _apply(context: Context, options: Any) -> Result:
 
 def apply_file(context: Context, path: Path, *, adopt: Sequence[str] = (), note: str = "") -> Result:
     """What `apply` does, for whoever needs a spec to be there."""
+    from covey.fleet.loop.stores import remember_store, store_url
     from covey.fleet.spec.load import load_with_text
 
     spec, text = load_with_text(path)
+    if spec.controller.store != store_url(context.home, {}):
+        # Before anything is written: this spec is the first of the store that it names.
+        remember_store(context.home.make(), spec.controller.store)
     adopted = [known(name, spec.workloads, "workload") for name in adopt]
     changes, version = _changes(context, spec)
     with context.store(make=True) as store:
