@@ -24,6 +24,7 @@ from covey.fleet.loop.controller import Controller
 from covey.fleet.loop.postgres import AdvisoryLock, PostgresDatabase
 from covey.fleet.loop.store import Deposed, Store
 from covey.fleet.model import Decision, Step, Wanted
+from covey.fleet.spec.types import Place
 from tests.fleet.loop.fleets import pool, spec, workload
 from tests.fleet.loop.pools import Ground, GroundProvider
 
@@ -187,6 +188,36 @@ def test_controller_turns_on_it_and_its_calls_are_its_epoch_s(url: str) -> None:
 
     asyncio.run(story())
     assert [call[:3] for call in ground.calls] == [("scale", "web", 2)]
+
+
+def test_pools_that_answer_at_once_do_not_write_into_each_other_s_transactions(url: str) -> None:
+    names = [f"pool-{number}" for number in range(8)]
+    grounds = {name: Ground(name, time.time, cold_start=0.0) for name in names}
+
+    async def story() -> list[str]:
+        store = Store(PostgresDatabase(url))
+        workloads = [workload(f"on-{name}", place=Place(pools=(name,))) for name in names]
+        store.add_spec(spec([pool(name) for name in names], workloads), text="", name="fleet.toml", at=1.0)
+        controller = Controller(
+            store,
+            AdvisoryLock(url),
+            clock=time.time,
+            holder="one",
+            make_provider=lambda each: GroundProvider(each, grounds[each.name]),
+            make_source=lambda *_: pytest.fail("no sources here"),
+        )
+        assert await controller.lead()
+        for _ in range(3):
+            await asyncio.gather(controller.turn(), controller.settle())
+        await controller.settle()
+        await controller.turn()
+        statuses = [intent.outcome for intent in store.intent_history()]
+        await controller.close()
+        store.close()
+        return statuses
+
+    assert asyncio.run(story()) == ["seen"] * len(names)
+    assert {name: len(ground.agents) for name, ground in grounds.items()} == dict.fromkeys(names, 2)
 
 
 SPEC = """

@@ -76,6 +76,7 @@ class Controller:
         self._make_provider = make_provider
         self._make_source = make_source
         self._wake = asyncio.Event()
+        self._asking = asyncio.Lock()
         self._decided = decided
         self._priced = priced
         self._news = News()
@@ -318,9 +319,11 @@ class Controller:
     # --- within ---
 
     async def _ask(self, function: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-        """A call of the store: in a thread when it waits for a network."""
+        """A call of the store: in a thread when it waits for a network, one at a time, since a transaction is its
+        connection's."""
         if self._store.remote:
-            return await asyncio.to_thread(function, *args, **kwargs)
+            async with self._asking:
+                return await asyncio.to_thread(function, *args, **kwargs)
         return function(*args, **kwargs)
 
     def _on_deposed(self) -> None:
