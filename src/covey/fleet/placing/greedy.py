@@ -23,7 +23,8 @@ def solve_entry(
 ) -> tuple[Counts, Score]:
     """The best plan found for one workload in `room`, from what runs, from nothing, and from each of `starts`."""
     useful = targets(entry, room)
-    best: Counts = {j: option.low for j, option in enumerate(entry.options) if option.low}
+    low: Counts = {j: option.low for j, option in enumerate(entry.options) if option.low}
+    best = dict(low)
     score = judge(entry, best, room)
     plans = list(starts)
     if entry.options:
@@ -34,7 +35,7 @@ def solve_entry(
         plans.append({j: min(o.running, room.headroom(entry, j)) for j, o in enumerate(entry.options) if o.running})
     seen: list[Counts] = []
     for plan in plans:
-        plan = {j: n for j, n in plan.items() if n > 0}
+        plan = {j: max(n, low.get(j, 0)) for j, n in (low | plan).items() if n > 0 or j in low}
         if plan in seen:
             continue
         seen.append(plan)

@@ -31,6 +31,8 @@ class Plan:
         looked = LOOKED if changed == len(model.entries) else LOOKED_IN_TICKS
         self.steps = Steps(min(STEPS_EACH * (1 + changed), STEPS_MOST), looked)
         self._tied = [{*entry.item.workload.place.near, *entry.item.workload.place.avoid} for entry in model.entries]
+        self.assumed: dict[int, set[str]] = {}
+        """By workload: where it will stand again, while it is lifted for another to be solved first."""
         self.barred: dict[int, frozenset[str]] = {}
         """By workload: pools that it keeps out of while something is tried."""
         self._clock = 0
@@ -143,7 +145,7 @@ def close_pools(plan: Plan, entry: Entry) -> None:
         closed |= plan.pools(other)
     for other in plan.model.entries:
         if other.name in place.near and other is not entry:
-            there = plan.pools(other)
+            there = plan.pools(other) | plan.assumed.get(other.index, set())
             closed |= {option.pool for option in entry.options if option.pool not in there}
     if closed:
         plan.room.closed[entry.index] = frozenset(closed)

@@ -80,9 +80,9 @@ def _polish(plan: Plan, entries: Sequence[Entry]) -> None:
     for _ in range(PASSES):
         if not each(plan, entries):
             break
+    untangle(plan, entries)
     if contested(plan):
         swap(plan, entries)
-    untangle(plan, entries)
 
 
 def _short(plan: Plan, order: Sequence[Entry]) -> list[Entry]:

@@ -88,11 +88,13 @@ def _resolve(plan: Plan, first: Entry, second: Entry) -> bool:
     pair = (first, second)
     judged = (first, second, *(entry for entry in plan.leaning(first, second) if entry not in (first, second)))
     old = total(judged, [plan.score(entry) for entry in judged])
+    plan.assumed[second.index] = plan.pools(second)
     before = plan.lift(first), plan.lift(second)
     for entry, counts in zip(pair, before, strict=True):
         close_pools(plan, entry)
         found, _ = solve_entry(entry, plan.room, plan.steps, starts=[counts], deep=False)
         plan.put(entry, found)
+    plan.assumed.clear()
     if improves(total(judged, [plan.score(entry) for entry in judged]), old):
         return True
     plan.lift(first)
