@@ -7,7 +7,8 @@
     leader.lock     held by the controller that runs
     nudge           a datagram socket: whoever changed the store wakes the controller
     controller.json where the controller listens, while it runs
-    token           the bearer token of agents' reports, 0600
+    token           the secret from which the tokens of agents' reports are made, 0600
+    tokens/         a token for each pool and workload whose agents were started here, 0600
     decisions.jsonl every decision, one a line
     pools/NAME/     a provider's own
 """
@@ -92,6 +93,10 @@ class FleetHome:
     @property
     def token(self) -> Path:
         return self.path / "token"
+
+    @property
+    def tokens(self) -> Path:
+        return self.path / "tokens"
 
     @property
     def decisions(self) -> Path:

@@ -44,8 +44,6 @@ class Report(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an agent says of itself. Counters only grow while it lives; a smaller one means that it began anew."""
 
     agent: str
-    pool: str = ""
-    """COVEY_FLEET_POOL: two pools may have agents of one name. Left out: whichever has it."""
     ready: bool = True
     busy: bool | None = None
     in_flight: int = 0
@@ -72,7 +70,6 @@ class Reporter:
 
     def __init__(self, environment: Mapping[str, str], *, clock: Callable[[], float] = time.monotonic) -> None:
         self.agent = environment.get("COVEY_FLEET_AGENT", "")
-        self.pool = environment.get("COVEY_FLEET_POOL", "")
         self.ready = True
         self._url = environment.get("COVEY_FLEET_REPORT", "")
         self._url_file = environment.get("COVEY_FLEET_REPORT_FILE", "")
@@ -123,7 +120,6 @@ class Reporter:
         latencies = self._latencies
         return Report(
             agent=self.agent,
-            pool=self.pool,
             ready=self.ready,
             busy=self._in_flight > 0,
             in_flight=self._in_flight,

@@ -18,6 +18,7 @@ from covey.fleet.loop.controller import Controller
 from covey.fleet.loop.database import SqliteDatabase
 from covey.fleet.loop.leader import FileLock
 from covey.fleet.loop.store import Store
+from covey.fleet.loop.tokens import Speaker
 from covey.fleet.providers.registry import Surroundings
 from covey.fleet.reporting import Report
 from covey.fleet.signals.registry import make_source
@@ -96,11 +97,11 @@ class Scene:
 
     def report(self, controller: Controller, *, busy: bool) -> None:
         """What the agents say of themselves."""
-        for view in controller._views.values():
+        for view in controller.views.values():
             for agent in view.agents:
                 if agent.state != "ready":
                     continue
-                controller.report(Report(agent=agent.id, busy=busy))
+                controller.report(Report(agent=agent.id, busy=busy), Speaker(agent.pool, agent.workload))
                 self.aws.busy[agent.id] = self.azure.busy[agent.id] = busy
 
     async def fresh(self, controller: Controller, rate: float) -> None:

@@ -25,6 +25,7 @@ from covey.fleet.errors import Capacity, Denied, ProviderError, Quota, Temporary
 from covey.fleet.loop.controller import Controller
 from covey.fleet.loop.leader import FileLock
 from covey.fleet.loop.store import Deposed, Store
+from covey.fleet.loop.tokens import Speaker
 from covey.fleet.loop.turn import Turned
 from covey.fleet.model import Agent, Offering, PoolView, Reading
 from covey.fleet.providers.base import Fence
@@ -330,7 +331,8 @@ class Chaos:
                 for agent in list(ground.agents.values()):
                     if agent.state != "starting":
                         busy = agent.state == "ready" and self.random.random() < 0.5
-                        self.controller.reports.take(Report(agent=agent.id, busy=busy))
+                        speaker = Speaker(agent.pool, agent.workload)
+                        self.controller.reports.take(Report(agent=agent.id, busy=busy), speaker)
             await asyncio.sleep(2.0)
 
     async def _harm(self) -> None:

@@ -6,6 +6,7 @@ import asyncio
 from pathlib import Path
 
 from covey.fleet.loop.controller import Controller
+from covey.fleet.loop.tokens import Speaker
 from covey.fleet.model import Decision
 from covey.fleet.reporting import Report
 from covey.testing.loop import run
@@ -177,14 +178,15 @@ def test_agent_that_reports_busy_is_not_ended_within_its_grace(tmp_path: Path) -
         asked = 0
         for _ in range(8):
             asked += sum(
-                controller.report(Report(agent=agent, busy=True)).drain for agent in fleet.grounds["home"].agents
+                controller.report(Report(agent=agent, busy=True), Speaker("home", "web")).drain
+                for agent in fleet.grounds["home"].agents
             )
             await turns(controller, 1)
         assert asked, "one was told to finish, in the answer to its report"
         assert fleet.running() == {"home": 3}, "and is left to, while it is busy"
         for _ in range(8):
             for agent in fleet.grounds["home"].agents:
-                controller.report(Report(agent=agent, busy=True))
+                controller.report(Report(agent=agent, busy=True), Speaker("home", "web"))
             await turns(controller, 1)
         assert fleet.running() == {"home": 2}, "until its grace is over"
         await end(fleet, controller)

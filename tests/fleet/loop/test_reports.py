@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import msgspec
 import pytest
 from starlette.testclient import TestClient
 
 from covey.base.errors import ParseError
-from covey.fleet.loop.reports import AGENTS_LIMIT, FRESH, Reports
+from covey.fleet.loop.reports import FRESH, Reports
 from covey.fleet.loop.server import REPORT_LIMIT, _application, _report_untrusted
+from covey.fleet.loop.tokens import Speaker, Tokens
 from covey.fleet.model import Agent, PoolView
 from covey.fleet.reporting import Report, ReportAnswer
+
+WEB = Speaker("here", "web")
 
 
 class Clock:
@@ -29,7 +34,7 @@ def reported(clock: Clock, *reports: Report) -> Reports:
     found = Reports(clock)
     for report in reports:
         clock.now += 1.0
-        found.take(report)
+        found.take(report, WEB)
     return found
 
 
@@ -43,16 +48,8 @@ def test_rates_are_between_reports_and_a_counter_that_falls_began_anew() -> None
     (reading,) = reports.readings([agent()]).values()
     assert (reading.completions, reading.arrivals, reading.backlog, reading.ongoing) == (10.0, 4.0, 4.0, 1.0)
     clock.now += 1.0
-    reports.take(Report(agent="web-1", completions=7))
+    reports.take(Report(agent="web-1", completions=7), WEB)
     assert reports.readings([agent()])["here"].completions == 7.0
-
-
-def test_agents_of_one_name_in_two_pools_are_two() -> None:
-    clock = Clock()
-    reports = reported(clock, Report(agent="web-1", pool="here", busy=True), Report(agent="web-1", pool="there"))
-    assert reports.busy("here", "web-1") is True
-    assert reports.busy("there", "web-1") is None
-    assert reports.busy("elsewhere", "web-1") is None
 
 
 def test_report_that_is_old_says_only_when_it_was_heard() -> None:
@@ -106,15 +103,15 @@ def test_who_was_never_seen_is_forgotten() -> None:
     clock.now += 11 * FRESH
     reports.keep([PoolView(pool="here", at=clock.now, agents=(agent(),))])
     assert reports.busy("here", "stranger") is None
-    assert set(reports._known) == {"/web-1"}
-    assert AGENTS_LIMIT > 10_000
+    assert set(reports._known) == {(WEB, "web-1")}
 
 
 class Served:
     def __init__(self) -> None:
         self.reports: list[Report] = []
 
-    def report(self, report: Report) -> ReportAnswer:
+    def report(self, report: Report, speaker: Speaker) -> ReportAnswer:
+        assert speaker == WEB
         self.reports.append(report)
         return ReportAnswer(drain=True)
 
@@ -131,13 +128,16 @@ class Served:
         return b"# none\n"
 
 
-def test_reports_need_the_token_and_a_bounded_body() -> None:
-    served = Served()
-    client = TestClient(_application(served, "secret"))
+def test_reports_need_the_token_and_a_bounded_body(tmp_path: Path) -> None:
+    served, tokens = Served(), Tokens(tmp_path / "token", tmp_path / "tokens")
+    client = TestClient(_application(served, tokens))
     report = msgspec.json.encode(Report(agent="web-1"))
     assert client.post("/report", content=report).status_code == 403
-    assert client.post("/report", content=report, headers={"Authorization": "Bearer secrets"}).status_code == 403
-    allowed = {"Authorization": "Bearer secret"}
+    assert (
+        client.post("/report", content=report, headers={"Authorization": f"Bearer {tokens.of(WEB)}s"}).status_code
+        == 403
+    )
+    allowed = {"Authorization": f"Bearer {tokens.of(WEB)}"}
     assert client.post("/report", content=b"a" * (REPORT_LIMIT + 1), headers=allowed).status_code == 400
     assert client.post("/report", content=b"{}", headers=allowed).status_code == 400
     assert served.reports == []

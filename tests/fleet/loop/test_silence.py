@@ -10,11 +10,14 @@ import pytest
 from msgspec.structs import replace
 
 from covey.fleet.loop.reports import Reports
+from covey.fleet.loop.tokens import Speaker
 from covey.fleet.loop.turn import Turned
 from covey.fleet.reporting import Report
 from covey.testing.loop import run
 from tests.fleet.loop.fleets import Fleet, clock, pool, spec, turns, workload
 from tests.fleet.loop.pools import Ground
+
+WEB = Speaker("away", "web")
 
 
 def test_reports_know_who_falls_silent_next() -> None:
@@ -23,10 +26,10 @@ def test_reports_know_who_falls_silent_next() -> None:
     assert reports.next_silence(0.0) == inf
     for moment in (1.0, 2.0):
         now = moment
-        reports.take(Report(agent="a"))
-        reports.take(Report(agent="b"))
+        reports.take(Report(agent="a"), WEB)
+        reports.take(Report(agent="b"), WEB)
     now = 3.0
-    reports.take(Report(agent="b"))
+    reports.take(Report(agent="b"), WEB)
     assert reports.next_silence(3.0) == pytest.approx(5.0, abs=0.01)  # a: a second between reports, the last at 2
     assert reports.next_silence(5.1) == pytest.approx(6.0, abs=0.01)  # that a is silent is known by then
     assert reports.next_silence(6.1) == inf
@@ -57,12 +60,12 @@ def test_controller_turns_when_an_agent_falls_silent(tmp_path: Path) -> None:
         running = asyncio.create_task(controller.run(told))
         for _ in range(11):  # the third report is missing between two ticks
             await asyncio.sleep(1.0)
-            controller.report(Report(agent=first, busy=False))
-            controller.report(Report(agent=second, busy=False))
+            controller.report(Report(agent=first, busy=False), WEB)
+            controller.report(Report(agent=second, busy=False), WEB)
         last = clock()
         for _ in range(8):
             await asyncio.sleep(1.0)
-            controller.report(Report(agent=first, busy=False))
+            controller.report(Report(agent=first, busy=False), WEB)
         controller.stop()
         await running
         await controller.close()

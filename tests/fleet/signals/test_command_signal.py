@@ -44,12 +44,13 @@ def test_json_says_more(tmp_path: Path) -> None:
     [
         (("echo", "many"), Permanent, "not understood"),
         (("echo", "-1"), Permanent, "no count"),
+        (("echo", "1e308"), Permanent, "no count"),
         (("echo", '{"speed": 1}'), Permanent, "not understood"),
         (("sh", "-c", "exit 3"), Temporary, "exit status 3"),
         (("no-such-program",), Permanent, "cannot be started"),
         (("sh", "-c", "yes"), Permanent, "prints more than"),
     ],
-    ids=["words", "negative", "unknown-field", "fails", "missing", "endless"],
+    ids=["words", "negative", "no-sum", "unknown-field", "fails", "missing", "endless"],
 )
 def test_what_goes_wrong_is_one_of_the_five_errors(
     tmp_path: Path, command: tuple[str, ...], error: type[ProviderError], words: str

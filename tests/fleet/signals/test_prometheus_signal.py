@@ -91,6 +91,13 @@ def test_foreign_answers_end_in_one_error(answer: bytes, words: str) -> None:
         PrometheusSource(target)._parse_untrusted(answer, "up")
 
 
+@pytest.mark.parametrize("number", ["NaN", "+Inf", "-Inf", "-1", "1e308"], ids=str)
+def test_what_is_no_count_is_no_reading(number: str) -> None:
+    answer = b'{"status":"success","data":{"resultType":"vector","result":[{"value":[1,"%s"]}]}}' % number.encode()
+    target = Target(signal="prometheus", query="up", rate_per_agent=1.0)
+    assert PrometheusSource(target)._parse_untrusted(answer, "up") == {}
+
+
 def test_a_prometheus_that_is_not_there_is_a_temporary_error(tmp_path: Path) -> None:
     with pytest.raises(ProviderError, match="does not answer"):
         asyncio.run(source(tmp_path, "up", address="http://127.0.0.1:1").read((), 9.0))

@@ -72,8 +72,10 @@ def test_a_counter_that_fell_began_anew(tmp_path: Path) -> None:
         (b'{"backlog": true}', "not a number"),
         (b'{"length": 7}', "has no 'backlog'"),
         (b'"7"', "not a number"),
+        (b"1" + b"0" * 400, "not a number"),
+        (b'{"backlog": 1e308}', "not a number"),
     ],
-    ids=["nothing", "too-long", "too-deep", "text", "negative", "truth", "other-field", "bare-text"],
+    ids=["nothing", "too-long", "too-deep", "text", "negative", "truth", "other-field", "bare-text", "digits", "sum"],
 )
 def test_foreign_words_end_in_one_error(tmp_path: Path, said: bytes, error: str) -> None:
     (tmp_path / "state").write_bytes(said)

@@ -162,6 +162,7 @@ YAML_CASES = {
     "tag": (SMALL.replace("local", "!!python/name:os.system x"), 3),
     "twice": (SMALL.replace("    provider: local", "    provider: local\n    provider: local"), 4),
     "value": (SMALL.replace("300/min", "-1/s"), 9),
+    "half a pair": (SMALL.replace("serve.py", '"\\ud800"'), 6),
     "null": (SMALL.replace("local", "null"), 3),
     "two documents": (SMALL + "---\na: 1\n", 10),
     "not a table": ("- a\n", 1),

@@ -34,6 +34,11 @@ def main(arguments: Sequence[str]) -> int:
         return INTERRUPTED
     except BrokenPipeError:
         return _output_gone()
+    except Exception as error:
+        if os.environ.get("COVEY_DEBUG"):
+            raise
+        step = "this is a defect of covey; COVEY_DEBUG=1 shows where it happened"
+        return _report(CoveyError(f"{type(error).__name__}: {error}", code="internal", next_step=step), json=as_json)
     try:
         return _show(result, json=as_json)
     except BrokenPipeError:

@@ -21,6 +21,7 @@ from covey.fleet.loop.leader import Lock
 from covey.fleet.loop.observe import Observer, SourceReader
 from covey.fleet.loop.reports import Reports
 from covey.fleet.loop.store import Deposed, SpecVersion, Store, orders_at
+from covey.fleet.loop.tokens import Speaker
 from covey.fleet.loop.turn import Seen, Turned, TurnState, turn, with_retired
 from covey.fleet.metrics import Metrics
 from covey.fleet.model import Agent, Decision, Offering, PoolView, Reading
@@ -41,6 +42,8 @@ _RETRY: Final = 1.0
 KEPT_SECONDS: Final = 14 * 86400.0
 """Decisions and settled intents are kept for so long."""
 _PRUNE_EVERY: Final = 3600.0
+_TURN: Final = "the last turn"
+"""In `problems`: it failed."""
 _LATE: Final = 40.0
 """s beyond four ticks without a turn, after which the loop does not count as alive."""
 
@@ -49,6 +52,7 @@ _log = logging.getLogger(__name__)
 
 class Controller:
     """One controller over `store`. `lead` first, then `turn` as often as wanted, or `run`; `close` ends it.
+    `today` is the time of day by which orders end, `clock` unless given.
 
     `make_provider` and `make_source` may raise `CoveyError`: the pool or target is then shown with that problem, and
     tried again with the next spec.
@@ -60,6 +64,7 @@ class Controller:
         lock: Lock,
         *,
         clock: Callable[[], float],
+        today: Callable[[], float] | None = None,
         holder: str,
         make_provider: Callable[[Pool], Provider],
         make_source: Callable[[Workload, Target], Source],
@@ -73,6 +78,7 @@ class Controller:
         self._wall = clock
         self._latest = clock()
         self._holder = holder
+        self._today = today or self.now
         self._make_provider = make_provider
         self._make_source = make_source
         self._wake = asyncio.Event()
@@ -95,7 +101,7 @@ class Controller:
         self._pieces: dict[str, str] = {}
         self.views: dict[str, PoolView] = {}
         """What the last turn saw."""
-        self._draining: frozenset[str] = frozenset()
+        self._draining: frozenset[tuple[Speaker, str]] = frozenset()
         self.turned: Turned | None = None
         self._metrics = Metrics()
 
@@ -164,6 +170,7 @@ class Controller:
                 next_at = turned.next_at
                 if told is not None:
                     told(turned)
+                self.problems.pop(_TURN, None)
             except NotFoundError:
                 next_at = began + 5.0  # no spec yet: `apply` wakes us
             except StorageError as error:
@@ -171,8 +178,11 @@ class Controller:
                 next_at = began + _RETRY
             except CoveyError:
                 raise
-            except Exception:  # a fault of ours: agents and routes stay as they are, /healthz says so if it lasts
+            except (
+                Exception
+            ) as error:  # a fault of ours: agents and routes stay as they are, /healthz says so if it lasts
                 _log.exception("no turn")
+                self.problems[_TURN] = f"{type(error).__name__}: {error}"
                 next_at = began + _RETRY
             if self.deposed:
                 raise Deposed("another controller leads")
@@ -204,14 +214,13 @@ class Controller:
         self.reports.keep(looked.values())
         self.views = self._priced({pool: self.reports.onto(view) for pool, view in looked.items()}, spec)
         self._draining = frozenset(
-            name
+            (Speaker(agent.pool, agent.workload), agent.id)
             for view in self.views.values()
             for agent in view.agents
             if agent.state == "draining"
-            for name in (f"{agent.pool}/{agent.id}", f"/{agent.id}")
         )
         now = self.now()
-        orders = orders_at(await self._ask(self._store.orders, now))
+        orders = orders_at(await self._ask(self._store.orders, self._today()))
         open_intents = {intent.id: intent for intent in await self._ask(self._store.intents)}
         queued = actor.queued
         seen = Seen(
@@ -265,10 +274,10 @@ class Controller:
 
     # --- Served, for programs ---
 
-    def report(self, report: Report) -> ReportAnswer:
+    def report(self, report: Report, speaker: Speaker) -> ReportAnswer:
         """An agent's word. It is told to finish when that was decided."""
-        self.reports.take(report)
-        return ReportAnswer(drain=f"{report.pool}/{report.agent}" in self._draining)
+        self.reports.take(report, speaker)
+        return ReportAnswer(drain=(speaker, report.agent) in self._draining)
 
     def alive(self) -> bool:
         """A turn happened lately."""

@@ -7,16 +7,13 @@ leaves every agent running. A deposed controller ends, so that whoever keeps it 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import secrets
 import signal
 import socket
 import time
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -31,12 +28,13 @@ from covey.fleet.loop.nudge import Nudged
 from covey.fleet.loop.server import bind, fleet_server
 from covey.fleet.loop.store import Deposed, Store
 from covey.fleet.loop.stores import open_lock, open_store
+from covey.fleet.loop.tokens import Tokens, write_private
 from covey.fleet.loop.turn import Turned
 from covey.fleet.prices.fresh import keep_fresh
 from covey.fleet.prices.quotes import Quotes
 from covey.fleet.providers.registry import Surroundings, make_provider
 from covey.fleet.signals.registry import make_source
-from covey.fleet.spec.types import Spec
+from covey.fleet.spec.types import Pool, Spec
 
 __all__ = ["Listening", "Witness", "listening", "run"]
 
@@ -97,25 +95,30 @@ class _Process:
         self._clock = SteadyClock(time.time, time.monotonic)
         self._decisions = DecisionLog(home.decisions)
         self._quotes = Quotes(home.path)
+        self._tokens = Tokens(home.token, home.tokens)
         self._controller = Controller(
             store,
             open_lock(home, env),
             clock=self._clock,
+            today=time.time,
             holder=f"{socket.gethostname()}:{os.getpid()}",
-            make_provider=lambda pool: make_provider(pool, self._surroundings(pool.name)),
+            make_provider=lambda pool: make_provider(pool, self._surroundings(pool)),
             make_source=lambda workload, target: make_source(workload, target, self._surroundings()),
             decided=self._decisions.write,
             priced=self._quotes.priced,
         )
 
-    def _surroundings(self, pool: str = "") -> Surroundings:
+    def _surroundings(self, pool: Pool | None = None) -> Surroundings:
         controller = self._controller
+        name = pool.name if pool is not None else ""
+        # What a cloud says is by the time of day; on this machine everything is by our own clock.
+        local = pool is not None and pool.provider == "local"
         return Surroundings(
             home=self._home.path,
             report_url=f"{self._url}/report" if self._url else "",
-            token_file=str(self._home.token),
-            busy=partial(controller.reports.busy, pool),
-            wall=self._clock,
+            token_file=self._tokens.file,
+            busy=partial(controller.reports.busy, name),
+            wall=self._clock if local else time.time,
             quote=self._quotes.quote,
             changed=controller.wake,
         )
@@ -157,7 +160,7 @@ class _Process:
         first = self._store.spec().spec
         listener = bind(first.controller.listen)
         self._url = f"http://{endpoint_text(listener.getsockname()[:2])}"
-        server = fleet_server(self._controller, _token(self._home.token))
+        server = fleet_server(self._controller, self._tokens)
         serving = asyncio.create_task(server.serve(sockets=[listener]), name="serve")
         # Only who leads answers to the home's names, and it lets them go before the lock.
         nudged = Nudged(self._home.nudge, self._controller.wake)
@@ -174,7 +177,7 @@ class _Process:
     async def _turns(self, first: Spec) -> None:
         controller = self._controller
         told = Listening(pid=os.getpid(), url=self._url, epoch=controller.epoch, since=time.time())
-        _write_private(self._home.listening, msgspec.json.encode(told))
+        write_private(self._home.listening, msgspec.json.encode(told))
         refreshing = asyncio.create_task(self._keep_fresh(first), name="refresh prices")
         self._witness.event(
             "leads",
@@ -194,27 +197,6 @@ class _Process:
             wanted=lambda: bool((self._controller.spec or first).prices.refresh),
             told=lambda problem: self._witness.event("prices", f"prices: {problem}", problem=problem),
         )
-
-
-def _token(path: Path) -> str:
-    """The bearer token of reports, made once for a home: agents outlive controllers."""
-    with contextlib.suppress(FileNotFoundError):
-        if token := path.read_text(encoding="ascii").strip():
-            return token
-    token = secrets.token_urlsafe(32)
-    _write_private(path, token.encode())
-    return token
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """All of it or nothing, 0600."""
-    new = path.with_name(f"{path.name}.{os.getpid()}")
-    file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
-    with os.fdopen(file, "wb") as stream:
-        stream.write(content)
-        stream.flush()
-        os.fsync(stream.fileno())
-    new.replace(path)
 
 
 def listening(home: FleetHome) -> Listening | None:

@@ -1,7 +1,9 @@
 """What agents say of themselves: the newest report of each, and the rates between its counters.
 
-A report is foreign: it is bounded when it is read, numbers that are none (NaN, negative) are dropped, and it changes
-nothing but what is known of the agent that it names. Only agents that a look has shown are kept for long.
+A report is foreign: it is bounded when it is read, numbers that are none (NaN, negative, beyond any count) are dropped,
+and it changes nothing but what is known of the agent that it names. Whoever sends it speaks for the agents of one
+workload in one pool (`tokens`): what it says of others is kept apart and never looked up. Only agents that a look has
+shown are kept for long.
 """
 
 from __future__ import annotations
@@ -14,13 +16,16 @@ from msgspec.structs import replace
 
 from covey.base.errors import LimitError
 from covey.fleet.health import MISSED_PROBES
+from covey.fleet.loop.tokens import Speaker
 from covey.fleet.model import Agent, PoolView, Reading
 from covey.fleet.reporting import Report
 
 __all__ = ["Reports"]
 
-AGENTS_LIMIT: Final = 50_000
-"""Agents of which reports are kept, known or not."""
+STRANGERS: Final = 10_000
+"""Agents of which reports are kept although no look has shown them. Who was seen always has room."""
+MOST: Final = 1e15
+"""Of any number in a report: differences, sums and rates of such numbers stay finite."""
 FRESH: Final = 15.0
 """s after which a report's numbers are no longer what its agent does; that it was heard then stays true."""
 LONGEST_EVERY: Final = 30.0
@@ -91,24 +96,30 @@ class Reports:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._known: dict[str, _Known] = {}
+        self._known: dict[tuple[Speaker, str], _Known] = {}
+        self._speakers: dict[tuple[str, str], Speaker] = {}
+        """By pool and agent: who speaks for it, of those that the newest looks show."""
+        self._strangers: set[tuple[Speaker, str]] = set()
 
-    def take(self, report: Report) -> None:
-        """One more. Raises `LimitError` when there is no room for one more agent."""
+    def take(self, report: Report, speaker: Speaker) -> None:
+        """One more. Raises `LimitError` when there is no room for one more agent that nobody has seen."""
         now = self._clock()
         report = _sane(report)
-        name = f"{report.pool}/{report.agent}"
-        known = self._known.get(name)
+        key = (speaker, report.agent)
+        known = self._known.get(key)
         if known is not None:
             known.next(report, now)
-        elif len(self._known) >= AGENTS_LIMIT:
-            raise LimitError(f"reports of {AGENTS_LIMIT} agents are kept, and this is one more")
-        else:
-            self._known[name] = _Known(report, now)
+            return
+        if self._speakers.get((speaker.pool, report.agent)) != speaker:
+            if len(self._strangers) >= STRANGERS:
+                raise LimitError(f"{STRANGERS} agents that nobody has seen report already, and this is one more")
+            self._strangers.add(key)
+        self._known[key] = _Known(report, now)
 
     def busy(self, pool: str, agent: str) -> bool | None:
         """What it last said; None: nothing, or too long ago."""
-        known = self._find(pool, agent)
+        speaker = self._speakers.get((pool, agent))
+        known = self._known.get((speaker, agent)) if speaker is not None else None
         return None if known is None or self._clock() - known.at > FRESH else known.report.busy
 
     def next_silence(self, after: float) -> float:
@@ -127,12 +138,8 @@ class Reports:
             return view
         return replace(view, agents=tuple(self._onto(agent) for agent in view.agents))
 
-    def _find(self, pool: str, agent: str) -> _Known | None:
-        """Its reports, also if it does not say in which pool it is."""
-        return self._known.get(f"{pool}/{agent}") or self._known.get(f"/{agent}")
-
     def _onto(self, agent: Agent) -> Agent:
-        known = self._find(agent.pool, agent.id)
+        known = self._known.get(_key(agent))
         if known is None:
             return agent
         heard = known.at if agent.heard_at is None else max(agent.heard_at, known.at)
@@ -159,18 +166,23 @@ class Reports:
         now = self._clock()
         parts: dict[str, list[_Known]] = {}
         for agent in agents:
-            known = self._find(agent.pool, agent.id)
+            known = self._known.get(_key(agent))
             if known is not None and now - known.at <= FRESH and known.every is not None:
                 parts.setdefault(agent.pool, []).append(known)
         return {pool: _sum(each) for pool, each in parts.items()}
 
     def keep(self, views: Iterable[PoolView]) -> None:
         """Forget whoever is in no view and was silent for a while."""
-        agents = [agent for view in views for agent in view.agents]
-        present = {f"{agent.pool}/{agent.id}" for agent in agents} | {f"/{agent.id}" for agent in agents}
+        present = {_key(agent) for view in views for agent in view.agents}
+        self._speakers = {(speaker.pool, agent): speaker for speaker, agent in present}
         oldest = self._clock() - 10 * FRESH
-        for agent in [name for name, known in self._known.items() if name not in present and known.at < oldest]:
-            del self._known[agent]
+        for key in [key for key, known in self._known.items() if key not in present and known.at < oldest]:
+            del self._known[key]
+        self._strangers = self._known.keys() - present
+
+
+def _key(agent: Agent) -> tuple[Speaker, str]:
+    return Speaker(agent.pool, agent.workload), agent.id
 
 
 def _sum(parts: list[_Known]) -> Reading:
@@ -204,4 +216,4 @@ def _sane(report: Report) -> Report:
 
 
 def _number(value: float | None) -> float | None:
-    return value if value is not None and 0.0 <= value < inf else None
+    return value if value is not None and 0.0 <= value <= MOST else None

@@ -9,15 +9,14 @@
     GET  /routes    where requests go, as Envoy EDS (v3) JSON
     GET  /metrics   for Prometheus
 
-Only loopback addresses are served without being asked for twice: everything but `/report` is read-only and open to
-whoever reaches the port.
+Everything but `/report` is read-only and open to whoever reaches the port: `controller.listen` is a loopback address
+unless the user says otherwise. None of it holds secrets.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import hmac
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Protocol
@@ -28,16 +27,22 @@ from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from covey.base.errors import CoveyError, ParseError, RefusedError, StorageError, UsageError
 from covey.base.failures import error_status, error_view
 from covey.base.types import parse_endpoint
+from covey.fleet.loop.tokens import Speaker, Tokens
 from covey.fleet.reporting import Report, ReportAnswer
 
 __all__ = ["FleetServer", "Served", "bind", "fleet_server"]
 
 REPORT_LIMIT: Final = 16 << 10
 """Bytes of one report."""
+REQUEST_SECONDS: Final = 10.0
+"""From a connection's first moment, or from the answer before, to the end of its next request."""
+CONNECTIONS: Final = 512
+"""At once. Each is a descriptor, and the controller needs some for its store and its calls."""
 NAME_LIMIT: Final = 256
 """Characters of an agent's name."""
 STOP_SECONDS: Final = 2
@@ -47,12 +52,39 @@ STOP_SECONDS: Final = 2
 class Served(Protocol):
     """What the controller lets be asked."""
 
-    def report(self, report: Report) -> ReportAnswer: ...
+    def report(self, report: Report, speaker: Speaker) -> ReportAnswer: ...
     def alive(self) -> bool: ...
     def status(self) -> Any: ...
     def seen(self) -> Any: ...
     def routes(self) -> Any: ...
     def metrics(self) -> bytes: ...
+
+
+class PatientHttp(H11Protocol):
+    """HTTP/1.1 for those who come to the point: who says nothing or drips is cut off, and so is one too many."""
+
+    _waits: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        if len(self.connections) > CONNECTIONS:
+            transport.abort()
+        else:
+            self._waits = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._waits is not None:
+            self._waits.cancel()
+        super().connection_lost(exc)
+
+    def on_response_complete(self) -> None:
+        if self._waits is not None:
+            self._waits.cancel()
+        self._waits = self.loop.call_later(REQUEST_SECONDS, self._give_up)
+        super().on_response_complete()
+
+    def _give_up(self) -> None:
+        self.transport.abort()
 
 
 class FleetServer(uvicorn.Server):
@@ -76,12 +108,12 @@ class FleetServer(uvicorn.Server):
         await self._stopping.wait()
 
 
-def fleet_server(served: Served, token: str) -> FleetServer:
-    """The server over a running controller. `token`: what reports must carry."""
+def fleet_server(served: Served, tokens: Tokens) -> FleetServer:
+    """The server over a running controller. `tokens`: one of these is what reports must carry."""
     return FleetServer(
         uvicorn.Config(
-            _application(served, token),
-            http="h11",
+            _application(served, tokens),
+            http=PatientHttp,
             ws="none",
             lifespan="off",
             loop="none",
@@ -90,10 +122,9 @@ def fleet_server(served: Served, token: str) -> FleetServer:
             date_header=False,
             server_header=False,
             proxy_headers=False,
-            timeout_keep_alive=30,
+            timeout_keep_alive=int(REQUEST_SECONDS),
             timeout_graceful_shutdown=STOP_SECONDS,
             backlog=1024,
-            limit_concurrency=2000,
         )
     )
 
@@ -122,12 +153,13 @@ def bind(listen: str) -> socket.socket:
     return listener
 
 
-def _application(served: Served, token: str) -> Starlette:
+def _application(served: Served, tokens: Tokens) -> Starlette:
     async def report(request: Request) -> Response:
-        given = request.headers.get("authorization", "")
-        if not hmac.compare_digest(given.encode(), f"Bearer {token}".encode()):
-            raise RefusedError("a report must carry the fleet's token", next_step="read COVEY_FLEET_TOKEN_FILE")
-        return _json(served.report(_report_untrusted(await _body(request))))
+        kind, _, token = request.headers.get("authorization", "").partition(" ")
+        speaker = tokens.speaker(token)
+        if kind != "Bearer" or speaker is None:
+            raise RefusedError("a report must carry its workload's token", next_step="read COVEY_FLEET_TOKEN_FILE")
+        return _json(served.report(_report_untrusted(await _body(request)), speaker))
 
     async def healthz(request: Request) -> Response:
         alive = served.alive()
@@ -184,7 +216,7 @@ def _report_untrusted(body: bytes) -> Report:
         report = msgspec.json.decode(body, type=Report)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ParseError(f"not a report: {error}") from error
-    if not 0 < len(report.agent) <= NAME_LIMIT or len(report.pool) > NAME_LIMIT:
+    if not 0 < len(report.agent) <= NAME_LIMIT:
         raise ParseError(f"an agent's name has 1 to {NAME_LIMIT} characters")
     return report
 

@@ -16,6 +16,7 @@ After a crash `calling` is what `unknown` is: the next controller looks first, t
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final, Literal, TypeVar
 
@@ -372,7 +373,11 @@ class Store:
             f"SELECT record FROM fleet_decisions WHERE {' AND '.join(where)} ORDER BY id DESC LIMIT ?",  # noqa: S608 - constants above
             (*values, limit),
         )
-        return [_decode(record, Decision) for (record,) in rows]
+        found = []
+        for (record,) in rows:
+            with contextlib.suppress(StorageError):  # of another version; the others still explain
+                found.append(_decode(record, Decision))
+        return found
 
     def prune(self, epoch: int, *, before: float) -> None:
         """Forget decisions and settled intents older than that."""
@@ -437,8 +442,9 @@ def _decode(text: str, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(text, type=kind)
     except msgspec.DecodeError as error:
+        what = getattr(kind, "__name__", "value").lower()
         raise StorageError(
-            f"the fleet's store has a {kind.__name__.lower()} that this Covey cannot read: {error}",
+            f"the fleet's store has a {what} that this Covey cannot read: {error}",
             code="fleet-store-unreadable",
             next_step="apply the spec again: covey fleet apply",
         ) from error

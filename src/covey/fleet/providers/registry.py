@@ -21,6 +21,11 @@ def silent(_agent: str) -> bool | None:
     return None
 
 
+def no_token(_pool: str, _workload: str) -> str:
+    """Nobody listens."""
+    return ""
+
+
 def unknown_price(_cloud: str, _region: str, _shape: str, _spot: bool) -> tuple[float, float | None] | None:
     """No catalog."""
     return None
@@ -37,12 +42,12 @@ class Surroundings(msgspec.Struct, frozen=True, kw_only=True):
     """The fleet's home, 0700; a provider keeps its files in a directory of its own below it."""
     report_url: str = ""
     """Where agents POST their reports; "" when nobody listens."""
-    token_file: str = ""
-    """The file with the bearer token of reports."""
+    token_file: Callable[[str, str], str] = no_token
+    """(pool, workload) -> the file with the bearer token of these agents' reports; "": there is none."""
     wall: Callable[[], float] = time.time
     """The time of day, seconds since 1970."""
     busy: Callable[[str], bool | None] = silent
-    """What an agent last said of itself; None: nothing, or too long ago."""
+    """What an agent of this pool last said of itself; None: nothing, or too long ago."""
     quote: Callable[[str, str, str, bool], tuple[float, float | None] | None] = unknown_price
     """(cloud, region, shape, spot) -> (USD per hour, when that was read on the controller's clock); None: not known."""
     changed: Callable[[], None] = nobody_waits

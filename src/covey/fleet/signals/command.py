@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import signal
 import sys
@@ -22,7 +21,7 @@ from covey.base.errors import UsageError
 from covey.fleet.errors import Permanent, Temporary
 from covey.fleet.model import Agent, Reading
 from covey.fleet.providers.registry import Surroundings
-from covey.fleet.signals.rates import Rate
+from covey.fleet.signals.rates import MOST, Rate
 from covey.fleet.spec.types import Target, Workload
 
 __all__ = ["CommandSource", "make"]
@@ -124,7 +123,7 @@ class CommandSource:
                 f"what {command} prints is not understood: {error}",
                 next_step='print a number, or JSON such as {"rate": 31.5, "backlog": 12}',
             ) from error
-        if any(isinstance(value, float) and not 0 <= value < math.inf for value in msgspec.structs.astuple(printed)):
+        if any(isinstance(value, float) and not 0 <= value <= MOST for value in msgspec.structs.astuple(printed)):
             raise Permanent(f"{command} printed a number that is no count")
         return printed
 

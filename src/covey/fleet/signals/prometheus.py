@@ -2,14 +2,13 @@
 
 `query` is the rate for `rate_per_agent`, the backlog for `queue_length`, else the value. `backlog_query`,
 `completions_query` and `ongoing_query` add to it. A query must give one number, or, with `pool_label`, one for each
-pool; an empty answer, NaN and infinity are no reading. How fast the signal is follows from how often Prometheus scrapes
-what is asked for (`scrape_interval`): asking it every second does not make it know more.
+pool; an empty answer, NaN, infinity and less than 0 are no reading. How fast the signal is follows from how often
+Prometheus scrapes what is asked for (`scrape_interval`): asking it every second does not make it know more.
 """
 
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
@@ -21,6 +20,7 @@ from covey.fleet.errors import Permanent, Temporary
 from covey.fleet.model import Agent, Reading
 from covey.fleet.providers.registry import Surroundings
 from covey.fleet.signals.fetch import fetch
+from covey.fleet.signals.rates import MOST
 from covey.fleet.spec.types import Target, Workload
 
 __all__ = ["PrometheusSource", "make"]
@@ -141,7 +141,7 @@ class PrometheusSource:
             pool = each.metric.get(self._label, "") if self._label else ""
             if pool in found:
                 raise Permanent(f"{query} gives several series for pool {pool!r}", next_step="add sum by (...)")
-            if math.isfinite(number):
+            if 0.0 <= number <= MOST:
                 found[pool] = number
         return found
 

@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import math
 import os
 import stat
 from collections.abc import Sequence
@@ -32,7 +31,7 @@ from covey.fleet.model import Agent, Reading
 from covey.fleet.providers.registry import Surroundings
 from covey.fleet.signals.base import Source
 from covey.fleet.signals.fetch import fetch
-from covey.fleet.signals.rates import Rate
+from covey.fleet.signals.rates import MOST, Rate
 from covey.fleet.spec.types import Target, Workload
 
 __all__ = ["QueueSource", "make"]
@@ -147,7 +146,7 @@ class QueueSource:
 
 
 def _number(value: Any, source: str, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST:
         raise Permanent(f"what {source} says of {name} is not a number from 0 up")
     return float(value)
 

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-__all__ = ["Rate"]
+from typing import Final
+
+__all__ = ["MOST", "Rate"]
+
+MOST: Final = 1e15
+"""Of any number that a source says: more is a mistake, and sums and rates of such numbers stay finite."""
 
 
 class Rate:

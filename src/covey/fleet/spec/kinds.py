@@ -89,7 +89,7 @@ class Text:
 
     def read(self, node: Node, path: str, reading: Reading) -> Any:
         value = node.value
-        if not isinstance(value, str) or len(value) > self.longest or "\0" in value:
+        if not isinstance(value, str) or len(value) > self.longest or not _is_sane(value):
             return reading.wrong(node, path, self.expected)
         if self.pattern and not re.fullmatch(self.pattern, value):
             return reading.wrong(node, path, self.expected)
@@ -98,6 +98,11 @@ class Text:
     def schema(self) -> dict[str, Any]:
         found: dict[str, Any] = {"type": "string", "maxLength": self.longest}
         return {**found, "pattern": f"^(?:{self.pattern})$"} if self.pattern else found
+
+
+def _is_sane(text: str) -> bool:
+    """No NUL, which ends a program's argument, and no half of a pair (YAML's "\\ud800"), which is no UTF-8."""
+    return "\0" not in text and not any("\ud800" <= each <= "\udfff" for each in text)
 
 
 @dataclass(frozen=True)

@@ -218,9 +218,10 @@ def test_template_limits_memory_and_gives_the_grace() -> None:
 
 def test_template_secrets_are_references() -> None:
     workload = msgspec.structs.replace(FRAUD, secrets={"KEY": "kubernetes:vault/key"}, probe=Probe(tcp=True))
-    (container,) = made(workload, settings=Settings(report="http://c:1/report"))["spec"]["template"]["spec"][
-        "containers"
-    ]
+    pod = made(workload, settings=Settings(report="http://c:1/report"))["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    (volume,) = pod["volumes"]
+    assert volume["secret"]["items"] == [{"key": "eks.fraud", "path": "token"}]  # no other workload's token
     env = {each["name"]: each for each in container["env"]}
     assert env["KEY"]["valueFrom"] == {"secretKeyRef": {"name": "vault", "key": "key"}}
     assert env["COVEY_FLEET_TOKEN_FILE"]["value"].startswith(container["volumeMounts"][0]["mountPath"])

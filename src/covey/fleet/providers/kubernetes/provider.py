@@ -57,8 +57,8 @@ class Kubernetes:
         self._others: list[Pod] = []
         self._foreign_until = 0.0
         """Until when `_others` is believed."""
-        self._token = ""
-        """The token of reports as it was last written into the cluster."""
+        self._tokens: dict[str, str] = {}
+        """By workload: the token of reports as it was last written into the cluster."""
 
     async def close(self) -> None:
         await self._api.close()
@@ -237,7 +237,7 @@ class Kubernetes:
         if missing <= 0:
             return
         await self._check_quota(workload, offering, missing)
-        await self._give_token()
+        await self._give_token(workload.name)
         target = next((each for each in here if each.metadata.name == made["metadata"]["name"]), None)
         if target is None:
             made["spec"]["replicas"] = missing
@@ -266,20 +266,22 @@ class Kubernetes:
                 next_step=f"kubectl -n {self._api.namespace} describe resourcequota",
             )
 
-    async def _give_token(self) -> None:
-        """The token of reports, where the pods mount it."""
-        if not self._settings.report or not self._around.token_file:
+    async def _give_token(self, workload: str) -> None:
+        """The token of the workload's reports, where its pods mount it."""
+        path = self._around.token_file(self.pool.name, workload) if self._settings.report else ""
+        if not path:
             return
-        token = await asyncio.to_thread(_read, self._around.token_file)
-        if token == self._token:
+        token = await asyncio.to_thread(_read, path)
+        if token == self._tokens.get(workload):
             return
+        key = template.token_key(self.pool.name, workload)
         about = {"name": template.TOKEN_SECRET, "labels": {names.MANAGED_BY: "covey"}}
-        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": about, "stringData": {template.TOKEN_KEY: token}}
+        secret = {"apiVersion": "v1", "kind": "Secret", "metadata": about, "stringData": {key: token}}
         try:
             await self._api.create(self._api.path("v1", "secrets"), secret, Any)
         except Conflict:
             await self._api.merge(self._api.path("v1", "secrets", template.TOKEN_SECRET), secret, Any)
-        self._token = token
+        self._tokens[workload] = token
 
     # --- lowering --------------------------------------------------------------------------------------------------
 

@@ -15,11 +15,11 @@ from covey.fleet.providers.kubernetes.nodes import GPU, ZONE, Shape, affinity, t
 from covey.fleet.providers.kubernetes.settings import Settings
 from covey.fleet.spec.types import Pool, Workload
 
-__all__ = ["TOKEN_SECRET", "deployment", "marks"]
+__all__ = ["TOKEN_SECRET", "deployment", "marks", "token_key"]
 
 TOKEN_SECRET: Final = "covey-fleet-report"  # noqa: S105  its name, not its value
 TOKEN_DIRECTORY: Final = "/var/run/covey-fleet"  # noqa: S105
-TOKEN_KEY: Final = "token"  # noqa: S105
+TOKEN_FILE: Final = "token"  # noqa: S105
 NO_IMAGE: Final = "none"
 
 
@@ -33,7 +33,7 @@ def deployment(
 ) -> dict[str, Any]:
     """The whole object. Its name holds a digest of the pods' template, so that another template is another object: a
     Deployment would replace its pods by itself, and rollouts are the controller's (FLEET 2)."""
-    spec = pod_spec(workload, settings, shape)
+    spec = pod_spec(pool, workload, settings, shape)
     key = shape.key(pool.name)
     digest = names.short(workload.version, msgspec.json.encode(spec, order="deterministic").decode())
     name = names.deployment_name(workload.name, pool.name, key, digest)
@@ -59,10 +59,16 @@ def deployment(
     }
 
 
-def pod_spec(workload: Workload, settings: Settings, shape: Shape) -> dict[str, Any]:
+def token_key(pool: str, workload: str) -> str:
+    """Where in the secret the token of these agents' reports is."""
+    return f"{pool}.{workload}"
+
+
+def pod_spec(pool: Pool, workload: Workload, settings: Settings, shape: Shape) -> dict[str, Any]:
     volumes, mounts = _volumes(workload)
     if settings.report:
-        volumes.append({"name": "covey-fleet", "secret": {"secretName": TOKEN_SECRET}})
+        item = {"key": token_key(pool.name, workload.name), "path": TOKEN_FILE}  # its own, and no other's
+        volumes.append({"name": "covey-fleet", "secret": {"secretName": TOKEN_SECRET, "items": [item]}})
         mounts.append({"name": "covey-fleet", "mountPath": TOKEN_DIRECTORY, "readOnly": True})
     container: dict[str, Any] = {
         "name": "agent",
@@ -115,7 +121,7 @@ def _environment(workload: Workload, settings: Settings) -> list[dict[str, Any]]
     ]
     if settings.report:
         found.append({"name": "COVEY_FLEET_REPORT", "value": settings.report})
-        found.append({"name": "COVEY_FLEET_TOKEN_FILE", "value": f"{TOKEN_DIRECTORY}/{TOKEN_KEY}"})
+        found.append({"name": "COVEY_FLEET_TOKEN_FILE", "value": f"{TOKEN_DIRECTORY}/{TOKEN_FILE}"})
     if workload.port is not None:
         found.append({"name": "PORT", "value": str(workload.port)})
     found += [{"name": name, "value": value} for name, value in workload.env.items()]

@@ -202,7 +202,7 @@ class LocalPool:
             "COVEY_FLEET_POOL": self.pool.name,
             "COVEY_FLEET_REPORT": self._around.report_url,
             "COVEY_FLEET_REPORT_FILE": str(self._files.path / "report-url"),
-            "COVEY_FLEET_TOKEN_FILE": self._around.token_file,
+            "COVEY_FLEET_TOKEN_FILE": self._around.token_file(self.pool.name, workload.name),
             "COVEY_FLEET_DRAIN_FILE": str(self._files.path / "drain" / agent),
             processes.MARK: str(self._files.path),
             "PORT": str(port),
