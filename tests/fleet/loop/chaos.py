@@ -152,6 +152,7 @@ class Witness:
         now = clock()
         self.steps += len(turned.steps)
         self._bounds(turned, views)
+        self._least(turned)
         self._room(turned, views, before)
         for name in self.spec.workloads:
             self._reversals(turned, name, now)
@@ -190,6 +191,23 @@ class Witness:
             most = each.replicas.max + moving
             if started and len(standing.counting) + coming > most:
                 raise Broken(f"{name}: {len(standing.counting)} run and {coming} come, {most} are the most ({doubled})")
+
+    def _least(self, turned: Turned) -> None:
+        """What is told to go never takes what is ready below `min`."""
+        for name, each in self.spec.workloads.items():
+            ready = {
+                f"{agent.pool}/{agent.id}" for agent in turned.health.standing(name).counting if agent.state == "ready"
+            }
+            told = {
+                f"{step.pool}/{agent}"
+                for step in turned.steps
+                if step.workload == name and step.kind != "scale"
+                for agent in step.ids
+            }
+            if told & ready and len(ready - told) < each.replicas.min:
+                raise Broken(
+                    f"{name}: {len(told & ready)} of {len(ready)} ready are told to go, {each.replicas.min} must stay"
+                )
 
     def _room(self, turned: Turned, views: dict[str, PoolView], before: dict[tuple[str, str], int]) -> None:
         """Nothing is ordered beyond what was last seen free."""
