@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
+from covey.base.errors import UsageError
 from covey.fleet.errors import Capacity, Denied, Permanent, Temporary
 from covey.fleet.model import PoolView
 from covey.fleet.providers.base import Fence
 from covey.fleet.providers.local import LocalPool, keeper, limits, processes, records
+from covey.fleet.providers.local.ports import free_ports
 from covey.fleet.providers.registry import Surroundings
+from covey.fleet.spec.load import parse
+from covey.fleet.spec.settings import PROVIDER_SETTINGS
 from covey.fleet.spec.types import Pool, Probe, Resources, Target, Workload
 
 pytestmark = pytest.mark.xdist_group("processes")
@@ -386,11 +390,28 @@ def test_a_look_at_an_empty_pool_starts_nothing(short_path: Path) -> None:
 
 
 def test_room_is_what_is_left_of_processors_and_memory(short_path: Path) -> None:
-    pool = LocalPool(
-        Pool(name="here", provider="local", settings={"capacity_cpu": 1.0, "capacity_memory": 640 << 20}),
-        Surroundings(home=short_path),
-    )
+    pool = LocalPool(as_written('cpus = 1\nmemory = "640Mi"'), Surroundings(home=short_path))
     assert [offering.room for offering in asyncio.run(pool.offerings(SERVER))] == [10]
+
+
+def as_written(settings: str) -> Pool:
+    """As the reader of specs gives it: it and the provider must mean the same words."""
+    text = f"[pools.here]\nprovider = 'local'\n{settings}\n[workloads.web]\ncommand = ['x']\n"
+    return parse(text).pools["here"]
+
+
+def test_every_setting_of_a_spec_is_taken(short_path: Path) -> None:
+    settings = (
+        f"cpus = 2\nmemory = '1Gi'\nlimits = false\nlogs = '1Mi'\ndirectory = '{short_path}'\n"
+        f"drain_signal = 'SIGUSR1'\nports = '23000-23009'"
+    )
+    pool = as_written(settings)
+    assert set(pool.settings) == set(PROVIDER_SETTINGS["local"])
+    made = LocalPool(pool, Surroundings(home=short_path))
+    assert (made._ports, made._keeper._log_bytes, made._work) == ((23000, 23009), 1 << 20, short_path)
+    assert free_ports(short_path, made._ports, 3)[0] in range(23000, 23010)
+    with pytest.raises(UsageError, match="no range of ports"):
+        LocalPool(as_written("ports = '23009-23000'"), Surroundings(home=short_path))
 
 
 def test_a_halted_pool_is_lost_until_the_file_goes(short_path: Path) -> None:

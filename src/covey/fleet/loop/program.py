@@ -13,6 +13,7 @@ import signal
 import socket
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, Final, Protocol
 
@@ -38,6 +39,8 @@ from covey.fleet.spec.types import Pool, Spec
 
 __all__ = ["Listening", "Witness", "listening", "run"]
 
+THREADS: Final = 64
+"""For calls that wait: of clouds' SDKs, of signals, of a PostgreSQL."""
 FOLLOW_SECONDS: Final = 1.0
 """Between tries to lead, of a controller that follows; with the lock's own delays a take-over takes less than 10 s."""
 
@@ -67,6 +70,8 @@ async def run(home: FleetHome, env: Mapping[str, str], witness: Witness) -> None
     store = open_store(home, env)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    # Python's own default is six on two processors: a cloud that hangs would take them all, the store's included.
+    loop.set_default_executor(ThreadPoolExecutor(THREADS, thread_name_prefix="fleet"))
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     try:

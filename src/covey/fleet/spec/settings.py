@@ -30,7 +30,8 @@ PROVIDER_SETTINGS: Final[Mapping[str, Mapping[str, Field]]] = {
         "directory": Field(_WORD, "Where agents run; a folder in the fleet's home unless given."),
         "ports": Field(Text("ports such as 20000-20999", r"[0-9]{1,5}-[0-9]{1,5}"), "Which may be given to agents."),
         "drain_signal": Field(Text("a signal such as SIGUSR1", r"SIG[A-Z0-9]{2,10}"), "What tells an agent to drain."),
-        "cgroup": Field(_WORD, "The cgroup below which agents are limited, where this machine lets us."),
+        "limits": Field(Flag(), "Hold agents to their `resources` by cgroups, where this machine lets us."),
+        "logs": Field(memory(1 << 12, 1 << 40), 'Of each agent, and once more for the file before (default "10Mi").'),
     },
     "kubernetes": {
         "context": Field(_WORD, "A context of the kubeconfig; its current one unless given."),

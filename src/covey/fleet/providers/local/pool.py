@@ -20,7 +20,7 @@ from covey.fleet.providers.base import Fence, PoolFacts, Right
 from covey.fleet.providers.local import limits, processes
 from covey.fleet.providers.local.keeper import LOG_BYTES, Keeper, Kept
 from covey.fleet.providers.local.mend import Mender
-from covey.fleet.providers.local.ports import free_ports
+from covey.fleet.providers.local.ports import free_ports, port_range
 from covey.fleet.providers.local.records import Directory, Record, check_name
 from covey.fleet.providers.local.view import Viewer
 from covey.fleet.providers.registry import Surroundings
@@ -51,6 +51,7 @@ class LocalPool:
             pool.name, self._files, clock=surroundings.wall, busy=surroundings.busy, changed=surroundings.changed
         )
         self._work = Path(pool.settings.get("directory") or surroundings.home / "work").absolute()
+        self._ports = port_range(str(pool.settings.get("ports") or ""))
         self._turn = asyncio.Lock()
 
     # --- what it is ---
@@ -127,8 +128,8 @@ class LocalPool:
         """`max_agents` where it is set; else what the machine's processors and memory hold of what is asked for."""
         if self.pool.max_agents is not None:
             return max(0, self.pool.max_agents - len(records))
-        cpus = float(self.pool.settings.get("capacity_cpu") or os.cpu_count() or 1)
-        memory = float(self.pool.settings.get("capacity_memory") or _machine_memory())
+        cpus = float(self.pool.settings.get("cpus") or os.cpu_count() or 1)
+        memory = float(self.pool.settings.get("memory") or _machine_memory())
         by_cpu = (cpus - sum(record.cpu for record in records)) / max(workload.resources.cpu, 1e-3)
         by_memory = (memory - sum(record.memory for record in records)) / max(workload.resources.memory, 1)
         return max(0, int(min(by_cpu, by_memory) + 1e-9))
@@ -165,7 +166,7 @@ class LocalPool:
             return []
         check_name(workload.name, "workload")
         self._work.mkdir(mode=0o700, parents=True, exist_ok=True)
-        ports = free_ports(self._around.home, self.pool.settings.get("ports"), count)
+        ports = free_ports(self._around.home, self._ports, count)
         return [
             self._new_record(agent, port, workload, offering, fence)
             for agent, port in zip(self._files.next_ids(workload.name, count), ports, strict=True)

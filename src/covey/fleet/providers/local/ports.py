@@ -13,18 +13,30 @@ import os
 import secrets
 import socket
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+from covey.base.errors import UsageError
 from covey.fleet.errors import Capacity
 
-__all__ = ["PORTS", "free_ports"]
+__all__ = ["PORTS", "free_ports", "port_range"]
 
 PORTS: Final = (20000, 29999)
 
 
-def free_ports(home: Path, given: Any, count: int) -> list[int]:
-    """So many ports of `given` (first and last, or None for `PORTS`) that nothing is bound to now."""
-    first, last = given or PORTS
+def port_range(given: str) -> tuple[int, int]:
+    """First and last of "20000-20999"; `PORTS` for "". Raises `UsageError`."""
+    if not given:
+        return PORTS
+    first, _, last = given.partition("-")
+    with contextlib.suppress(ValueError):
+        if 0 < int(first) <= int(last) < 1 << 16:
+            return int(first), int(last)
+    raise UsageError(f"{given!r} is no range of ports", code="bad-spec", next_step='ports = "20000-20999"')
+
+
+def free_ports(home: Path, given: tuple[int, int], count: int) -> list[int]:
+    """So many ports from the first to the last given that nothing is bound to now."""
+    first, last = given
     found: list[int] = []
     descriptor = os.open(home / "ports", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -44,7 +56,7 @@ def free_ports(home: Path, given: Any, count: int) -> list[int]:
             f"no free port between {first} and {last}",
             scope="ports",
             shape="process",
-            next_step="give the pool other `ports = [FIRST, LAST]`",
+            next_step='give the pool others: ports = "20000-20999"',
         )
     return found
 
