@@ -112,6 +112,20 @@ def test_judge_return_is_told_and_health_begins_anew():
     assert health.frozen == frozenset()
 
 
+def test_judge_partition_that_heals_leaves_its_agents_the_time_to_speak():
+    """Seen with a real cluster: at the first look after 43 s nobody had reported yet, and one was told to go."""
+    watch = Watch()
+    watch.judge(0.0, *heard(0.0, ("east", 2), ("west", 2)))
+    for now in (5.0, 20.0, 43.0):
+        watch.judge(now, *heard(0.0, ("east", 2)), *heard(now, ("west", 2)), lost=("east",))
+    for now, dead in ((45.0, 0), (60.0, 0), (84.0, 0), (86.0, 2)):  # control answers again at 45
+        standing = watch.judge(now, *heard(0.0, ("east", 2)), *heard(now, ("west", 2))).standing("w")
+        assert (len(standing.dead), len(standing.suspect)) == (dead, 2 - dead)
+    for now in (50.0, 100.0):
+        standing = watch.judge(now, *heard(now, ("east", 2), ("west", 2))).standing("w")
+        assert len(standing.counting) == 4
+
+
 def test_judge_silence_that_ends_with_nobody_there_is_no_return():
     watch = Watch()
     watch.judge(50.0, *heard(0.0, ("east", 3)), *heard(50.0, ("west", 2)))

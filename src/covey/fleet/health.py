@@ -13,12 +13,10 @@ lost     silent   frozen, replaced elsewhere, nothing removed; its cloud is susp
 ======== ======== =====================================================================================
 
 One agent goes through `silent` (3 of its intervals: gets no requests), `suspect` (10 s: counts 0 for `min` and demand,
-so that it is replaced) and `dead` (40 s: may be removed). An agent without a voice, one that never reported and is
-never probed, has only the provider's word: it is suspect when the provider called it unready for 10 s, or when control
-has been lost for 5 min; it is given up when that has lasted 5 min more.
-
-An agent that was ordered, has no machine and whose scope and shape were found without room since is **stillborn**: it
-counts 0 at once, so that the plan is made again elsewhere, and its order is taken back.
+so that it is replaced) and `dead` (40 s, and where control was lost as well 40 s from its return: may be removed). An
+agent without a voice, one that never reported and is never probed, has only the provider's word: it is suspect when the
+provider called it unready for 10 s, or when control has been lost for 5 min; it is given up when that has lasted 5 min
+more.
 
 When every agent that has a voice falls silent at once, in several pools, while every control answers, the fault is
 more likely ours (our own listener, our own network): then the providers' word stands and nothing is replaced.
@@ -134,6 +132,8 @@ class PoolMemory(msgspec.Struct, frozen=True, kw_only=True):
     """What the next judgement must know about one pool."""
 
     lost_since: float | None = None
+    answers_since: float | None = None
+    """When its control last came back; None: it was never lost."""
     silent: bool = False
     healthy_since: float = 0.0
     returned_at: float | None = None
@@ -185,9 +185,10 @@ class _Tally:
 class _Look:
     """One pool while it is judged."""
 
-    __slots__ = ("control", "lost_since", "lost_voices", "present", "problem", "voices")
+    __slots__ = ("back", "control", "lost_since", "lost_voices", "present", "problem", "voices")
 
-    def __init__(self, *, control: bool, lost_since: float | None, problem: str) -> None:
+    def __init__(self, *, control: bool, lost_since: float | None, back: float | None, problem: str) -> None:
+        self.back = back
         self.control = control
         self.lost_since = lost_since
         self.problem = problem
@@ -239,7 +240,10 @@ def _looks(views: Mapping[str, PoolView], state: HealthState, now: float, spec: 
             problem = "never reached"
         elif not control:
             problem = view.problem or ("its last look is too old" if view.control else "no reason given")
-        looks[pool] = _Look(control=control, lost_since=since, problem=problem)
+        back = None
+        if control and known is not None:
+            back = known.answers_since if known.lost_since is None else now
+        looks[pool] = _Look(control=control, lost_since=since, back=back, problem=problem)
     return looks
 
 
@@ -288,7 +292,9 @@ def _sort(
                 look.voices += 1
                 if silence > limit and not deaf:
                     look.lost_voices += 1
-                    (tally.dead if silence > max(DEAD_AFTER, limit) else tally.suspect).append(agent)
+                    # Behind a partition nobody could be heard: who is silent has its time from when that healed.
+                    given_up = silence > max(DEAD_AFTER, limit) and (look.back is None or now - look.back > DEAD_AFTER)
+                    (tally.dead if given_up else tally.suspect).append(agent)
                     continue
                 if status == "starting" and now - agent.started_at > tally.launch_limit:
                     tally.dead.append(agent)
@@ -349,6 +355,7 @@ def _pools(
             returned = known is not None and known.silent and not silent and look.present > 0
             kept = PoolMemory(
                 lost_since=look.lost_since,
+                answers_since=look.back,
                 silent=silent,
                 healthy_since=now,
                 returned_at=now if returned else known.returned_at if known is not None else None,
