@@ -18,6 +18,9 @@ agent without a voice, one that never reported and is never probed, has only the
 provider called it unready for 10 s, or when control has been lost for 5 min; it is given up when that has lasted 5 min
 more.
 
+An agent that was ordered, has no machine and whose scope and shape were found without room since is **stillborn**: it
+counts 0 at once, so that the plan is made again elsewhere, and its order is taken back.
+
 When every agent that has a voice falls silent at once, in several pools, while every control answers, the fault is
 more likely ours (our own listener, our own network): then the providers' word stands and nothing is replaced.
 """
