@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from covey.fleet.loop.database import SqliteDatabase
+from covey.fleet.loop.memory import encode_views
 from covey.fleet.loop.store import Store, orders_at
-from covey.fleet.model import Decision, Orders, Pin, Step, Wanted
+from covey.fleet.model import Agent, Decision, Orders, Pin, PoolView, Step, Wanted
 from tests.fleet.commands.conftest import Fleet
 
 
@@ -74,6 +76,18 @@ def test_wrong_order_is_refused_in_words(applied: Fleet, name: str) -> None:
     assert said.code != 0
     assert said.error["code"] == code
     assert orders() == Orders()
+
+
+def test_an_agent_that_nobody_saw_is_not_drained(applied: Fleet, tmp_path: Path) -> None:
+    agent = Agent(id="work-000001", workload="work", pool="a", offering="a/p", state="ready", started_at=0.0)
+    with closing(Store(SqliteDatabase(tmp_path / "home" / "fleet.db"))) as store:
+        pieces = encode_views({"a": PoolView(pool="a", at=0.0, agents=(agent,))}, {})
+        epoch = store.lead("test", 0.0)
+        store.journal(epoch, turn=1, plan="1", at=0.0, state=dict(pieces), decisions=[], steps=[], settled=[])
+    said = applied("drain", "a/work-000009")
+    assert said.code == 4
+    assert "there is no agent 'work-000009'; there is work-000001" in said.err
+    assert applied("drain", "a/work-000001").code == 0
 
 
 def test_the_only_pool_of_a_workload_is_not_drained(applied: Fleet) -> None:

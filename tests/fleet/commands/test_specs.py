@@ -48,7 +48,9 @@ def test_defaults_are_no_difference(applied: Fleet) -> None:
     Path("fleet.toml").write_text(SPEC + 'grace = "30s"\n[controller]\ntick = 5\n[prices]\n')
     assert applied("diff", "--json").data["changes"] == []
     Path("other.toml").write_text(SPEC)
-    assert applied("--json", "diff").code == 2  # options come after the command
+    assert applied("--json", "diff").data["changes"] == []  # also before the command
+    assert applied("--home", str(Path("home").absolute()), "--json", "diff").data["against"] == 1
+    assert "next: covey fleet diff --help" in applied("diff", "--jsn").err
     fields = [each["field"] for each in applied("diff", "--home", "none", "--json").data["changes"]]
     assert "workloads.work.command" in fields
     assert "workloads.work.grace" not in fields

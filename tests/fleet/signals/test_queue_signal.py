@@ -108,6 +108,14 @@ def test_a_queue_that_is_not_there_is_a_temporary_error(tmp_path: Path) -> None:
         read(source(tmp_path, "nowhere"), 1.0)
 
 
+@pytest.mark.parametrize(
+    "address", ["http://127.0.0.1:99999/x", "http://[::1/x", "http://[x]/"], ids=["port", "open", "host"]
+)
+def test_an_address_that_is_none_is_a_permanent_error(tmp_path: Path, address: str) -> None:
+    with pytest.raises(Permanent, match="not an address"):
+        read(source(tmp_path, address), 1.0)
+
+
 def test_a_queue_without_a_source_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="needs a source"):
         source(tmp_path, "")

@@ -13,6 +13,7 @@ from covey.fleet.commands.context import Context, Result, Verbs, known
 if TYPE_CHECKING:
     from covey.fleet.loop.store import Intent, Order, Store
     from covey.fleet.model import Block, Decision, Shortfall
+    from covey.fleet.spec.types import Workload
 
 __all__ = ["Entry", "FleetView", "WorkloadView", "add"]
 
@@ -36,7 +37,9 @@ class WorkloadView(msgspec.Struct, frozen=True, kw_only=True):
     hourly_usd: float | None
     shortfalls: tuple[Shortfall, ...] = ()
     proposed: int = 0
-    """Steps that wait for approval."""
+    """Steps that wait for approval, or for a mode that allows them."""
+    least: int = 0
+    """`replicas.min`."""
 
 
 class FleetView(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +56,8 @@ class FleetView(msgspec.Struct, frozen=True, kw_only=True):
     orders: list[Order]
     in_flight: list[Intent]
     blocks: list[Block]
+    problems: dict[str, str]
+    """By pool or `WORKLOAD/TARGET`: what is wrong, at the last turn."""
 
 
 class Entry(msgspec.Struct, frozen=True, kw_only=True):
@@ -85,7 +90,8 @@ def _status(context: Context, options: Any) -> Result:
         names = (
             [known(options.workload, newest.spec.workloads, "workload")] if options.workload else newest.spec.workloads
         )
-        workloads = [_workload(store, name, newest.spec.workloads[name].mode) for name in names]
+        workloads = [_workload(store, newest.spec.workloads[name]) for name in names]
+        pieces = store.state()
         leader = store.leader()
         view = FleetView(
             home=str(context.home.path),
@@ -97,18 +103,28 @@ def _status(context: Context, options: Any) -> Result:
             hourly_usd=sum(each.hourly_usd or 0.0 for each in workloads),
             orders=store.orders(context.now),
             in_flight=store.intents(),
-            blocks=[block for block in memory.decode(store.state()).blocks if block.until > context.now],
+            problems=memory.decode_problems(pieces),
+            blocks=[block for block in memory.decode(pieces).blocks if block.until > context.now],
         )
         old = newest.spec.controller.tick * _OLD_TICKS + _RECORDED
     applied = f"spec version {newest.version} ({newest.name}, {words.ago(newest.at, context.now)})"
     return Result(view, "\n".join(_said(view, applied, context.now, old)))
 
 
-def _workload(store: Store, name: str, mode: str) -> WorkloadView:
+def _workload(store: Store, workload: Workload) -> WorkloadView:
+    name, least = workload.name, workload.replicas.min
     found = store.decisions(name, limit=1)
     if not found:
         return WorkloadView(
-            name=name, mode=mode, decided_at=None, wanted=None, binding="", states={}, pools={}, hourly_usd=None
+            name=name,
+            mode=workload.mode,
+            decided_at=None,
+            wanted=None,
+            binding="",
+            states={},
+            pools={},
+            hourly_usd=None,
+            least=least,
         )
     newest: Decision = found[0]
     states: dict[str, int] = {}
@@ -128,7 +144,8 @@ def _workload(store: Store, name: str, mode: str) -> WorkloadView:
         pools=pools,
         hourly_usd=newest.cost_before,
         shortfalls=newest.shortfalls,
-        proposed=len(newest.steps) if newest.mode == "recommend" else 0,
+        proposed=0 if newest.mode == "act" else len(newest.steps),
+        least=least,
     )
 
 
@@ -148,15 +165,17 @@ def _said(view: FleetView, applied: str, now: float, old: float) -> Iterable[str
         states = ", ".join(f"{count} {state}" for state, count in each.states.items() if count) or "none"
         pools = ", ".join(f"{pool} {count}" for pool, count in each.pools.items() if count)
         note = each.binding if now - each.decided_at <= old else f"as of {words.ago(each.decided_at, now)}"
-        rows.append(
-            (each.name, each.mode, words.number(each.wanted), states, pools, words.money(each.hourly_usd), note)
-        )
+        rows.append((each.name, each.mode, _wanted(each), states, pools, words.money(each.hourly_usd), note))
     yield words.table(("WORKLOAD", "MODE", "WANTS", "AGENTS", "WHERE", "$/H", "BECAUSE"), rows)
     for each in view.workloads:
         for short in each.shortfalls:
             yield f"short: {each.name} by {words.number(short.missing)}, {short.constraint}: {short.reason}"
-        if each.proposed:
+        if each.mode == "observe":
+            yield f'only observed: {each.name}, nothing is done; covey fleet plan shows what mode = "act" would do'
+        elif each.proposed:
             yield f"waits: {each.name} has {each.proposed} steps to approve: covey fleet approve {each.name}"
+    for name, problem in view.problems.items():
+        yield f"problem: {name}: {problem}"
     for order in view.orders:
         until = f" until {words.clock(order.until, now)}" if order.until is not None else ""
         value = f"={order.value}" if order.kind == "pin" else ""
@@ -165,6 +184,12 @@ def _said(view: FleetView, applied: str, now: float, old: float) -> Iterable[str
         yield f"in flight: {words.step(intent.step)}, {intent.status} {words.ago(intent.changed_at, now)}"
     for block in view.blocks:
         yield f"blocked: {block.scope} {block.shape} until {words.clock(block.until, now)}: {block.reason}"
+
+
+def _wanted(workload: WorkloadView) -> str:
+    """What demand asks for; `min` counts agents and holds besides."""
+    asked = words.number(workload.wanted)
+    return f"{asked}, min {workload.least}" if (workload.wanted or 0.0) < workload.least else asked
 
 
 def _history(context: Context, options: Any) -> Result:

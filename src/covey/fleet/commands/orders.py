@@ -104,11 +104,16 @@ def _pin(context: Context, options: Any) -> Result:
 
 
 def _drain(context: Context, options: Any) -> Result:
+    from covey.fleet.loop import memory
+
     pool, _, agent = options.what.partition("/")
     with context.store() as store:
         spec = store.spec().spec
         known(pool, spec.pools, "pool")
         if agent:
+            seen = memory.decode_views(store.state(), context.now).get(pool)
+            if seen is not None:
+                known(agent, [each.id for each in seen.agents], "agent")
             return _order(context, store, "drain-agent", options.what, options.until)
         _left(spec, pool)
         return _order(context, store, "drain-pool", pool, options.until)

@@ -13,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from covey.base.errors import CoveyError
+from covey.base.errors import CoveyError, UsageError
 from covey.base.exit_codes import INTERRUPTED, OUTPUT_GONE, exit_code
 from covey.base.schema import SCHEMA_VERSION, ErrorView
 from covey.fleet.commands import down, explain, look, orders, plan, prices, run, simulate, specs, words
@@ -26,7 +26,11 @@ def main(arguments: Sequence[str]) -> int:
     """The process' exit code."""
     as_json = "--json" in arguments
     try:
-        options = parser().parse_args(arguments)
+        options, unknown = parser().parse_known_args(_in_order(arguments))
+        if unknown:
+            raise UsageError(
+                f"unrecognized arguments: {' '.join(unknown)}", next_step=f"covey fleet {options.verb} --help"
+            )
         result: Result = options.do(Context.of(options), options)
     except CoveyError as error:
         return _report(error, json=as_json)
@@ -43,6 +47,14 @@ def main(arguments: Sequence[str]) -> int:
         return _show(result, json=as_json)
     except BrokenPipeError:
         return _output_gone()
+
+
+def _in_order(arguments: Sequence[str]) -> list[str]:
+    """`--json` and `--home DIR` may stand before the command as well."""
+    rest, early = list(arguments), []
+    while rest and (rest[0] in ("--json", "--home") or rest[0].startswith("--home=")):
+        early += [rest.pop(0) for _ in range(2 if rest[0] == "--home" and len(rest) > 1 else 1)]
+    return [*rest[:1], *early, *rest[1:]]
 
 
 def parser() -> Parser:

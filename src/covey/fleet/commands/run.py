@@ -106,5 +106,7 @@ class _Teller:
     def _new_problems(self, problems: dict[str, str]) -> None:
         for name, problem in problems.items():
             if self._problems.get(name) != problem:
-                self.event("problem", f"{name} cannot be used: {problem}", name=name, problem=problem)
+                self.event("problem", f"{name}: {problem}", name=name, problem=problem)
+        for name in self._problems.keys() - problems.keys():
+            self.event("mended", f"{name}: well again", name=name)
         self._problems = dict(problems)

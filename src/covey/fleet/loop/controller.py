@@ -231,6 +231,7 @@ class Controller:
         )
         turned = turn(self._state, seen, spec, now)
         pieces = memory.encode(turned.state) | memory.encode_views(looked, self._pieces)
+        pieces |= memory.encode_problems(self.troubles)
         news = self._news.worth(turned.decisions)
         intents = await self._ask(
             self._store.journal,
@@ -292,7 +293,7 @@ class Controller:
             "turn": self._state.turn,
             "at": self._state.at,
             "spec_version": self._spec.version if self._spec is not None else 0,
-            "problems": self.problems | self._source_problems(),
+            "problems": self.troubles,
             "pools": turned.health.pools if turned is not None else {},
             "notes": turned.health.notes if turned is not None else (),
             "workloads": {each.workload: each for each in turned.decisions} if turned is not None else {},
@@ -312,7 +313,7 @@ class Controller:
         return eds(self.turned.routes if self.turned is not None else {}, str(self._state.turn))
 
     def metrics(self) -> bytes:
-        return self._metrics.render(self.problems | self._source_problems())
+        return self._metrics.render(self.troubles)
 
     # --- Targets, for the actor ---
 
@@ -385,15 +386,18 @@ class Controller:
                     _log.error("signal %s: %s", label, error)
                     continue
                 self._sources[name, index] = SourceReader(
-                    source, partial(self._agents, name), clock=self.now, name=f"read {label}"
+                    source, partial(self._agents, name), clock=self.now, name=label
                 )
 
     @property
     def _tick(self) -> float:
         return self._whole.controller.tick
 
-    def _source_problems(self) -> dict[str, str]:
-        return {reader.name: reader.problem for reader in self._sources.values() if reader.problem}
+    @property
+    def troubles(self) -> dict[str, str]:
+        """By pool or `WORKLOAD/TARGET`: all that is wrong with it now."""
+        pools = {name: view.problem for name, view in self.views.items() if view.problem}
+        return pools | {each.name: each.problem for each in self._sources.values() if each.problem} | self.problems
 
     def _agents(self, workload: str) -> tuple[Agent, ...]:
         return tuple(agent for view in self.views.values() for agent in view.agents if agent.workload == workload)

@@ -12,13 +12,14 @@ from covey.fleet.loop.turn import TurnState
 from covey.fleet.loop.wanting import WorkloadState
 from covey.fleet.model import Agent, PoolView
 
-__all__ = ["changed", "decode", "decode_views", "encode", "encode_views"]
+__all__ = ["changed", "decode", "decode_problems", "decode_views", "encode", "encode_problems", "encode_views"]
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 _LOOP: Final = "loop"
 _WORKLOAD: Final = "workload/"
 _VIEW: Final = "view/"
+_PROBLEMS: Final = "problems"
 
 
 def encode(state: TurnState) -> dict[str, str]:
@@ -39,6 +40,18 @@ def decode(pieces: Mapping[str, str]) -> TurnState:
         if name.startswith(_WORKLOAD) and (found := _workload(text)) is not None
     }
     return msgspec.structs.replace(state, workloads=workloads)
+
+
+def encode_problems(problems: Mapping[str, str]) -> dict[str, str]:
+    """What is wrong with pools and signals, for `covey fleet status`; a turn does not need it."""
+    return {_PROBLEMS: msgspec.json.encode(problems, order="sorted").decode()} if problems else {}
+
+
+def decode_problems(pieces: Mapping[str, str]) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(pieces.get(_PROBLEMS, "{}"), type=dict[str, str])
+    except msgspec.DecodeError:
+        return {}
 
 
 def encode_views(views: Mapping[str, PoolView], before: Mapping[str, str]) -> dict[str, str]:

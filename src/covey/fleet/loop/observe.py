@@ -105,7 +105,7 @@ class SourceReader:
         self._agents = agents
         self._clock = clock
         self.name = name
-        self._task = asyncio.create_task(self._run(), name=name)
+        self._task = asyncio.create_task(self._run(), name=f"read {name}")
 
     async def close(self) -> None:
         self._task.cancel()

@@ -191,7 +191,7 @@ class _Process:
             epoch=controller.epoch,
         )
         try:
-            await controller.run(lambda turned: self._witness.turned(turned, controller.problems))
+            await controller.run(lambda turned: self._witness.turned(turned, controller.troubles))
         finally:
             refreshing.cancel()
             await asyncio.gather(refreshing, return_exceptions=True)

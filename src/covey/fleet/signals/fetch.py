@@ -100,5 +100,8 @@ def _heard(asked: asyncio.Task[tuple[int, bytes]]) -> None:
 
 def _shown(url: str) -> str:
     """Without what may be secret in it."""
-    parts = urllib.parse.urlsplit(url)
-    return f"{parts.scheme}://{parts.hostname}{f':{parts.port}' if parts.port else ''}{parts.path}"
+    try:
+        parts = urllib.parse.urlsplit(url)
+    except ValueError:
+        return "its address"
+    return f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path}"

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Final
 
 from covey.fleet.spec.kinds import Reading
 from covey.fleet.spec.source import Fault, quote
 from covey.fleet.spec.types import Place, Pool, Spec, Target, Workload
 
 __all__ = ["check"]
+
+_ELSE: Final = "or place.pools without it"
 
 
 def check(spec: Spec, reading: Reading) -> None:
@@ -64,9 +66,9 @@ class _Checks:
         local = [pool.name for pool in pools if pool.provider == "local"]
         images = [pool.name for pool in pools if pool.provider == "kubernetes"]
         if local and not workload.command:
-            self.wrong(f"{path}.command", None, f"the program to run, because {local[0]} is a local pool")
+            self.wrong(f"{path}.command", None, f"the program to run, because {local[0]} is a local pool", _ELSE)
         if images and not workload.image:
-            self.wrong(f"{path}.image", None, f"an image, because {images[0]} is a Kubernetes pool")
+            self.wrong(f"{path}.image", None, f"an image, because {images[0]} is a Kubernetes pool", _ELSE)
         probe = workload.probe
         if sum((bool(probe.http), probe.tcp, bool(probe.command))) > 1:
             self.wrong(f"{path}.probe", None, "one of http, tcp and command")
