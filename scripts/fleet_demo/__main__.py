@@ -224,6 +224,8 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="make fleet-demo", description="A fleet on this machine follows a load.")
     parser.add_argument("--plot", type=Path, default=Path("build/fleet-demo.html"), help="the page (%(default)s)")
     options = parser.parse_args()
+    for each in (signal.SIGTERM, signal.SIGHUP):  # whoever ends it, nothing is left running
+        signal.signal(each, lambda *_: signal.raise_signal(signal.SIGINT))
     with tempfile.TemporaryDirectory(prefix="covey-fleet-", ignore_cleanup_errors=True) as directory:
         demo = Demo(Path(directory))
         try:
