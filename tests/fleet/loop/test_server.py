@@ -54,7 +54,7 @@ async def serving(folder: Path) -> AsyncIterator[tuple[Served, Tokens, int]]:
 
 async def ask(port: int, token: str, body: bytes) -> tuple[int, bytes]:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    head = f"POST /report HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n"
+    head = f"POST /report HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {token}\r\nConnection: close\r\n"
     writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
     answer = await reader.read()
     writer.close()
@@ -104,9 +104,10 @@ def test_server_cuts_off_who_says_nothing_and_who_drips(tmp_path: Path, monkeypa
         async with serving(tmp_path) as (_, tokens, port):
             silent, idle = await asyncio.open_connection("127.0.0.1", port)
             dripping, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.write(
-                f"POST /report HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {tokens.of(Speaker('a', 'b'))}\r\n".encode()
+            head = (
+                f"POST /report HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: Bearer {tokens.of(Speaker('a', 'b'))}\r\n"
             )
+            writer.write(head.encode())
             writer.write(b"Content-Length: 1000\r\n\r\n{")
             async with asyncio.timeout(10):
                 for reader in (silent, dripping):
@@ -129,5 +130,28 @@ def test_server_keeps_descriptors_for_itself(tmp_path: Path, monkeypatch: pytest
                     assert await streams[3][0].read() == b""
             for _, writer in streams:
                 writer.close()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:9464", 200),
+        ("localhost", 200),
+        ("[::1]:9464", 200),
+        ("evil.example", 403),
+        ("", 200),
+        ("127.0.0.1.evil.example:80", 403),
+    ],
+    ids=["address", "localhost", "v6", "name", "none", "lookalike"],
+)
+def test_server_is_not_read_by_pages_of_other_hosts(tmp_path: Path, host: str, status: int) -> None:
+    async def story() -> None:
+        async with serving(tmp_path) as (_, _, port):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            writer.write(f"GET /status HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
+            assert int((await reader.read()).split()[1]) == status
+            writer.close()
 
     asyncio.run(story())

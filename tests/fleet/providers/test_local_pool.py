@@ -277,7 +277,8 @@ def test_a_command_that_ends_at_once_is_told_and_tried_again_with_back_off(short
         agent = workload("sh", "-c", "echo broken; exit 3")
         await given.scale(1, agent)
         view = await given.until(lambda view: bool(view.problem), agent)
-        assert view.problem.startswith("web-000001 does not stay up (Exited too quickly")
+        assert view.problem.startswith("web-000001 does not stay up; why is in ")
+        assert view.problem.endswith("/logs/web-000001.log")
         assert states(view) == {"web-000001": "starting"}
         assert given.log("web-000001").startswith("broken\n")
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ipaddress
 import socket
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, Final, Protocol
@@ -192,6 +193,7 @@ def _application(served: Served, tokens: Tokens) -> Starlette:
 def _guarded(handle: Callable[[Request], Awaitable[Response]]) -> Callable[[Request], Awaitable[Response]]:
     async def guarded(request: Request) -> Response:
         try:
+            _refuse_strange_host(request)
             return await handle(request)
         except CoveyError as error:
             return _json(error_view(error), error_status(error))
@@ -199,6 +201,25 @@ def _guarded(handle: Callable[[Request], Awaitable[Response]]) -> Callable[[Requ
             return Response(status_code=499)
 
     return guarded
+
+
+def _refuse_strange_host(request: Request) -> None:
+    """A web page that names a host of its own, which its DNS then says is this machine, must not read the fleet: who
+    asks a loopback address calls it by an address or `localhost`."""
+    server, host = request.scope.get("server"), request.url.hostname or ""
+    if server is None or not _is_loopback(str(server[0])) or host == "localhost":
+        return
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        raise RefusedError(f"{host!r} is no name of this listener", next_step="ask 127.0.0.1 or localhost") from None
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return False
 
 
 async def _body(request: Request) -> bytes:

@@ -27,6 +27,8 @@ CALL_TIMEOUT = 30.0
 """Seconds that any verb may take, as `providers.base` promises."""
 HEALTH_TIMEOUT = 1.0
 _ORDER_MARK = "#"
+_MOST_ORDERS = 10_000
+"""Of one group that are shown: a size without sense must not fill the memory."""
 
 
 class GroupPool:
@@ -198,7 +200,7 @@ class GroupPool:
     def _orders(self, group: Group) -> list[str]:
         """Names for what was ordered and is not there yet."""
         there = sum(each.life != "leaving" for each in group.instances)
-        return [f"{group.name}{_ORDER_MARK}{n}" for n in range(1, group.size - there + 1)]
+        return [f"{group.name}{_ORDER_MARK}{n}" for n in range(1, min(group.size - there, _MOST_ORDERS) + 1)]
 
     def _names(self, group: Group) -> set[str]:
         return {each.id for each in group.instances if each.life != "leaving"} | set(self._orders(group))

@@ -106,7 +106,7 @@ class LocalPool:
         return PoolView(
             pool=self.pool.name,
             at=now,
-            problem=_trouble(kept),
+            problem=_trouble(kept, self._files.path / "logs"),
             agents=agents,
             offerings={name: (self._offering(workload, records.values()),) for name, workload in wanted.items()},
         )
@@ -298,14 +298,16 @@ class LocalPool:
             raise Temporary(f"{error.filename or self._files.path}: {error.strerror or error}") from error
 
 
-def _trouble(kept: dict[str, Kept]) -> str:
+def _trouble(kept: dict[str, Kept], logs: Path) -> str:
     """Agents that do not stay up, in words."""
     failing = sorted(agent for agent, process in kept.items() if process.statename in {"BACKOFF", "FATAL"})
     if not failing:
         return ""
     first = kept[failing[0]]
     more = f", and {len(failing) - 1} more" if len(failing) > 1 else ""
-    return f"{first.name} does not stay up ({first.spawnerr or 'no reason given'}; its log tells why){more}"
+    # supervisord's own "Exited too quickly" says nothing that the log does not say better.
+    said = f" ({first.spawnerr})" if first.spawnerr and not first.spawnerr.startswith("Exited") else ""
+    return f"{first.name} does not stay up{said}{more}; why is in {logs / f'{first.name}.log'}"
 
 
 def _machine_memory() -> int:
