@@ -227,8 +227,14 @@ class Running:
             real.mkdir(exist_ok=True)
             found[mount.mountPath] = str(real)
             secret = volumes[mount.name].secret
-            for key, value in (await self._secret(secret.secretName)).items() if secret is not None else ():
-                (real / key).write_text(value)
+            if secret is None:
+                continue
+            values = await self._secret(secret.secretName)
+            paths = {each.key: each.path for each in secret.items or []} or {key: key for key in values}
+            if not paths.keys() <= values.keys():  # a kubelet waits for it, too
+                raise OSError(f"the secret {secret.secretName} has no {', '.join(paths.keys() - values.keys())} yet")
+            for key, path in paths.items():
+                (real / path).write_text(values[key])
         return found
 
     async def _secret(self, name: str) -> dict[str, str]:
