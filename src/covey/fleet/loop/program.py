@@ -208,6 +208,6 @@ def listening(home: FleetHome) -> Listening | None:
     """Where this home's controller listens; None: none runs, or it did not say."""
     try:
         found = msgspec.json.decode(home.listening.read_bytes(), type=Listening)
-    except (OSError, msgspec.DecodeError):
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
         return None
     return found

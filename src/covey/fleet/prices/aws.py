@@ -45,7 +45,7 @@ def read_offer_json(data: bytes, at: float) -> Tables:
     """The same as JSON, which is only for files that fit into memory. Raises `ParseError`."""
     try:
         offer = msgspec.json.decode(data, type=_Offer)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ParseError(f"the offer file is not as AWS writes it: {error}", code="price-api") from None
     return _tables(_json_rows(offer), at)
 
@@ -229,6 +229,10 @@ def _machine(row: _Row) -> Machine:
     )
 
 
+_MOST_GB: Final = 1e12
+"""Where a tier may begin: AWS' last begins at 150 TB, and JSON has no infinity."""
+
+
 def _add_tier(row: _Row, tiers: dict[tuple[str, str], dict[float, float]]) -> None:
     region = row.get("fromRegionCode") or row.get("regionCode") or ""
     if not region or row.get("unit") != "GB":
@@ -241,5 +245,5 @@ def _add_tier(row: _Row, tiers: dict[tuple[str, str], dict[float, float]]) -> No
     else:
         return
     begin = float(row.get("begin") or "0")
-    if begin >= 0:
+    if 0 <= begin <= _MOST_GB:
         tiers.setdefault((region, to), {})[begin] = usd(row["price"])

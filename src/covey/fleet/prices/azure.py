@@ -118,7 +118,7 @@ def read_pages(pages: Iterable[bytes], at: float) -> Tables:
 def _page(data: bytes) -> _Page:
     try:
         return msgspec.json.decode(data, type=_Page)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ParseError(f"the retail prices are not as Azure writes them: {error}", code="price-api") from None
 
 

@@ -176,7 +176,7 @@ def read_machine_types(data: bytes) -> tuple[Machine, ...]:
     """A page of the Compute API's `machineTypes`, of one zone or aggregated. Raises `ParseError`."""
     try:
         page = msgspec.json.decode(data, type=_MachinePage)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ParseError(f"the machine types are not as Google writes them: {error}", code="price-api") from None
     listed = (
         page.items
@@ -243,7 +243,7 @@ def _take(sku: _Sku, parts: dict[tuple[str, str, bool, str], float], tiers: dict
 def _rate(rate: _Rate) -> float:
     try:
         usd = rate.unit_price.usd
-    except ValueError:
+    except (ValueError, OverflowError):
         usd = math.nan
     if rate.unit_price.currency_code != "USD" or not 0 <= usd <= 1e6 or not 0 <= rate.start_usage_amount < math.inf:
         raise ParseError("the billing catalog has a price that is none", code="price-api")
@@ -253,5 +253,5 @@ def _rate(rate: _Rate) -> float:
 def _page(data: bytes) -> _Page:
     try:
         return msgspec.json.decode(data, type=_Page)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise ParseError(f"the billing catalog is not as Google writes it: {error}", code="price-api") from None

@@ -118,7 +118,7 @@ class CommandSource:
             if isinstance(said, int | float) and not isinstance(said, bool):
                 said = {"rate": said} if self._target.rate_per_agent else {"value": said}
             printed = msgspec.convert(said, type=Printed)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise Permanent(
                 f"what {command} prints is not understood: {error}",
                 next_step='print a number, or JSON such as {"rate": 31.5, "backlog": 12}',

@@ -122,7 +122,7 @@ class QueueSource:
             raise Permanent(f"what {self._target.source} says is longer than {LARGEST_FILE} bytes")
         try:
             said: Any = msgspec.json.decode(data)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
             raise Permanent(f"what {self._target.source} says is not JSON: {error}") from error
         if not isinstance(said, dict):
             return Counted(backlog=_number(said, self._target.source, "its answer"))

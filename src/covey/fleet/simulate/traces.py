@@ -288,7 +288,7 @@ class _Answer(msgspec.Struct):
 def _prometheus(text: str) -> tuple[float, list[float]]:
     try:
         answer = msgspec.json.decode(text, type=_Answer)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeError) as error:
         raise ParseError(f"is no answer of Prometheus' query_range: {error}") from None
     total: dict[float, float] = {}
     for series in answer.data.result:

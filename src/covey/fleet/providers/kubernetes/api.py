@@ -190,7 +190,7 @@ class Api:
     def _refusal(self, code: int, headers: Mapping[str, str], body: bytes, path: str) -> ProviderError:
         """The error that a status stands for (Kubernetes API conventions, "HTTP status codes")."""
         status = Status()
-        with suppress(msgspec.MsgspecError):
+        with suppress(msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
             status = msgspec.json.decode(body, type=Status)
         said = f"{self._pool}: {status.message[:500] or f'{path} answered {code}'}"
         after = _seconds(headers.get("Retry-After", "")) or float(status.details.retry_after_seconds)
@@ -216,7 +216,7 @@ class Api:
     def _parse(self, body: bytes, kind: type[T]) -> T:
         try:
             return msgspec.json.decode(body, type=kind)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise Permanent(f"{self._pool}: the API server answered something else than was asked: {error}") from error
 
 

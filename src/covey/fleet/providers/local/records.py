@@ -135,7 +135,7 @@ class Directory:
             try:
                 data = _read(self.path / "agents" / f"{agent}.json")
                 self._records[agent] = msgspec.json.decode(data, type=Record)
-            except (OSError, msgspec.DecodeError):
+            except (OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
                 return None
         return self._records[agent]
 
@@ -190,7 +190,7 @@ class Directory:
     def processes(self) -> dict[str, Process]:
         found = {}
         for name in self._names("pids", ""):
-            with contextlib.suppress(OSError, msgspec.DecodeError):
+            with contextlib.suppress(OSError, msgspec.DecodeError, RecursionError, UnicodeDecodeError):
                 found[name] = msgspec.json.decode(_read(self.path / "pids" / name), type=Process)
         return found
 
