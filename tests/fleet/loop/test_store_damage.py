@@ -85,6 +85,28 @@ def test_store_of_another_version_is_told(tmp_path: Path) -> None:
         Store(SqliteDatabase(tmp_path / "fleet.db"))
 
 
+def test_controller_says_once_that_its_disk_is_full(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    async def story() -> None:
+        fleet = Fleet(tmp_path, spec([pool("home")], [workload()]))
+        controller = await fleet.controller()
+        fleet.store._database.execute("PRAGMA max_page_count = 1")  # what a full disk answers: SQLITE_FULL
+        fleet.store._database.execute("PRAGMA query_only = ON")
+        running = asyncio.create_task(controller.run())
+        await asyncio.sleep(30.0)
+        assert "fleet.db" in controller.troubles["the last turn"]
+        assert [record.message[:7] for record in caplog.records] == ["no turn"]
+        fleet.store._database.execute("PRAGMA query_only = OFF")
+        fleet.store._database.execute("PRAGMA max_page_count = 100000")
+        await asyncio.sleep(30.0)
+        assert (controller.turned is not None, controller.troubles) == (True, {})
+        controller.stop()
+        await running
+        await controller.close()
+        fleet.store.close()
+
+    run(story())
+
+
 def test_controller_survives_a_turn_that_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     async def story() -> None:
         fleet = Fleet(tmp_path, spec([pool("home")], [workload()]))

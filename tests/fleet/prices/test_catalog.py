@@ -15,6 +15,7 @@ from covey.fleet.prices.overrides import load_overrides
 from covey.fleet.prices.quotes import PREEMPTIONS, Quotes
 from covey.fleet.prices.tables import read_table
 from covey.fleet.prices.types import Egress, Machine, Price, Tables, Tier
+from covey.fleet.simulate.traces import load_trace
 from covey.fleet.spec.load import parse
 from covey.fleet.spec.source import SpecError
 from covey.fleet.spec.types import PriceSources
@@ -120,6 +121,7 @@ WRONG_TABLES = {
     "no number": ON_DEMAND.replace("0.096", "cheap"),
     "infinite": ON_DEMAND.replace("0.096", "inf"),
     "negative": ON_DEMAND.replace("0.096", "-1"),
+    "endless line": "x" * 100_000,
     "long": ON_DEMAND.replace("m5.large", "x" * 300),
     "no date": SPOT.replace("2026-05-16T17:26:03+04:00", "yesterday"),
 }
@@ -129,6 +131,13 @@ WRONG_TABLES = {
 def test_wrong_table_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ParseError):
         read_table(table(tmp_path, WRONG_TABLES[name]), AT, cloud="gcp")
+
+
+def test_what_is_no_file_is_refused() -> None:
+    with pytest.raises(ParseError, match="no file"):
+        read_table(Path("/dev/zero"), AT)
+    with pytest.raises(ParseError, match="no file"):
+        load_trace(Path("/dev/zero"))
 
 
 def test_table_that_does_not_say_whose_it_is_asks(tmp_path: Path) -> None:

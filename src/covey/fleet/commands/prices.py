@@ -234,6 +234,8 @@ def _billed(context: Context, options: Any) -> Result:
     if len(options.files) != 1:
         raise UsageError("one bill at a time")
     path = Path(options.files[0])
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no file")
     try:
         billed = read_billed(path.read_text(), path.name)
     except (OSError, UnicodeDecodeError) as problem:

@@ -174,19 +174,23 @@ class Controller:
             except NotFoundError:
                 next_at = began + 5.0  # no spec yet: `apply` wakes us
             except StorageError as error:
-                _log.error("no turn: %s", error)
+                self._no_turn(str(error))
                 next_at = began + _RETRY
-            except CoveyError:
+            except (CoveyError, BrokenPipeError):
                 raise
-            except (
-                Exception
-            ) as error:  # a fault of ours: agents and routes stay as they are, /healthz says so if it lasts
-                _log.exception("no turn")
-                self.problems[_TURN] = f"{type(error).__name__}: {error}"
+            except Exception as error:
+                # A fault of ours: agents and routes stay as they are, /healthz says so if it lasts.
+                self._no_turn(f"{type(error).__name__}: {error}", cause=error)
                 next_at = began + _RETRY
             if self.deposed:
                 raise Deposed("another controller leads")
             await self.pause(next_at, began=began)
+
+    def _no_turn(self, why: str, cause: Exception | None = None) -> None:
+        """Said once: a full disk would be filled by its own complaints."""
+        if self.problems.get(_TURN) != why:
+            _log.error("no turn: %s", why, exc_info=cause)
+        self.problems[_TURN] = why
 
     async def pause(self, next_at: float, *, began: float = 0.0) -> None:
         """Until then or an event, but not sooner than `_SOONEST` after `began`. That an agent misses its reports is an

@@ -16,7 +16,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 from covey.base.errors import ParseError, StorageError
 from covey.fleet.prices.types import Egress, Machine, Price, Tables, Tier
@@ -27,6 +27,7 @@ _DEAREST: Final = 1e6
 """USD per hour or GB: what is above is no price."""
 
 _LONGEST: Final = 256
+_LONGEST_LINE: Final = 1 << 16
 _MOST_ROWS: Final = 5_000_000
 
 _Row = dict[str, str]
@@ -38,8 +39,10 @@ def read_table(path: Path, at: float, *, cloud: str = "") -> Tables:
     Raises `ParseError` with the line, `StorageError`.
     """
     try:
+        if path.exists() and not path.is_file():
+            raise ParseError(f"{path.name} is no file", code="price-table")
         with path.open(encoding="utf-8", newline="") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(_lines(file, path.name))
             head = next(reader, [])
             for columns, parse in _FORMATS.items():
                 if set(columns) <= set(head):
@@ -62,6 +65,14 @@ def usd(text: str) -> float:
     if not math.isfinite(number) or not 0 <= number <= _DEAREST:
         raise ValueError(text)
     return number
+
+
+def _lines(file: IO[str], name: str) -> Iterator[str]:
+    """One at a time; a file without line ends would otherwise be one line as large as itself."""
+    while line := file.readline(_LONGEST_LINE + 1):
+        if len(line) > _LONGEST_LINE:
+            raise ParseError(f"{name} has a line of more than {_LONGEST_LINE} characters", code="price-table")
+        yield line
 
 
 def _rows(reader: Iterator[list[str]], head: list[str], name: str) -> Iterator[tuple[int, _Row]]:

@@ -105,6 +105,8 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 def load_trace(path: Path) -> Trace:
     """Read one file. Raises `ParseError`, or `OSError` when it cannot be read at all."""
+    if path.is_char_device() or path.is_fifo():
+        raise ParseError(f"{path.name} is no file")
     if path.stat().st_size > MAX_BYTES:
         raise ParseError(f"{path.name} is larger than {MAX_BYTES >> 20} MiB", next_step="cut it, or sum it per second")
     try:
