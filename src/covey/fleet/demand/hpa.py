@@ -19,7 +19,7 @@ import msgspec
 
 from covey.fleet.demand.capacity import measure
 from covey.fleet.demand.policy import DemandInput
-from covey.fleet.demand.readings import clamp, due, said_again, total
+from covey.fleet.demand.readings import clamp, due, said_again, sane, total
 from covey.fleet.demand.targets import whole
 from covey.fleet.demand.windows import Samples, add_high, high
 from covey.fleet.model import Agent, Wanted
@@ -154,7 +154,7 @@ def _pods(given: DemandInput, index: int) -> tuple[float, int, int, int]:
     used, measured, missing, unready = 0.0, 0, 0, 0
     for agent in given.agents:
         reading = values.get(agent.pool) or values.get("")
-        use = reading.value if reading is not None else agent.cpu
+        use = sane(reading.value if reading is not None else agent.cpu)
         if _is_unready(agent, given.now):
             unready += 1
         elif use is None:

@@ -5,7 +5,6 @@ They take readings as they come; keeping, falling back and holding is what their
 
 from __future__ import annotations
 
-from math import inf
 from typing import Literal
 
 from covey.fleet.demand.capacity import Capacity
@@ -13,10 +12,17 @@ from covey.fleet.demand.policy import DemandInput
 from covey.fleet.model import Reading, Wanted
 from covey.fleet.spec.types import Workload
 
-__all__ = ["capacity_target", "clamp", "due", "holding", "said_again", "total"]
+__all__ = ["capacity_target", "clamp", "due", "holding", "said_again", "sane", "total"]
 
+MOST = 1e15
+"""Of any number that is believed: sums and rates of such numbers stay finite, and JSON has no infinity."""
 STALE = 60.0
 """s; an older reading is no reading (the metrics API of Kubernetes answers with an error then)."""
+
+
+def sane(number: float | None) -> float | None:
+    """A source may say NaN, less than nothing, or what no sum can hold: then it said nothing."""
+    return number if number is not None and 0.0 <= number <= MOST else None
 
 
 def due(now: float, at: float | None, period: float) -> bool:
@@ -43,7 +49,7 @@ def total(given: DemandInput, index: int, what: Literal["rate", "backlog", "ongo
     found = [
         number
         for reading in readings.values()
-        if given.now - reading.at <= STALE and (number := _number(reading, what)) is not None and 0.0 <= number < inf
+        if given.now - reading.at <= STALE and (number := sane(_number(reading, what))) is not None
     ]
     return sum(found) if found else None
 

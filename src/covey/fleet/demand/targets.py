@@ -8,11 +8,12 @@ overloaded workload completes as much as it can, which hides how far behind it i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import ceil, inf, sqrt
+from math import ceil, sqrt
 
 import msgspec
 
 from covey.fleet.demand.capacity import Capacity
+from covey.fleet.demand.readings import sane
 from covey.fleet.demand.windows import Samples, add_sample, mean
 from covey.fleet.model import Agent, Reading
 from covey.fleet.spec.types import Target, Workload
@@ -162,8 +163,8 @@ def _merge(target: Target, readings: Mapping[str, Reading], before: Mapping[str,
 
 def _read(target: Target, reading: Reading, old: Part | None, now: float) -> Part:
     at = min(reading.at, now)  # a clock ahead of ours must not keep a dead signal fresh
-    value, backlog, rate = _sane(reading.value), _sane(reading.backlog), _sane(reading.arrivals)
-    done = _sane(reading.completions)
+    value, backlog, rate = sane(reading.value), sane(reading.backlog), sane(reading.arrivals)
+    done = sane(reading.completions)
     if target.rate_per_agent is not None and rate is None:
         if done is None:
             rate = value  # a query that is a rate itself
@@ -172,11 +173,6 @@ def _read(target: Target, reading: Reading, old: Part | None, now: float) -> Par
     if target.queue_length is not None and backlog is None:
         backlog = value
     return Part(at, min(reading.interval, PART_KEPT), rate, backlog, value)
-
-
-def _sane(number: float | None) -> float | None:
-    """A source may say NaN, infinity or less than nothing: then it said nothing."""
-    return number if number is not None and 0.0 <= number < inf else None
 
 
 def _fresh(part: Part, now: float) -> bool:
@@ -235,8 +231,9 @@ def _by_ratio(
             weight += share
     if not weight:
         for agent in agents:
-            if agent.state == "ready" and agent.cpu is not None and now - agent.started_at >= cold_start:
-                used += agent.cpu
+            cpu = sane(agent.cpu)
+            if agent.state == "ready" and cpu is not None and now - agent.started_at >= cold_start:
+                used += cpu
                 weight += 1.0
                 own = True
     if not weight:

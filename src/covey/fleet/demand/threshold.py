@@ -10,7 +10,7 @@ import msgspec
 
 from covey.fleet.demand.capacity import measure
 from covey.fleet.demand.policy import DemandInput
-from covey.fleet.demand.readings import clamp, total
+from covey.fleet.demand.readings import clamp, sane, total
 from covey.fleet.model import Wanted
 from covey.fleet.spec.types import Workload
 
@@ -69,7 +69,7 @@ def _use(given: DemandInput) -> float | None:
             values = [reading.value for reading in readings.values() if reading.value is not None]
             if values:
                 return sum(values) / len(values)
-    own = [agent.cpu for agent in given.agents if agent.state == "ready" and agent.cpu is not None]
+    own = [cpu for agent in given.agents if agent.state == "ready" and (cpu := sane(agent.cpu)) is not None]
     return sum(own) / len(own) if own else None
 
 
