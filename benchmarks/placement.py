@@ -8,6 +8,7 @@ workloads change. Times are CPU seconds of one core, with wall clock beside them
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import random
@@ -20,13 +21,26 @@ from typing import Any
 from msgspec.structs import replace
 
 from benchmarks.placement_instances import INSTANCES, instance, large
-from covey.fleet.placing import Item, place
+from covey.fleet.placing import Item, Problem, place
+from covey.fleet.placing import costs as costs_module
+from covey.fleet.placing import highs as highs_module
+from covey.fleet.placing import rules as rules_module
+from covey.fleet.placing import shapes as shapes_module
 from covey.fleet.placing.highs import solve_highs
-from covey.fleet.placing.plan import Plan
+from covey.fleet.placing.plan import Plan, close_pools
 from covey.fleet.placing.rules import compile_problem
 from covey.fleet.placing.solve import solve
 
 RESULT = Path(__file__).parent / "results" / "placement.json"
+
+CACHE = Path(__file__).parents[1] / "build" / "placement"
+"""What HiGHS answered, by seed: it need not be asked again while the problem and the model stay what they are."""
+
+MODEL = (rules_module, costs_module, shapes_module, highs_module)
+"""The modules that make the numbers HiGHS gets."""
+
+DEVELOPED = 260
+"""Seeds below were looked at while the solver was written; the rest is reported apart."""
 
 TOLERANCE = 1e-5
 """What HiGHS may leave missing by its own tolerances."""
@@ -35,15 +49,14 @@ GOALS = {"median": 0.5, "p95": 2.0, "max": 10.0}
 """Per cent dearer than HiGHS."""
 
 
-def compare(seed: int, seconds: float) -> dict[str, Any]:
+def compare(seed: int, seconds: float, cache: Path = CACHE) -> dict[str, Any]:
     """One problem, both solvers."""
     problem = instance(seed)
     started = time.process_time()
     ours = solve(compile_problem(problem))
     our_seconds = time.process_time() - started
-    started = time.process_time()
-    theirs, feasible = solve_highs(compile_problem(problem), seconds=seconds)
-    their_seconds = time.process_time() - started
+    theirs, answer = asked(seed, problem, seconds, cache)
+    feasible = answer["feasible"]
     cost, least = ours.total()[-1], theirs.total()[-1]
     # Beside what is missing, a cost means nothing.
     worse = any(a > b + TOLERANCE for a, b in zip(ours.total()[:-1], theirs.total()[:-1], strict=True))
@@ -57,8 +70,49 @@ def compare(seed: int, seconds: float) -> dict[str, Any]:
         "worse": worse,
         "gap_percent": round(100 * (cost - least) / least, 4) if feasible and met and least > 1e-9 else None,
         "seconds": round(our_seconds, 4),
-        "highs_seconds": round(their_seconds, 4),
+        "highs_seconds": answer["seconds"],
+        "highs_cut_off": answer["wall"] >= seconds,
     }
+
+
+def asked(seed: int, problem: Problem, seconds: float, cache: Path) -> tuple[Plan, dict[str, Any]]:
+    """HiGHS' plan, and the record of its answer."""
+    path = cache / f"{seed:04}-{_digest(problem, seconds)}.json"
+    model = compile_problem(problem)
+    if path.exists():
+        answer = json.loads(path.read_text())
+        plan = Plan(model)
+        for entry, counts in zip(model.entries, answer["counts"], strict=True):
+            places = {option.key: j for j, option in enumerate(entry.options)}
+            plan.put(entry, {places[key]: n for key, n in counts.items()})
+        for entry in model.entries:
+            close_pools(plan, entry)
+        return plan, answer
+    started, wall = time.process_time(), time.perf_counter()
+    plan, feasible = solve_highs(model, seconds=seconds)
+    answer = {
+        "feasible": feasible,
+        "seconds": round(time.process_time() - started, 4),
+        "wall": round(time.perf_counter() - wall, 4),
+        "counts": [
+            {entry.options[j].key: n for j, n in plan.counts[entry.index].items()} for entry in plan.model.entries
+        ],
+    }
+    cache.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(f".{os.getpid()}")
+    unfinished.write_text(json.dumps(answer))
+    unfinished.replace(path)
+    return plan, answer
+
+
+def _digest(problem: Problem, seconds: float) -> str:
+    """Of the problem, the time HiGHS has, and the modules that make its model."""
+    text = hashlib.sha256()
+    stale = sorted(problem.stale_prices)
+    text.update(repr((seconds, stale, replace(problem, stale_prices=frozenset()))).encode())
+    for module in MODEL:
+        text.update(Path(str(module.__file__)).read_bytes())
+    return text.hexdigest()[:16]
 
 
 def _whole(plan: Plan) -> bool:
@@ -111,6 +165,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
         "all": rows,
         "small": [r for r in rows if r["seed"] % 2 == 0],
         "mixed": [r for r in rows if r["seed"] % 2],
+        "not_used_in_development": [r for r in rows if r["seed"] >= DEVELOPED],
     }
     for name, half in halves.items():
         gaps = sorted(row["gap_percent"] for row in half if row["gap_percent"] is not None)
@@ -133,7 +188,7 @@ def summary(rows: list[dict[str, Any]]) -> dict[str, Any]:
     return found
 
 
-def _one(task: tuple[int, float]) -> dict[str, Any]:
+def _one(task: tuple[int, float, Path]) -> dict[str, Any]:
     return compare(*task)
 
 
@@ -148,16 +203,19 @@ def _write(out: Path, rows: list[dict[str, Any]], fleet: dict[str, Any]) -> dict
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.placement", description=__doc__)
-    parser.add_argument("--problems", type=int, default=INSTANCES, help="how many, from seed 0")
-    parser.add_argument("--seconds", type=float, default=20.0, help="time limit of HiGHS for each solve")
+    parser.add_argument("--problems", type=int, default=INSTANCES, help="how many, from --first on")
+    parser.add_argument("--first", type=int, default=0, help="the first seed")
+    parser.add_argument("--seconds", type=float, default=10.0, help="time limit of HiGHS for each solve")
     parser.add_argument("--ticks", type=int, default=200)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--out", type=Path, default=RESULT)
+    parser.add_argument("--cache", type=Path, default=CACHE, help="where HiGHS' answers are kept")
     options = parser.parse_args()
-    tasks = [(seed, options.seconds) for seed in range(options.problems)]
+    seeds = range(options.first, min(options.first + options.problems, INSTANCES))
+    tasks = [(seed, options.seconds, options.cache) for seed in seeds]
     rows: list[dict[str, Any]] = []
     # The large one first, while nothing else of ours runs.
-    fleet = ticks(options.ticks)
+    fleet = ticks(options.ticks) if options.ticks else {}
     print(json.dumps(fleet), file=sys.stderr)
     with ProcessPoolExecutor(options.workers) as pool:
         for row in pool.map(_one, tasks, chunksize=4):

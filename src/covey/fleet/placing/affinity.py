@@ -9,7 +9,7 @@ from covey.fleet.placing.judge import Counts
 from covey.fleet.placing.plan import Plan, close_pools, improves, total
 from covey.fleet.placing.rules import Entry, Option
 
-__all__ = ["untangle"]
+__all__ = ["bound", "keep_one", "untangle"]
 
 
 def untangle(plan: Plan, entries: Sequence[Entry]) -> None:
@@ -63,10 +63,10 @@ def _try(
         plan.barred[bar[0].index] = frozenset({bar[1]})
     for entry, had in zip(group, before, strict=True):
         close_pools(plan, entry)
-        pushed = _push(plan, entry, push[1]) if push and entry is push[0] else None
+        pushed = keep_one(plan, entry, push[1]) if push and entry is push[0] else None
         counts, _ = solve_entry(entry, plan.room, plan.steps, starts=[had])
         if pushed is not None:
-            _hold(entry, pushed, 0)
+            bound(entry, pushed, 0)
         plan.put(entry, counts)
     plan.barred.clear()
     if improves(total(group, [plan.score(entry) for entry in group]), old):
@@ -78,20 +78,18 @@ def _try(
     return False
 
 
-def _push(plan: Plan, entry: Entry, pool: str) -> Option | None:
-    """Hold one agent, the cheapest, in `pool`."""
+def keep_one(plan: Plan, entry: Entry, pool: str) -> Option | None:
+    """Hold one agent, the cheapest, in `pool`, unless one is held there."""
     inside = [
-        option
-        for j, option in enumerate(entry.options)
-        if option.pool == pool and not option.low and plan.room.headroom(entry, j)
+        option for j, option in enumerate(entry.options) if option.pool == pool and plan.room.headroom(entry, j)
     ]
-    if not inside:
+    if not inside or any(option.low for option in inside):
         return None
     pushed = min(inside, key=lambda option: (option.price, option.key))
-    _hold(entry, pushed, 1)
+    bound(entry, pushed, 1)
     return pushed
 
 
-def _hold(entry: Entry, option: Option, low: int) -> None:
+def bound(entry: Entry, option: Option, low: int) -> None:
     entry.low_total += low - option.low
     option.low = low

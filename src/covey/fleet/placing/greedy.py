@@ -31,6 +31,10 @@ def solve_entry(
         plans.append(construct(entry, room, useful))
         if any(entry.options[j].spot for j in useful):
             plans.append(construct(entry, room, _mixed(entry, room, useful)))
+            if entry.keep > 0 and entry.lose:
+                # Over more clouds fewer on-demand agents are enough, and the rest may be spot.
+                clouds = len({entry.options[j].cloud for j in useful if not entry.options[j].spot})
+                plans += [construct(entry, room, useful, spread) for spread in range(entry.lose + 1, clouds + 1)]
     if entry.running:
         plans.append({j: min(o.running, room.headroom(entry, j)) for j, o in enumerate(entry.options) if o.running})
     seen: list[Counts] = []
@@ -114,10 +118,11 @@ def _merit(entry: Entry, room: Room, j: int) -> tuple[float, int, str]:
 # --- construction ------------------------------------------------------------------------------------------------
 
 
-def construct(entry: Entry, room: Room, useful: list[int]) -> Counts:
-    """A plan from nothing (but what is held), without looking back."""
+def construct(entry: Entry, room: Room, useful: list[int], spread: int = 0) -> Counts:
+    """A plan from nothing (but what is held), without looking back; `survive` over `spread` clouds, 0: as many as seem
+    cheapest."""
     build = _Build(entry, room, useful)
-    build.survive()
+    build.survive(spread)
     for cloud, want in enumerate(entry.weights):
         build.cover(want, cloud)
     build.cover(entry.need, None)
@@ -177,7 +182,7 @@ class _Build:
                 most = 0
         return most
 
-    def survive(self) -> None:
+    def survive(self, wanted: int) -> None:
         """On-demand agents in the cheapest q clouds so that the loss of any `lose` of them leaves `keep`."""
         entry = self.entry
         if entry.keep <= 0:
@@ -195,13 +200,35 @@ class _Build:
             # What demand needs anyway is no extra: compare the whole bill of at least `need`.
             bill = sum(each * cheapest[cloud] for cloud in clouds[:q])
             bill += max(entry.need - each * q, 0) * cheapest[clouds[0]]
-            if bill < best - EPSILON:
+            if q == wanted or (not wanted and bill < best - EPSILON):
                 best, spread = bill, q
         if len(clouds) <= entry.lose:
             return
         each = entry.keep / (spread - entry.lose)
         for cloud in clouds[:spread]:
             self._fill(ceil(each - EPSILON) if entry.keep_agents else each, cloud, entry.keep_agents, on_demand=True)
+        self._level(clouds)
+
+    def _level(self, clouds: list[int]) -> None:
+        """What rooms and caps kept out of those clouds goes to others, one agent at a time, and never to the `lose`
+        clouds that hold most: what they hold does not count."""
+        entry, options = self.entry, self.entry.options
+        held = dict.fromkeys(clouds, 0.0)
+        for j, n in self.counts.items():
+            if not options[j].spot and options[j].cloud in held:
+                held[options[j].cloud] += n if entry.keep_agents else options[j].speed * n
+        while True:
+            most = sorted(clouds, key=lambda cloud: -held[cloud])[: entry.lose]
+            if sum(held.values()) - sum(held[cloud] for cloud in most) >= entry.keep - EPSILON:
+                return
+            for j in self.useful:
+                option = options[j]
+                if not option.spot and option.cloud not in most and self.fits(j) > 0:
+                    break
+            else:
+                return
+            self.add(j, 1)
+            held[option.cloud] += 1 if entry.keep_agents else option.speed
 
     def cover(self, want: float, cloud: int | None) -> None:
         self._fill(want, cloud, as_agents=False)

@@ -3,10 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import combinations
+from itertools import chain, combinations
 from math import ceil, inf
 
-from covey.fleet.placing.judge import COST, DEMAND, EPSILON, TOLERANCE, WEIGHTS, Counts, Room, Score, better, judge
+from covey.fleet.placing.judge import (
+    COST,
+    DEMAND,
+    EPSILON,
+    SURVIVE,
+    TOLERANCE,
+    WEIGHTS,
+    Counts,
+    Room,
+    Score,
+    better,
+    judge,
+)
 from covey.fleet.placing.rules import Entry, Option
 
 __all__ = ["LOOKED", "LOOKED_IN_TICKS", "Steps", "improve", "unit_price"]
@@ -25,6 +37,10 @@ LOOKED = 400
 
 LOOKED_IN_TICKS = 100
 """The same when only some workloads changed: a tick has 250 ms."""
+
+FULL = 3
+"""A room with so little left is full for a search that looks for faster agents in it, and so many agents drop out at
+once."""
 
 PAIRS_OPTIONS = 24
 """Options that the search combines in pairs: the cheapest of those that no other one beats."""
@@ -52,7 +68,7 @@ def improve(
         if step is None and any(score[: WEIGHTS + 1]):
             step = _best_move(near, near.swaps(), steps)
         if step is None and deep:
-            step = _best_move(near, near.pairs(), steps)
+            step = _best_move(near, chain(near.pairs(), near.denser()), steps)
         if step is None:
             break
         counts, score = step
@@ -117,7 +133,10 @@ class _Near:
             if option.whole and counts[j] <= room.free_agents(option.key, option.whole):
                 saved = unit_price(option, room) - room.toll(option)
             if counts[j] > option.running:
-                saved += room.toll(option) + entry.move + (entry.stale_cost if option.stale else 0.0)
+                saved += room.toll(option) + entry.move + (
+                    # With fewer agents than run, fewer of them have left where prices are stale.
+                    entry.stale_cost if option.stale or entry.stale_running else 0.0
+                )
             self.saves[j] = saved
 
     def _fits(self, agents: int, spot: int) -> bool:
@@ -158,6 +177,8 @@ class _Near:
         missing = self.score[DEMAND] * self.entry.need
         # Short of demand alone: only what covers more can mend it.
         cover = bool(missing) and not any(self.score[:DEMAND]) and self.agents >= self.entry.floor
+        if self.score[SURVIVE]:
+            yield from self._in_two_clouds()
         for k in self.grow:
             yield inf, ((k, 1),)
             most = min(self.caps[k], ceil(missing / options[k].speed))
@@ -176,6 +197,24 @@ class _Near:
                     yield inf, ((j, -n), (k, n))
                     if same != n:
                         yield inf, ((j, -n), (k, same))
+
+    def _in_two_clouds(self) -> Moves:
+        """Where two clouds hold the same, `survive` counts one agent more in both and nothing in either alone."""
+        options, entry = self.entry.options, self.entry
+        steady = [k for k in self.grow if not options[k].spot]
+        drops: list[Move] = [(), *(((j, -1),) for j, _ in self.spare)]
+        first: dict[int, int] = {}
+        for k in steady:
+            first.setdefault(options[k].cloud, k)
+        for k, m in combinations(first.values(), 2):
+            ratio = 1.0 if entry.keep_agents else options[k].speed / options[m].speed
+            pairs = {(1, 1), (1, ceil(ratio)), (ceil(1 / ratio), 1)}
+            for n, o in sorted(pairs):
+                if n <= self.caps[k] and o <= self.caps[m]:
+                    for drop in drops:
+                        if drop and drop[0][0] in (k, m):
+                            continue
+                        yield inf, (*drop, (k, n), (m, o))
 
     def pairs(self) -> Moves:
         """Swap one offering for two, two for one, two for two."""
@@ -204,6 +243,41 @@ class _Near:
                     break
                 if speed >= lost and self._fits(agents + more, spot + more_spot) and gone.isdisjoint(dict(add)):
                     yield saved - price, (*drop, *add)
+
+    def denser(self) -> Moves:
+        """In a full room, or a pool with all the agents it may have, faster agents for slower ones, so that some drop
+        out elsewhere."""
+        options, room, counts = self.entry.options, self.room, self.counts
+        held: dict[str | int, int] = {}
+        for j, n in counts.items():
+            held[options[j].pool] = held.get(options[j].pool, 0) + n
+            slot = options[j].scope_slot
+            held[slot] = held.get(slot, 0) + max(n - options[j].running, 0)
+        for a, most in self.spare:
+            slow = options[a]
+            left = inf
+            if slow.pool in self.entry.pool_caps:
+                left = self.entry.pool_caps[slow.pool] - held[slow.pool]
+            if slow.scope_slot >= 0:
+                left = min(left, room.scopes[slow.scope_slot] - held[slow.scope_slot])
+            if left > FULL:
+                continue
+            more = max(int(left), 0)
+            for b in self.grow:
+                fast = options[b]
+                if fast.speed <= slow.speed or fast.pool != slow.pool or fast.spot != slow.spot:
+                    continue
+                for j, spare in self.spare:
+                    if j in (a, b):
+                        continue
+                    for n in range(1, min(spare, FULL) + 1):
+                        lost = n * options[j].speed - self.slack - more * fast.speed - TOLERANCE
+                        swapped = max(ceil(lost / (fast.speed - slow.speed)), 1)
+                        if swapped > most:
+                            break
+                        gain = n * self.saves[j] + swapped * self.saves[a] - (swapped + more) * self.adds[b]
+                        if gain > EPSILON and self._fits(more - n, (more if fast.spot else 0) - n * options[j].spot):
+                            yield gain, ((j, -n), (a, -swapped), (b, swapped + more))
 
 
 def unit_price(option: Option, room: Room) -> float:

@@ -12,10 +12,11 @@ from math import inf
 
 from covey.fleet.placing.greedy import solve_entry
 from covey.fleet.placing.judge import Counts, Room
+from covey.fleet.placing.plan import Plan
 from covey.fleet.placing.rules import Entry, Model
 from covey.fleet.placing.search import Steps
 
-__all__ = ["Contest", "bargain"]
+__all__ = ["Contest", "bargain", "raise_tolls"]
 
 ROUNDS = 14
 """Rounds of raising and lowering tolls."""
@@ -28,6 +29,8 @@ FIRST_STEP = 0.1
 """Of the mean price of an agent."""
 
 GROW, TURN = 1.6, 0.5
+
+RAISE = 1.5
 
 
 class Contest:
@@ -80,6 +83,20 @@ def bargain(model: Model, room: Room, entries: Sequence[Entry], steps: Steps) ->
                     entry, room, steps, starts=[counts[entry.index]], deep=False, search=not rough
                 )
     return counts
+
+
+def raise_tolls(plan: Plan) -> bool:
+    """Higher tolls for what is full, at least a share of what an agent costs; whether anything is."""
+    room = plan.room
+    prices = [option.price for entry in plan.model.entries for option in entry.options]
+    least = FIRST_STEP * min((price for price in prices if price > 0), default=1.0)
+    raised = False
+    for left, tolls in ((room.scopes, room.toll_scopes), (room.pools, room.toll_pools)):
+        for slot, free in enumerate(left):
+            if free <= 0:
+                tolls[slot] = max(RAISE * tolls[slot], least)
+                raised = True
+    return raised
 
 
 Key = tuple[str, int | str]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from covey.fleet.placing.affinity import bound, keep_one
 from covey.fleet.placing.greedy import solve_entry
 from covey.fleet.placing.judge import Counts, better
 from covey.fleet.placing.plan import Plan, close_pools, improves, total
@@ -85,6 +86,13 @@ def _things(entry: Entry, counts: Counts) -> set[Thing]:
 
 def _resolve(plan: Plan, first: Entry, second: Entry) -> bool:
     """Solve two workloads again, `first` with the first pick; keep it if both together are better off."""
+    if _resolved(plan, first, second, anchored=False):
+        return True
+    # Where the first must be near the second, the second may have to stay for it.
+    return second.name in first.item.workload.place.near and _resolved(plan, first, second, anchored=True)
+
+
+def _resolved(plan: Plan, first: Entry, second: Entry, *, anchored: bool) -> bool:
     pair = (first, second)
     judged = (first, second, *(entry for entry in plan.leaning(first, second) if entry not in (first, second)))
     old = total(judged, [plan.score(entry) for entry in judged])
@@ -92,7 +100,11 @@ def _resolve(plan: Plan, first: Entry, second: Entry) -> bool:
     before = plan.lift(first), plan.lift(second)
     for entry, counts in zip(pair, before, strict=True):
         close_pools(plan, entry)
+        pools = sorted(plan.pools(first)) if anchored and entry is second else []
+        held = [option for pool in pools if (option := keep_one(plan, entry, pool)) is not None]
         found, _ = solve_entry(entry, plan.room, plan.steps, starts=[counts], deep=False)
+        for option in held:
+            bound(entry, option, 0)
         plan.put(entry, found)
     plan.assumed.clear()
     if improves(total(judged, [plan.score(entry) for entry in judged]), old):
