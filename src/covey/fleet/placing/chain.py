@@ -12,30 +12,44 @@ from covey.fleet.placing.greedy import solve_entry
 from covey.fleet.placing.judge import COST, EPSILON, Counts, Room, Score, better
 from covey.fleet.placing.plan import Plan, close_pools, improves, total
 from covey.fleet.placing.rules import Entry
-from covey.fleet.placing.search import unit_price
+from covey.fleet.placing.search import LOOKED_IN_TICKS, unit_price
 
 __all__ = ["chains"]
 
 TRIED = 6
 """Workloads that start a chain in one pass, those that wish for most first."""
 
+TRIED_IN_TICKS = 2
+
 PASSES = 2
 
 LINKS = 8
 """Workloads that give way in one chain."""
 
+GIVERS = 3
+"""Workloads that are tried for each link."""
+
+FAR = 1e9
+"""The regret of one that has nowhere else to go."""
+
 TOLLS = (0.05, 0.5)
 """What a start in a full room costs meanwhile, of the price of the dearest agent that the workload has."""
+
+MORE = (1, 2, 4, 8)
+"""Starts more in one full room than it has, for a workload that misses something."""
 
 
 def chains(plan: Plan, entries: Sequence[Entry]) -> None:
     """Keep every chain that makes all whom it moves better off together."""
-    for _ in range(PASSES):
+    whole = plan.steps.looked > LOOKED_IN_TICKS
+    for _ in range(PASSES if whole else 1):
         improved = False
-        for first in _wishing(plan, entries):
+        for first in _wishing(plan, entries)[: TRIED if whole else TRIED_IN_TICKS]:
             if plan.steps.left <= 0:
                 return
             improved = any(_chain(plan, first, entries, toll) for toll in TOLLS) or improved
+            if any(plan.score(first)[:COST]):
+                improved = _mend(plan, first, entries) or improved
         if not improved:
             return
 
@@ -53,7 +67,7 @@ def _wishing(plan: Plan, entries: Sequence[Entry]) -> list[Entry]:
         if better(score, before):
             found.append((_minus(score, before), entry))
     found.sort(key=lambda pair: (pair[0], pair[1].index))
-    return [entry for _, entry in found[:TRIED]]
+    return [entry for _, entry in found]
 
 
 def _minus(score: Score, before: Score) -> Score:
@@ -94,48 +108,96 @@ def _elastic(plan: Plan, entry: Entry, hard: Slots, toll: float) -> Room:
     return room
 
 
+def _mend(plan: Plan, first: Entry, entries: Sequence[Entry]) -> bool:
+    """A few starts more in one full room, for a workload that misses something."""
+    slots = {("scope", option.scope_slot) for option in first.options}
+    slots |= {("pool", option.pool_slot) for option in first.options}
+    for kind, slot in sorted(_full(plan) & slots):
+        for more in MORE:
+            if plan.steps.left <= 0:
+                return False
+            was = plan.score(first)
+            had = plan.lift(first)
+            close_pools(plan, first)
+            lefts = plan.room.scopes if kind == "scope" else plan.room.pools
+            lefts[slot] += more
+            counts, score = solve_entry(first, plan.room, plan.steps, starts=[had], deep=False)
+            lefts[slot] -= more
+            plan.put(first, had)
+            if _misses_more(was, score) and _follow(plan, first, counts, entries, 0.0):
+                return True
+            if not any(score[:COST]):
+                break
+    return False
+
+
 def _chain(plan: Plan, first: Entry, entries: Sequence[Entry], level: float) -> bool:
-    """`first` takes what it wishes for, then whoever stands in its way gives way."""
+    """`first` takes what it wishes for."""
     full = _full(plan)
-    before: dict[int, Counts] = {first.index: plan.lift(first)}
+    had = plan.lift(first)
     close_pools(plan, first)
-    dearest = max((first.options[j].price for j in before[first.index]), default=0.0)
+    toll = level * max((first.options[j].price for j in had), default=0.0)
     # The toll of a room that was full before this one was lifted.
     room = _elastic(plan, first, frozenset(), 0.0)
     for kind, slot in full:
-        (room.toll_scopes if kind == "scope" else room.toll_pools)[slot] = level * dearest
-    counts, _ = solve_entry(first, room, plan.steps, starts=[before[first.index]], deep=False)
+        (room.toll_scopes if kind == "scope" else room.toll_pools)[slot] = toll
+    counts, _ = solve_entry(first, room, plan.steps, starts=[had], deep=False)
+    plan.put(first, had)
+    return _follow(plan, first, counts, entries, toll)
+
+
+def _follow(plan: Plan, first: Entry, counts: Counts, entries: Sequence[Entry], toll: float) -> bool:
+    """Whoever stands in the way of what `first` takes gives way; keep it when all are better off together."""
+    before: dict[int, Counts] = {first.index: plan.lift(first)}
     plan.put(first, counts)
-    whole = True
-    for link in range(LINKS + 1):
+    for _ in range(LINKS):
         over = _over(plan)
-        if not over:
+        if not over or plan.steps.left <= 0 or not _give(plan, entries, over, before, toll):
             break
-        giver = _giver(plan, entries, over, before) if link < LINKS and plan.steps.left > 0 else None
-        if giver is None:
-            whole = False
-            break
-        was = plan.score(giver)
-        before[giver.index] = plan.lift(giver)
-        close_pools(plan, giver)
-        counts, score = solve_entry(giver, plan.room, plan.steps, starts=[before[giver.index]], deep=False)
-        if better((*score[:COST], 0.0), (*was[:COST], 0.0)) or score[:COST] != was[:COST]:
-            room = _elastic(plan, giver, over, level * dearest)
-            other, value = solve_entry(giver, room, plan.steps, starts=[counts], deep=False)
-            if better((*value[:COST], 0.0), (*score[:COST], 0.0)):
-                counts = other
-        plan.put(giver, counts)
     touched = [entry for entry in plan.model.entries if entry.index in before]
-    if whole:
-        judged = [*touched, *(entry for entry in plan.leaning(*touched) if entry.index not in before)]
-        new = total(judged, [plan.score(entry) for entry in judged])
-        after = _put(plan, touched, before)
-        if not improves(new, total(judged, [plan.score(entry) for entry in judged])):
-            return False
-        _put(plan, touched, after)
-        return True
-    _put(plan, touched, before)
-    return False
+    if _over(plan):
+        _put(plan, touched, before)
+        return False
+    judged = [*touched, *(entry for entry in plan.leaning(*touched) if entry.index not in before)]
+    new = total(judged, [plan.score(entry) for entry in judged])
+    after = _put(plan, touched, before)
+    if not improves(new, total(judged, [plan.score(entry) for entry in judged])):
+        return False
+    _put(plan, touched, after)
+    return True
+
+
+def _give(plan: Plan, entries: Sequence[Entry], over: Slots, before: dict[int, Counts], toll: float) -> bool:
+    """Somebody gives way: the first, by regret, who misses nothing more afterwards, else the one who misses least."""
+    best: tuple[Score, int] | None = None
+    chosen: tuple[Entry, Counts] | None = None
+    for entry in _givers(plan, entries, over, before):
+        was = plan.score(entry)
+        had = plan.lift(entry)
+        close_pools(plan, entry)
+        counts, score = solve_entry(entry, plan.room, plan.steps, starts=[had], deep=False)
+        if _misses_more(score, was):
+            # Elsewhere others may give way to it.
+            room = _elastic(plan, entry, over, toll)
+            other, value = solve_entry(entry, room, plan.steps, starts=[counts], deep=False)
+            if _misses_more(score, value):
+                counts, score = other, value
+        plan.put(entry, had)
+        more = _minus(score, was)
+        if best is None or (more, entry.index) < best:
+            best, chosen = (more, entry.index), (entry, counts)
+        if not _misses_more(score, was):
+            break
+    if chosen is None:
+        return False
+    entry, counts = chosen
+    before[entry.index] = plan.lift(entry)
+    plan.put(entry, counts)
+    return True
+
+
+def _misses_more(score: Score, than: Score) -> bool:
+    return better((*than[:COST], 0.0), (*score[:COST], 0.0))
 
 
 def _put(plan: Plan, entries: Sequence[Entry], counts: dict[int, Counts]) -> dict[int, Counts]:
@@ -145,35 +207,40 @@ def _put(plan: Plan, entries: Sequence[Entry], counts: dict[int, Counts]) -> dic
     return had
 
 
-def _giver(plan: Plan, entries: Sequence[Entry], over: Slots, done: dict[int, Counts]) -> Entry | None:
-    """Who gives way with the least regret: what a standard agent costs it more elsewhere."""
-    best: tuple[float, int] | None = None
-    found: Entry | None = None
-    for entry in entries:
-        if entry.index in done:
+def _givers(plan: Plan, entries: Sequence[Entry], over: Slots, done: dict[int, Counts]) -> list[Entry]:
+    """Who could give way, the one with the least regret first."""
+    regrets = [
+        (regret, entry)
+        for entry in entries
+        if entry.index not in done and (regret := _regret(plan, entry, over)) is not None
+    ]
+    regrets.sort(key=lambda pair: (pair[0], pair[1].index))
+    return [entry for _, entry in regrets[:GIVERS]]
+
+
+def _regret(plan: Plan, entry: Entry, over: Slots) -> float | None:
+    """About what one start less in the overdrawn rooms costs a workload; None when it starts nothing there."""
+    options, counts, room = entry.options, plan.counts[entry.index], plan.room
+
+    def inside(j: int) -> bool:
+        return ("scope", options[j].scope_slot) in over or ("pool", options[j].pool_slot) in over
+
+    there = [j for j, n in counts.items() if n > options[j].running and n > options[j].low and inside(j)]
+    if not there:
+        return None
+    prices = [unit_price(option, room) for option in options]
+    least = FAR
+    for k, other in enumerate(options):
+        within = inside(k)
+        if not within and room.headroom(entry, k) <= counts.get(k, 0):
             continue
-        options = entry.options
-        there = [
-            j
-            for j, n in plan.counts[entry.index].items()
-            if n > options[j].running
-            and n > options[j].low
-            and (("scope", options[j].scope_slot) in over or ("pool", options[j].pool_slot) in over)
-        ]
-        if not there:
-            continue
-        dearest = max(unit_price(options[j], plan.room) / options[j].speed for j in there)
-        elsewhere = min(
-            (
-                unit_price(option, plan.room) / option.speed
-                for k, option in enumerate(options)
-                if ("scope", option.scope_slot) not in over
-                and ("pool", option.pool_slot) not in over
-                and plan.room.headroom(entry, k) > plan.counts[entry.index].get(k, 0)
-            ),
-            default=1e9,
-        )
-        regret = (elsewhere - dearest, entry.index)
-        if best is None or regret < best:
-            best, found = regret, entry
-    return found
+        for j in there:
+            speed = options[j].speed
+            if not within:
+                # As many standard agents elsewhere.
+                least = min(least, prices[k] * speed / other.speed - prices[j])
+            elif other.speed > speed:
+                # Fewer, faster ones in the same room.
+                fewer = speed / (other.speed - speed)
+                least = min(least, fewer * prices[k] - (fewer + 1) * prices[j])
+    return least

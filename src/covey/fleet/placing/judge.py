@@ -31,6 +31,9 @@ Counts = dict[int, int]
 Score = tuple[float, float, float, float, float, float, float]
 BROKEN, MINIMUM, EXCESS, SURVIVE, DEMAND, WEIGHTS, COST = range(7)
 
+Tolls = tuple[list[float], list[float], float, dict[str, float]]
+"""Of scopes, pools, money and room that is paid for already."""
+
 EPSILON = 1e-9
 """What is smaller is rounding, in USD/h."""
 
@@ -71,11 +74,14 @@ class Room:
         self.closed: dict[int, frozenset[str]] = {}
         """By workload: pools that affinity with the other workloads' places forbids."""
 
-    def no_tolls(self) -> None:
-        self.toll_scopes = [0.0] * len(self.scopes)
-        self.toll_pools = [0.0] * len(self.pools)
-        self.toll_money = 0.0
-        self.toll_free = {}
+    def no_tolls(self) -> Tolls:
+        """Take all tolls away; what they were."""
+        were = self.toll_scopes, self.toll_pools, self.toll_money, self.toll_free
+        self.set_tolls(([0.0] * len(self.scopes), [0.0] * len(self.pools), 0.0, {}))
+        return were
+
+    def set_tolls(self, tolls: Tolls) -> None:
+        self.toll_scopes, self.toll_pools, self.toll_money, self.toll_free = tolls
 
     def emptied(self, model: Model) -> Room:
         """The same room, with everything that is shared but the budget given back."""

@@ -31,6 +31,12 @@ class Plan:
         looked = LOOKED if changed == len(model.entries) else LOOKED_IN_TICKS
         self.steps = Steps(min(STEPS_EACH * (1 + changed), STEPS_MOST), looked)
         self._tied = [{*entry.item.workload.place.near, *entry.item.workload.place.avoid} for entry in model.entries]
+        self._leaners = [entry for entry in model.entries if self._tied[entry.index]]
+        self.apart: list[list[Entry]] = [[] for _ in model.entries]
+        """By workload: those in whose pools it may not be."""
+        self.beside: list[list[Entry]] = [[] for _ in model.entries]
+        """By workload: those outside whose pools it may not be."""
+        self._tie(model)
         self.assumed: dict[int, set[str]] = {}
         """By workload: where it will stand again, while it is lifted for another to be solved first."""
         self.barred: dict[int, frozenset[str]] = {}
@@ -39,6 +45,20 @@ class Plan:
         self._changed = [0] * len(model.entries)
         self._settled: dict[tuple[int, bool], int] = {}
         self._last: dict[int, Counts] = {}
+
+    def _tie(self, model: Model) -> None:
+        names = {entry.name: entry for entry in model.entries}
+        for entry in model.entries:
+            place = entry.item.workload.place
+            for name in place.avoid:
+                other = names.get(name)
+                if other is not None and other is not entry:
+                    self.apart[entry.index].append(other)
+                    self.apart[other.index].append(entry)
+            for name in place.near:
+                other = names.get(name)
+                if other is not None and other is not entry:
+                    self.beside[entry.index].append(other)
 
     def put(self, entry: Entry, counts: Counts) -> None:
         self.counts[entry.index] = counts
@@ -83,7 +103,7 @@ class Plan:
     def leaning(self, *entries: Entry) -> list[Entry]:
         """Those that must be near, or apart from, any of `entries`."""
         names = {entry.name for entry in entries}
-        return [entry for entry in self.model.entries if names & self._tied[entry.index]]
+        return [entry for entry in self._leaners if names & self._tied[entry.index]]
 
     def copy(self) -> Plan:
         """The same plan, to be changed."""
@@ -135,18 +155,11 @@ def close_pools(plan: Plan, entry: Entry) -> None:
     """Forbid the pools that affinity with the present places of the others rules out. A workload that is placed after
     the one it must be near sees its places; one that others depend on keeps the pools they are in."""
     closed = set(plan.barred.get(entry.index, ()))
-    place = entry.item.workload.place
-    tied = [
-        other
-        for other in plan.model.entries
-        if other is not entry and (other.name in place.avoid or entry.name in other.item.workload.place.avoid)
-    ]
-    for other in tied:
+    for other in plan.apart[entry.index]:
         closed |= plan.pools(other)
-    for other in plan.model.entries:
-        if other.name in place.near and other is not entry:
-            there = plan.pools(other) | plan.assumed.get(other.index, set())
-            closed |= {option.pool for option in entry.options if option.pool not in there}
+    for other in plan.beside[entry.index]:
+        there = plan.pools(other) | plan.assumed.get(other.index, set())
+        closed |= {option.pool for option in entry.options if option.pool not in there}
     if closed:
         plan.room.closed[entry.index] = frozenset(closed)
     else:

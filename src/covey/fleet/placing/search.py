@@ -35,7 +35,7 @@ ROUND = 200
 LOOKED = 400
 """Moves judged in one neighbourhood when a whole fleet is placed."""
 
-LOOKED_IN_TICKS = 100
+LOOKED_IN_TICKS = 50
 """The same when only some workloads changed: a tick has 250 ms."""
 
 FULL = 3

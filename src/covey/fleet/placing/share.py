@@ -11,12 +11,12 @@ from collections.abc import Callable, Sequence
 from math import inf
 
 from covey.fleet.placing.greedy import solve_entry
-from covey.fleet.placing.judge import Counts, Room
+from covey.fleet.placing.judge import COST, Counts, Room, judge
 from covey.fleet.placing.plan import Plan
 from covey.fleet.placing.rules import Entry, Model
 from covey.fleet.placing.search import Steps
 
-__all__ = ["Contest", "bargain", "raise_tolls"]
+__all__ = ["Contest", "bargain", "promise", "raise_tolls"]
 
 ROUNDS = 14
 """Rounds of raising and lowering tolls."""
@@ -30,7 +30,7 @@ FIRST_STEP = 0.1
 
 GROW, TURN = 1.6, 0.5
 
-RAISE = 1.5
+RAISE = 1.3
 
 
 class Contest:
@@ -83,6 +83,16 @@ def bargain(model: Model, room: Room, entries: Sequence[Entry], steps: Steps) ->
                     entry, room, steps, starts=[counts[entry.index]], deep=False, search=not rough
                 )
     return counts
+
+
+def promise(room: Room, entries: Sequence[Entry], alone: dict[int, Counts]) -> float:
+    """What all would cost at least if each had its best plan under the tolls: their costs with tolls, less the tolls
+    that full rooms would earn. Tolls never make a plan look dearer than the best one is."""
+    cost = sum(judge(entry, alone[entry.index], room)[COST] for entry in entries)
+    earned = sum(toll * max(left, 0) for toll, left in zip(room.toll_scopes, room.scopes, strict=True))
+    earned += sum(toll * max(left, 0) for toll, left in zip(room.toll_pools, room.pools, strict=True))
+    earned += sum(toll * (1.0 - room.free.get(key, 0.0)) for key, toll in room.toll_free.items())
+    return cost - earned - (room.toll_money * room.money if room.toll_money else 0.0)
 
 
 def raise_tolls(plan: Plan) -> bool:

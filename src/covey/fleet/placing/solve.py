@@ -17,17 +17,20 @@ from msgspec.structs import replace
 from covey.fleet.placing.affinity import untangle
 from covey.fleet.placing.chain import chains
 from covey.fleet.placing.greedy import solve_entry
-from covey.fleet.placing.judge import COST, DEMAND, MINIMUM, SURVIVE, WEIGHTS, Counts
+from covey.fleet.placing.judge import DEMAND, MINIMUM, SURVIVE, WEIGHTS, Counts
 from covey.fleet.placing.plan import Plan, Total, close_pools, each, improves, total
 from covey.fleet.placing.problem import Problem
 from covey.fleet.placing.rules import Entry, Model, compile_problem
-from covey.fleet.placing.share import bargain, raise_tolls
+from covey.fleet.placing.share import bargain, promise, raise_tolls
 from covey.fleet.placing.swap import contested, swap, users, wish
 
 __all__ = ["solve"]
 
-RAISES = 6
-"""How often tolls are raised when the first plan leaves something missing."""
+RAISES = 8
+"""How often tolls are raised when the first plan leaves something missing or is dear."""
+
+CLOSE = 1.03
+"""A plan that costs so many times what the bargain promised at best is not dear."""
 
 PASSES = 4
 """Passes over all workloads after the first."""
@@ -70,28 +73,36 @@ def solve(model: Model, *, help_allowed: bool = True) -> Plan:
 
 
 def _sequence(plan: Plan, entries: Sequence[Entry]) -> None:
-    """Each workload beside those before it, under the tolls that a bargain of all found; when the last of them find too
-    little left, again under higher tolls, which make everybody take less of what is full."""
-    alone = bargain(plan.model, plan.room, entries, plan.steps)
-    found: tuple[Total, list[Counts]] | None = None
+    """Each workload beside those before it, under the tolls that a bargain of all found. When the last of them find too
+    little left, or the plan is far from what the bargain promised, again under higher tolls, which make everybody take
+    less of what is full."""
+    room = plan.room
+    alone = bargain(plan.model, room, entries, plan.steps)
+    promised = promise(room, entries, alone)
+    best: Total | None = None
+    found: list[Counts] = []
     for _ in range(RAISES + 1):
         for entry in entries:
             close_pools(plan, entry)
-            counts, _ = solve_entry(entry, plan.room, plan.steps, starts=[alone[entry.index]], deep=False)
+            counts, _ = solve_entry(entry, room, plan.steps, starts=[alone[entry.index]], deep=False)
             plan.put(entry, counts)
-        scores = [plan.score(entry) for entry in entries]
-        reached = total(entries, [(*score[:COST], 0.0) for score in scores])
-        if found is None or improves(reached, found[0]):
-            found = reached, [plan.counts[entry.index] for entry in entries]
-        if not any(any(score[:WEIGHTS]) for score in scores) or plan.steps.left <= 0 or not raise_tolls(plan):
+        tolls = room.no_tolls()
+        reached = total(entries, [plan.score(entry) for entry in entries])
+        if best is None or improves(reached, best):
+            best, found = reached, [plan.counts[entry.index] for entry in entries]
+        close = not any(reached[:-2]) and reached[-1] <= CLOSE * promised
+        if close or plan.steps.left <= 0:
+            break
+        room.set_tolls(tolls)
+        if not raise_tolls(plan):
             break
         for entry in entries:
             alone[entry.index] = plan.lift(entry)
     for entry in entries:
         plan.lift(entry)
-    for entry, counts in zip(entries, found[1] if found else (), strict=True):
+    for entry, counts in zip(entries, found, strict=True):
         plan.put(entry, counts)
-    plan.room.no_tolls()
+    room.no_tolls()
 
 
 def _polish(plan: Plan, entries: Sequence[Entry]) -> None:

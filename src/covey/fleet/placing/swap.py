@@ -9,6 +9,7 @@ from covey.fleet.placing.greedy import solve_entry
 from covey.fleet.placing.judge import Counts, better
 from covey.fleet.placing.plan import Plan, close_pools, improves, total
 from covey.fleet.placing.rules import Entry
+from covey.fleet.placing.search import LOOKED_IN_TICKS
 
 __all__ = ["contested", "swap", "users", "wish"]
 
@@ -22,7 +23,7 @@ def swap(plan: Plan, entries: Sequence[Entry]) -> None:
     """Two workloads that meet in something contested are solved again together, the one that would like more of it
     first."""
     could = {entry.index: _things(entry, dict.fromkeys(range(len(entry.options)), 1)) for entry in entries}
-    for _ in range(PASSES):
+    for _ in range(PASSES if plan.steps.looked > LOOKED_IN_TICKS else 1):
         improved = False
         for one in entries:
             scarce = _scarce(plan) & could[one.index]
@@ -63,7 +64,14 @@ def wish(plan: Plan, entry: Entry) -> set[Thing]:
     dream, score = solve_entry(entry, room, plan.steps, starts=[mine], deep=False)
     if not better(score, before):
         return set()
-    more = {j: n for j, n in dream.items() if n > had.get(j, 0)}
+    granted = plan.room.granted
+
+    def wished(j: int, n: int) -> bool:
+        # Also what it has and pays for, though there is room that is paid for already.
+        option = entry.options[j]
+        return n > had.get(j, 0) or granted.get((entry.index, option.key), n) < min(n, option.whole)
+
+    more = {j: n for j, n in dream.items() if wished(j, n)}
     return _things(entry, more)
 
 
