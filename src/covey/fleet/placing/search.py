@@ -202,7 +202,9 @@ class _Near:
         """Where two clouds hold the same, `survive` counts one agent more in both and nothing in either alone."""
         options, entry = self.entry.options, self.entry
         steady = [k for k in self.grow if not options[k].spot]
-        drops: list[Move] = [(), *(((j, -1),) for j, _ in self.spare)]
+        drops: list[Move] = [()]
+        if self.agents + 2 > entry.maximum:
+            drops = [((j, -n),) for j, spare in self.spare for n in {1, min(spare, 2)}]
         first: dict[int, int] = {}
         for k in steady:
             first.setdefault(options[k].cloud, k)
@@ -212,9 +214,8 @@ class _Near:
             for n, o in sorted(pairs):
                 if n <= self.caps[k] and o <= self.caps[m]:
                     for drop in drops:
-                        if drop and drop[0][0] in (k, m):
-                            continue
-                        yield inf, (*drop, (k, n), (m, o))
+                        if not drop or drop[0][0] not in (k, m):
+                            yield inf, (*drop, (k, n), (m, o))
 
     def pairs(self) -> Moves:
         """Swap one offering for two, two for one, two for two."""
