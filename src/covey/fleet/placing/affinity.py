@@ -80,9 +80,7 @@ def _try(
 
 def keep_one(plan: Plan, entry: Entry, pool: str) -> Option | None:
     """Hold one agent, the cheapest, in `pool`, unless one is held there."""
-    inside = [
-        option for j, option in enumerate(entry.options) if option.pool == pool and plan.room.headroom(entry, j)
-    ]
+    inside = [option for j, option in enumerate(entry.options) if option.pool == pool and plan.room.headroom(entry, j)]
     if not inside or any(option.low for option in inside):
         return None
     pushed = min(inside, key=lambda option: (option.price, option.key))

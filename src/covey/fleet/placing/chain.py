@@ -197,7 +197,7 @@ def _give(plan: Plan, entries: Sequence[Entry], over: Slots, before: dict[int, C
 
 
 def _misses_more(score: Score, than: Score) -> bool:
-    return better((*than[:COST], 0.0), (*score[:COST], 0.0))
+    return improves(than[:COST], score[:COST])
 
 
 def _put(plan: Plan, entries: Sequence[Entry], counts: dict[int, Counts]) -> dict[int, Counts]:

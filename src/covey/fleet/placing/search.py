@@ -133,9 +133,13 @@ class _Near:
             if option.whole and counts[j] <= room.free_agents(option.key, option.whole):
                 saved = unit_price(option, room) - room.toll(option)
             if counts[j] > option.running:
-                saved += room.toll(option) + entry.move + (
-                    # With fewer agents than run, fewer of them have left where prices are stale.
-                    entry.stale_cost if option.stale or entry.stale_running else 0.0
+                saved += (
+                    room.toll(option)
+                    + entry.move
+                    + (
+                        # With fewer agents than run, fewer of them have left where prices are stale.
+                        entry.stale_cost if option.stale or entry.stale_running else 0.0
+                    )
                 )
             self.saves[j] = saved
 
