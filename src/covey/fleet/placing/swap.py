@@ -15,6 +15,9 @@ __all__ = ["contested", "swap", "users", "wish"]
 
 PASSES = 4
 
+TRIED_IN_TICKS = 4
+"""Pairs solved again when only some workloads changed: a tick has 250 ms."""
+
 Thing = tuple[str, int | str]
 """Something that workloads share: kind, and its slot or its offering."""
 
@@ -23,16 +26,21 @@ def swap(plan: Plan, entries: Sequence[Entry]) -> None:
     """Two workloads that meet in something contested are solved again together, the one that would like more of it
     first."""
     could = {entry.index: _things(entry, dict.fromkeys(range(len(entry.options)), 1)) for entry in entries}
-    for _ in range(PASSES if plan.steps.looked > LOOKED_IN_TICKS else 1):
+    whole = plan.steps.looked > LOOKED_IN_TICKS
+    tried = 0
+    for _ in range(PASSES if whole else 1):
         improved = False
         for one in entries:
             scarce = _scarce(plan) & could[one.index]
             rivals = [other for other in entries if other is not one and users(plan, other) & scarce]
             wishes = wish(plan, one) if rivals else set()
             for other in rivals:
-                if plan.steps.left <= 0:
+                if plan.steps.left <= 0 or (tried >= TRIED_IN_TICKS and not whole):
                     return
-                if wishes & users(plan, other) and _resolve(plan, one, other):
+                if not wishes & users(plan, other):
+                    continue
+                tried += 1
+                if _resolve(plan, one, other):
                     improved = True
                     wishes = wish(plan, one)
         if not improved:
