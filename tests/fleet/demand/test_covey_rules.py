@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import random
+
 import msgspec
 import pytest
 
@@ -23,7 +25,7 @@ def test_covey_steady_load_asks_for_rate_over_what_an_agent_is_meant_for():
 
 def test_covey_backlog_adds_what_drains_it_in_time():
     driver = Driver("covey", workload(), running=10)
-    assert driver.rate(70.0, backlog=210.0).agents == 11.0  # 70/s + 210 / 30 s = 77/s
+    assert driver.rate(70.0, backlog=420.0).agents == 12.0  # 70/s + 420 / 30 s = 84/s
 
 
 def test_covey_up_limit_is_the_higher_of_double_and_four_more_per_15_s():
@@ -222,6 +224,61 @@ def test_covey_surge_decides_when_it_is_no_chance():
     few = Driver("covey", workload(), running=1)
     few.rates([2.0] * 20)
     assert few.rates([3.2] * 3)[-1] == 1.0  # 60 % more, of so few requests that it says nothing
+
+
+def test_covey_surge_has_to_exceed_the_noise_seen_of_late():
+    """The same rise of 15 s: a surge after quiet minutes, noise after noisy ones, a surge again when they are over."""
+
+    def noisy(seed: int, turns: int) -> list[float]:
+        chance = random.Random(seed)
+        return [700.0 * chance.choice((0.2, 0.6, 1.4, 1.8)) for _ in range(turns)]
+
+    driver = Driver("covey", workload(), running=150)
+    driver.rates(noisy(1, 360))
+    before = driver.state.targets[0].noise
+    assert before > 50.0
+    driver.rates([700.0] * 12)
+    assert [driver.rate(980.0).raw for _ in range(3)][-1] == 110.0  # the mean of 60 s
+    driver.rates([700.0] * 720)
+    assert driver.state.targets[0].noise < 1.5
+    driver.rates([700.0] * 12)
+    assert [driver.rate(980.0).raw for _ in range(3)][-1] == 140.0
+
+
+def test_covey_noise_is_hardly_learned_from_one_surge():
+    """A deviation counts as two sigma at most, so that the surge after next is seen as well."""
+    driver = Driver("covey", workload(), running=100)
+    for _ in range(3):
+        driver.rates([700.0] * 120)
+        assert driver.rates([1400.0] * 3)[-1] >= 180.0
+        assert driver.state.targets[0].noise < 2.0
+
+
+def test_covey_noise_stays_a_number_whatever_arrives():
+    driver = Driver("covey", workload(), running=1)
+    for rate in (1e308, 5e-324, 0.0, 1e308, 1e308, 1e-300) * 40:
+        driver.rate(rate, after=60.0)
+        assert 1.0 <= driver.state.targets[0].noise <= 1e6
+
+
+def test_covey_small_rise_waits_until_it_was_asked_for_throughout_the_window():
+    driver = Driver("covey", workload(), running=100)
+    driver.rates([700.0] * 61)
+    kept = driver.rate(763.0)
+    assert (kept.agents, kept.binding) == (100.0, "dead-band")
+    sizes = driver.rates([763.0] * 80)
+    assert sizes[50] == 100.0
+    assert sizes[-1] == 109.0
+    assert driver.rates([840.0] * 12)[-1] == 120.0  # more than 10 %: at once
+
+
+def test_covey_little_room_tolerates_little():
+    tight = workload(Target(signal="queue", rate_per_agent=10.0, utilisation=0.9))
+    driver = Driver("covey", tight, running=100)
+    driver.rates([900.0] * 61)
+    assert driver.rates([918.0] * 12)[-1] == 100.0  # 2 % of the 2.8 % that 10 % of room allow
+    assert driver.rates([936.0] * 12)[-1] == 103.0  # 3 % at once, the rest later
+    assert driver.rates([936.0] * 61)[-1] == 104.0
 
 
 def overrun(driver: Driver) -> None:

@@ -7,7 +7,8 @@ One turn, in this order:
 2. a *burst* begins when the mean of the last 6 s is at least twice what the ready agents serve at full load, and ends
    60 s after that was last true. In it the higher of the 6 s and 60 s means decides, nothing bounds the way up, and
    nothing goes down;
-3. up: at once, at most to max(2b, b + 4), b being the lowest wanted of the last 15 s;
+3. up: at once, at most to max(2b, b + 4), b being the lowest wanted of the last 15 s; a rise of 10 % or less (less
+   where `utilisation` leaves little room) waits until it was asked for throughout 300 s;
 4. down: late, by the rules of `descent`: to the highest that was asked for in the last 300 s, and not for a drop of
    10 % or less;
 5. a forecast is told, and where the spec lets it act it adds half of what is asked for at most. It leaves no trace in
@@ -21,7 +22,7 @@ from __future__ import annotations
 import msgspec
 
 from covey.fleet.demand.capacity import Capacity, measure
-from covey.fleet.demand.descent import WINDOW, Past, lower, remember, stepped
+from covey.fleet.demand.descent import WINDOW, Past, agreed_on, lower, remember, stepped
 from covey.fleet.demand.forecast import ForecastState, predict
 from covey.fleet.demand.overruns import Overruns, note
 from covey.fleet.demand.policy import DemandInput
@@ -75,6 +76,7 @@ class _Heard(msgspec.Struct, frozen=True, kw_only=True):
     raw: float
     binding: str
     detail: str
+    tolerance: float
 
 
 class Covey:
@@ -106,7 +108,8 @@ class Covey:
         hold = _hold(workload, heard, now - since)
         wanted, binding, rule = desired, heard.binding, ""
         if heard.raw > desired:
-            wanted, binding, rule = _up(workload, heard, desired, lately, now)
+            agreed = agreed_on(past, now) if now - since >= WINDOW else 0.0
+            wanted, binding, rule = _up(workload, heard, desired, lately, now, agreed)
         elif heard.raw < desired and hold:
             binding, rule = "burst" if heard.burst else "hold", f"{desired:g} kept: {hold}"
         elif heard.raw < desired:
@@ -167,7 +170,7 @@ def _hear(given: DemandInput, state: CoveyState, capacity: Capacity, desired: fl
         asked.append(said)
         targets.append(after)
     burst = burst_at is not None and now - burst_at < BURST_LASTS
-    raw, binding, detail = _highest(workload, asked, burst)
+    raw, binding, detail, tolerance = _highest(workload, asked, burst)
     return _Heard(
         asked=asked,
         targets=tuple(targets),
@@ -177,23 +180,31 @@ def _hear(given: DemandInput, state: CoveyState, capacity: Capacity, desired: fl
         raw=raw,
         binding=binding,
         detail=detail,
+        tolerance=tolerance,
     )
 
 
-def _highest(workload: Workload, asked: list[Asked], burst: bool) -> tuple[float, str, str]:
-    """The highest word, whose it is, and its numbers."""
+def _highest(workload: Workload, asked: list[Asked], burst: bool) -> tuple[float, str, str, float]:
+    """The highest word, whose it is, its numbers and its tolerance."""
     if not asked:
-        return 0.0, "min", "no targets"
+        return 0.0, "min", "no targets", 0.0
     words = [max(said.agents, said.burst_agents) if burst else said.agents for said in asked]
     index = max(range(len(words)), key=words.__getitem__)
     name = label(workload, index)
-    return words[index], name, f"{name}: {asked[index].detail}"
+    return words[index], name, f"{name}: {asked[index].detail}", asked[index].tolerance
 
 
-def _up(workload: Workload, heard: _Heard, desired: float, lately: Samples, now: float) -> tuple[float, str, str]:
-    """What is wanted when more is asked for, what decided it, and why in words."""
+def _up(
+    workload: Workload, heard: _Heard, desired: float, lately: Samples, now: float, agreed: float
+) -> tuple[float, str, str]:
+    """What is wanted when more is asked for, what decided it, and why in words. `agreed`: what was asked for throughout
+    the window."""
     if heard.burst:
         return heard.raw, "burst", ""
+    if heard.raw <= (1.0 + heard.tolerance) * desired:
+        if agreed <= desired:
+            return desired, "dead-band", f"{desired:g} kept: {heard.raw - desired:g} more can wait"
+        return agreed, heard.binding, f"{agreed:g} throughout {WINDOW:.0f} s"
     base = max(low(lately, now, UP_WINDOW, desired), float(workload.replicas.min))
     wanted = max(desired, min(heard.raw, max(UP_FACTOR * base, base + UP_STEP)))
     if wanted < heard.raw:

@@ -15,7 +15,7 @@ from covey.fleet.demand.overruns import MEMORY_MOST, Overruns, memory
 from covey.fleet.demand.windows import Samples, add_high, high
 from covey.fleet.spec.types import Workload
 
-__all__ = ["WINDOW", "Lower", "Past", "lower", "remember", "stepped"]
+__all__ = ["WINDOW", "Lower", "Past", "agreed_on", "lower", "remember", "stepped"]
 
 WINDOW = 300.0
 """s; HPA's. 120 s costs less by one part in a hundred on smooth days and meets work that comes every few minutes
@@ -36,6 +36,8 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     """With it; maxima, 120 s back."""
     served: Samples = ()
     """What would just have served; maxima, an hour back."""
+    agreed: Samples = ()
+    """Minima of what was asked for, as their negatives, 300 s back."""
     overruns: Overruns = Overruns()
     falling: bool = False
     """The last change was a drop."""
@@ -57,11 +59,17 @@ def remember(past: Past, now: float, *, lasting: float, asked: float, served: fl
     return Past(
         lasting=add_high(past.lasting, now, lasting, WINDOW),
         asked=add_high(past.asked, now, asked, DRAIN_WINDOW),
+        agreed=add_high(past.agreed, now, -asked, WINDOW),
         served=add_high(past.served, now, served, MEMORY_MOST),
         overruns=overruns,
         falling=past.falling,
         taken_back_at=past.taken_back_at,
     )
+
+
+def agreed_on(past: Past, now: float) -> float:
+    """What was asked for throughout the last 300 s."""
+    return -(high(past.agreed, now, WINDOW) or 0.0)
 
 
 def stepped(past: Past, now: float, before: float, after: float) -> Past:

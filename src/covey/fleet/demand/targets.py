@@ -8,7 +8,7 @@ overloaded workload completes as much as it can, which hides how far behind it i
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from math import ceil, sqrt
+from math import ceil, exp, sqrt
 
 import msgspec
 
@@ -27,7 +27,16 @@ BURST_WINDOW = 6.0
 SURGE_WINDOW = 15.0
 """s; a mean over this decides when it is more than chance and 20 % above the mean of 60 s."""
 SURGE_SIGMAS = 3.0
-"""Chance: what independent arrivals would show once in a thousand windows (Poisson)."""
+"""Chance: what arrivals as noisy as those of late would show once in a thousand windows."""
+NOISE_MEMORY = 600.0
+"""s; the noise seen is forgotten by a factor e in so long."""
+NOISE_CLIP = 2.0
+"""Sigmas; a deviation counts as this much at most. In noise that takes off a tenth; a real surge teaches little."""
+NOISE_MOST = 1e6
+TOLERATED_ROOM = 0.25
+"""A rise by this part of the room that `utilisation` leaves may wait, ..."""
+TOLERATED_MOST = 0.1
+"""... and never more than HPA's tolerance."""
 SURGE_LEAST = 0.2
 SERVED_UTILISATION = 0.9
 """What would just have served: no queue, little room."""
@@ -61,6 +70,8 @@ class TargetState(msgspec.Struct, frozen=True):
     """Which target: when the spec changes, memories do not pass from one to another."""
     parts: dict[str, Part] = {}
     rates: Samples = ()
+    noise: float = 1.0
+    """The variance of 15 s means around the 60 s mean, over what independent arrivals would have (1)."""
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -81,6 +92,8 @@ class Asked(msgspec.Struct, frozen=True):
     fast_rate: float | None = None
     """The mean of the last 6 s, where the signal is fast enough to begin a burst."""
     backlog: float = 0.0
+    tolerance: float = 0.0
+    """A rise of what is wanted by this part of it can wait."""
 
 
 def _plain(agents: float, detail: str, *, missing: bool = False) -> Asked:
@@ -118,7 +131,7 @@ def judge(
         state = TargetState(of)
     parts = _merge(target, readings, state.parts, now)
     kept = {name: part for name, part in parts.items() if now - part.at <= PART_KEPT}
-    rates = state.rates
+    rates, noise = state.rates, state.noise
     fresh = any(_fresh(part, now) for part in kept.values())
     asked: Asked | None = None
     if target.rate_per_agent is not None:
@@ -126,7 +139,9 @@ def judge(
         if known and fresh:
             rates = add_sample(rates, max(part.at for part in known), _sum(part.rate for part in known), RATE_WINDOW)
         if known and rates:
-            asked = _by_rate(target, target.rate_per_agent, kept, rates, tick)
+            asked = _by_rate(target, target.rate_per_agent, kept, rates, noise, tick)
+        if rates and state.rates and rates is not state.rates:
+            noise = _noise(noise, rates, rates[-1][0] - state.rates[-1][0])
     elif target.queue_length is not None:
         asked = _by_queue(target.queue_length, kept)
     elif target.value is not None:
@@ -141,7 +156,7 @@ def judge(
         asked = _plain(0.0, "not known yet" if parts else "never seen", missing=True)
     elif not fresh:
         asked = msgspec.structs.replace(asked, missing=True, detail=f"{asked.detail}, last seen")
-    return asked, TargetState(of, parts, rates)
+    return asked, TargetState(of, parts, rates, noise)
 
 
 def _sum(numbers: Iterable[float | None]) -> float:
@@ -179,11 +194,25 @@ def _fresh(part: Part, now: float) -> bool:
     return now - part.at <= max(FRESH_AT_LEAST, FRESH_INTERVALS * part.interval)
 
 
-def _by_rate(target: Target, per_agent: float, parts: Mapping[str, Part], rates: Samples, tick: float) -> Asked:
+def _noise(before: float, rates: Samples, passed: float) -> float:
+    """The noise seen until now, `passed` seconds after it was `before`."""
+    rate = mean(rates, rates[-1][0], RATE_WINDOW) or 0.0
+    # The 60 s hold the 15 s, so of independent arrivals the difference varies by this.
+    chance = rate * (1.0 / SURGE_WINDOW - 1.0 / RATE_WINDOW)
+    if chance <= 0.0 or passed <= 0.0:
+        return before
+    apart = (mean(rates, rates[-1][0], SURGE_WINDOW) or 0.0) - rate
+    seen = min(NOISE_CLIP**2 * before, apart * apart / chance)
+    return min(NOISE_MOST, max(1.0, before + (1.0 - exp(-passed / NOISE_MEMORY)) * (seen - before)))
+
+
+def _by_rate(
+    target: Target, per_agent: float, parts: Mapping[str, Part], rates: Samples, noise: float, tick: float
+) -> Asked:
     now = rates[-1][0]
     rate = mean(rates, now, RATE_WINDOW) or 0.0
     surge = mean(rates, now, SURGE_WINDOW) or 0.0
-    if surge > rate * (1.0 + SURGE_LEAST) and surge > rate + SURGE_SIGMAS * sqrt(rate / SURGE_WINDOW):
+    if surge > rate * (1.0 + SURGE_LEAST) and surge > rate + SURGE_SIGMAS * sqrt(noise * rate / SURGE_WINDOW):
         rate = surge
     fast: float | None = None
     for part in parts.values():
@@ -202,6 +231,7 @@ def _by_rate(target: Target, per_agent: float, parts: Mapping[str, Part], rates:
         rate=rate,
         fast_rate=fast,
         backlog=backlog,
+        tolerance=min(TOLERATED_MOST, TOLERATED_ROOM * max(0.0, 1.0 - target.utilisation) / target.utilisation),
     )
 
 
