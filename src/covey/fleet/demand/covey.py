@@ -164,7 +164,7 @@ def _hear(given: DemandInput, state: CoveyState, capacity: Capacity, desired: fl
         )
         if target.rate_per_agent is not None and not said.missing:
             full = capacity.ready * target.rate_per_agent
-            overruns = note(overruns, now, said.backlog, full)
+            overruns = note(overruns, now, said.backlog, full, said.chance)
             if said.fast_rate and said.fast_rate >= BURST_RATIO * full:
                 burst_at = now
         asked.append(said)

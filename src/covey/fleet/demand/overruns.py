@@ -1,9 +1,9 @@
 """What a workload's own history teaches about how far down is too far.
 
-An *overrun* is a moment with more backlog than `OVERRUN_BACKLOG` seconds of ready capacity: agents could not be started
-as fast as requests came. Once is an accident, and nothing follows. Twice within two hours is a pattern: what would just
-have served the highest 15 s is kept 1.5 times as long as lay between the two, an hour at most, so that the next one
-finds it running. A workload that is never overrun pays nothing for this.
+An *overrun* is a moment with more backlog than `OVERRUN_BACKLOG` seconds of ready capacity, and more than noise
+explains: agents could not be started as fast as requests came. Once is an accident, and nothing follows. Twice within
+two hours is a pattern: what would just have served the highest 15 s is kept 1.5 times as long as lay between the two,
+an hour at most, so that the next one finds it running. A workload that is never overrun pays nothing for this.
 
 KPA forgets after 60 s and HPA after 300 s whatever happened; bursts that come every ten minutes meet both unprepared
 each time. `docs/fleet/demand.md` has the figures.
@@ -36,9 +36,10 @@ class Overruns(msgspec.Struct, frozen=True):
     """The beginnings of the last three."""
 
 
-def note(overruns: Overruns, now: float, backlog: float, capacity: float) -> Overruns:
-    """`capacity`: requests per second of what is ready. Nobody ready is no overrun: starting from zero is a choice."""
-    if capacity <= 0.0 or backlog <= OVERRUN_BACKLOG * capacity:
+def note(overruns: Overruns, now: float, backlog: float, capacity: float, chance: float = 0.0) -> Overruns:
+    """`capacity`: requests per second of what is ready. Nobody ready is no overrun: starting from zero is a choice.
+    `chance`: what noise alone may leave waiting; no history says when it comes again."""
+    if capacity <= 0.0 or backlog <= max(OVERRUN_BACKLOG * capacity, chance):
         return overruns
     again = overruns.last is None or now - overruns.last > APART
     return Overruns(now, (*overruns.began[1 - KEPT :], now) if again else overruns.began)

@@ -92,6 +92,8 @@ class Asked(msgspec.Struct, frozen=True):
     fast_rate: float | None = None
     """The mean of the last 6 s, where the signal is fast enough to begin a burst."""
     backlog: float = 0.0
+    chance: float = 0.0
+    """Requests that noise alone may bring in excess within 15 s."""
     tolerance: float = 0.0
     """A rise of what is wanted by this part of it can wait."""
 
@@ -212,7 +214,8 @@ def _by_rate(
     now = rates[-1][0]
     rate = mean(rates, now, RATE_WINDOW) or 0.0
     surge = mean(rates, now, SURGE_WINDOW) or 0.0
-    if surge > rate * (1.0 + SURGE_LEAST) and surge > rate + SURGE_SIGMAS * sqrt(noise * rate / SURGE_WINDOW):
+    chance = SURGE_SIGMAS * sqrt(noise * rate / SURGE_WINDOW)
+    if surge > rate * (1.0 + SURGE_LEAST) and surge > rate + chance:
         rate = surge
     fast: float | None = None
     for part in parts.values():
@@ -231,6 +234,7 @@ def _by_rate(
         rate=rate,
         fast_rate=fast,
         backlog=backlog,
+        chance=chance * SURGE_WINDOW,
         tolerance=min(TOLERATED_MOST, TOLERATED_ROOM * max(0.0, 1.0 - target.utilisation) / target.utilisation),
     )
 
