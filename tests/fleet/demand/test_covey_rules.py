@@ -290,6 +290,19 @@ def overrun(driver: Driver) -> None:
     driver.follow = True
 
 
+def test_covey_backlog_that_noise_explains_is_no_overrun():
+    def overruns(loads: list[float]) -> int:
+        driver = Driver("covey", workload(), running=100)
+        driver.follow = False
+        driver.rates(loads)
+        driver.rate(700.0, backlog=2500.0)
+        return len(driver.state.past.overruns.began)
+
+    chance = random.Random(3)
+    assert overruns([700.0] * 360) == 1
+    assert overruns([700.0 * chance.choice((0.2, 0.6, 1.4, 1.8)) for _ in range(360)]) == 0
+
+
 def calm(driver: Driver, seconds: float) -> list[float]:
     """The size after each turn of quiet load."""
     end = driver.now + seconds
