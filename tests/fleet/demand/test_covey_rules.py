@@ -333,3 +333,12 @@ def test_covey_overruns_do_not_keep_awake_what_may_sleep():
     assert driver.state.past.overruns.began
     asleep = [driver.rate(0.0).agents for _ in range(150)]
     assert asleep[-1] == 0.0
+
+
+@pytest.mark.parametrize(("asked", "kept"), [(60, 60.0), (300, 300.0), (900, 300.0)])
+def test_covey_down_window_may_be_shorter_and_not_longer(asked: float, kept: float):
+    driver = Driver("covey", workload(policy_settings={"down_window": asked}), running=10)
+    driver.rates([70.0] * 100)
+    low = [driver.rate(7.0) for _ in range(80)]
+    first = next(index for index, wanted in enumerate(low) if wanted.agents < 10.0)
+    assert first * 5.0 == pytest.approx(kept, abs=15.0)  # the mean of 60 s falls first

@@ -22,7 +22,7 @@ from __future__ import annotations
 import msgspec
 
 from covey.fleet.demand.capacity import Capacity, measure
-from covey.fleet.demand.descent import WINDOW, Past, agreed_on, lower, remember, stepped
+from covey.fleet.demand.descent import WINDOW, Past, agreed_on, lower, remember, stepped, window
 from covey.fleet.demand.forecast import ForecastState, predict
 from covey.fleet.demand.overruns import Overruns, note
 from covey.fleet.demand.policy import DemandInput
@@ -219,8 +219,9 @@ def _hold(workload: Workload, heard: _Heard, known: float) -> str:
     missing = [label(workload, index) for index, said in enumerate(heard.asked) if said.missing]
     if missing:
         return f"{', '.join(missing)} missing"
-    if heard.asked and known < WINDOW:
-        return f"only {known:.0f} s of the {WINDOW:.0f} s window are known"
+    span = window(workload)
+    if heard.asked and known < span:
+        return f"only {known:.0f} s of the {span:.0f} s window are known"
     return ""
 
 

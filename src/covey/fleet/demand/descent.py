@@ -1,6 +1,7 @@
 """The way down: how long what was asked for is kept.
 
-- What the targets asked for is kept for 300 s, what only drained a backlog for 120 s.
+- What the targets asked for is kept for 300 s (`policy_settings.down_window`, if that is less), what only drained a
+  backlog for 120 s.
 - After a rise that took back a drop the next drop waits for 600 s. So wants reverse at most twice in ten minutes while
   nobody asks for more, and under constant demand, however it is scattered.
 - A workload that was overrun twice keeps longer what would have served it (`overruns`).
@@ -15,7 +16,7 @@ from covey.fleet.demand.overruns import MEMORY_MOST, Overruns, memory
 from covey.fleet.demand.windows import Samples, add_high, high
 from covey.fleet.spec.types import Workload
 
-__all__ = ["WINDOW", "Lower", "Past", "agreed_on", "lower", "remember", "stepped"]
+__all__ = ["WINDOW", "Lower", "Past", "agreed_on", "lower", "remember", "stepped", "window"]
 
 WINDOW = 300.0
 """s; HPA's. 120 s costs less by one part in a hundred on smooth days and meets work that comes every few minutes
@@ -67,6 +68,11 @@ def remember(past: Past, now: float, *, lasting: float, asked: float, served: fl
     )
 
 
+def window(workload: Workload) -> float:
+    """s; how long what was asked for is kept: 300 unless the spec says less."""
+    return min(WINDOW, max(0.0, workload.policy_settings.get("down_window", WINDOW)))
+
+
 def agreed_on(past: Past, now: float) -> float:
     """What was asked for throughout the last 300 s."""
     return -(high(past.agreed, now, WINDOW) or 0.0)
@@ -86,7 +92,8 @@ def lower(workload: Workload, past: Past, desired: float, asked: float, now: flo
     longer = memory(past.overruns, now)
     if workload.replicas.min == 0 and not high(past.lasting, now, WINDOW):
         longer = 0.0  # five silent minutes: who may sleep shall
-    recent = max(high(past.lasting, now, WINDOW) or 0.0, high(past.asked, now, DRAIN_WINDOW) or 0.0)
+    span = window(workload)
+    recent = max(high(past.lasting, now, span) or 0.0, high(past.asked, now, min(span, DRAIN_WINDOW)) or 0.0)
     kept = high(past.served, now, longer) or 0.0
     agents = min(desired, max(recent, kept))
     if (1.0 - DEAD_BAND) * desired <= agents < desired and agents > workload.replicas.min:
@@ -100,4 +107,4 @@ def lower(workload: Workload, past: Past, desired: float, asked: float, now: flo
     if kept > recent:
         why = f"it was overrun, and this served the last {longer / 60:.0f} min"
         return Lower(agents, "overrun-memory", f"{agents:g} kept: {why}")
-    return Lower(agents, "down-window", f"{agents:g} kept: asked for within {WINDOW:.0f} s")
+    return Lower(agents, "down-window", f"{agents:g} kept: asked for within {span:.0f} s")

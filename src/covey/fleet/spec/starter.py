@@ -37,6 +37,7 @@ mode = "act"                        # observe (what you get without this line): 
 command = @WORK@
 resources = { cpu = 0.1, memory = "64Mi" }
 replicas = { min = 1, max = 8 }
+policy_settings = { down_window = 60 }   # s of less demand before agents go; 300 unless given, and wiser for real work
 cold_start = "2s"                   # from start to ready
 grace = "10s"                       # how long a busy agent may work on when it has to go
 probe = { http = "/healthz" }       # ready when it answers; each agent listens on its own PORT
