@@ -496,9 +496,15 @@ def test_the_use_of_processors_is_a_share_of_what_was_asked_for(short_path: Path
     run(short_path, story)
 
 
-def test_agents_are_held_to_their_memory_where_cgroups_can_be_made(short_path: Path) -> None:
-    if limits.find(short_path) is None:
-        pytest.skip("no cgroup that we may write")
+def test_agents_are_held_to_their_memory_or_it_is_said_that_they_cannot_be(short_path: Path) -> None:
+    async def refused(given: Bench) -> None:
+        """No cgroup that we may write, as in a container: agents run, and the check says that they are not held."""
+        assert "limits" not in (await given.pool.describe()).can
+        (right,) = [each for each in await given.pool.check() if each.name == "limits"]
+        assert not right.granted
+        assert right.next_step
+        await given.scale(1, workload("sleep", "600"))
+        await given.until(lambda view: bool(given.pids()), workload("sleep", "600"))
 
     async def story(given: Bench) -> None:
         glutton = workload("python3", "-S", "-c", "b = bytearray(200 << 20); print('had it all', flush=True); input()")
@@ -512,4 +518,4 @@ def test_agents_are_held_to_their_memory_where_cgroups_can_be_made(short_path: P
         for parent in given.pool._limits._parents.values():
             parent.rmdir()
 
-    run(short_path, story, settings={"limits": True})
+    run(short_path, refused if limits.find(short_path) is None else story, settings={"limits": True})
