@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from covey.fleet.errors import Permanent, ProviderError
+from covey.fleet.errors import Permanent
 from covey.fleet.providers.aws.client import client
 from covey.fleet.providers.aws.errors import failure_kind, mapped
 from covey.fleet.providers.base import PoolFacts, Right
@@ -24,6 +24,7 @@ from covey.fleet.providers.groups.api import (
     Instance,
     Life,
 )
+from covey.fleet.providers.groups.calls import prove
 from covey.fleet.spec.types import Pool
 
 __all__ = ["AutoScaling"]
@@ -267,9 +268,13 @@ class AutoScaling:
 
     # --- rights ---
 
+    @staticmethod
+    def _prove(name: str, call: Callable[[], Any]) -> Right:
+        return prove(name, call, mapped)
+
     def rights(self, groups: Sequence[Group]) -> Sequence[Right]:
         """Each verb once, so that it changes nothing: the size that is, a machine that does not exist, a dry run."""
-        proofs: list[Right] = [_prove("autoscaling:DescribeAutoScalingGroups", self.ping)]
+        proofs: list[Right] = [self._prove("autoscaling:DescribeAutoScalingGroups", self.ping)]
         if not groups:
             hint = f"tag a group with {WORKLOAD_TAG}=WORKLOAD; without one there is nothing to prove the rest on"
             return [*proofs, Right(name="a group of ours", granted=False, detail="none found", next_step=hint)]
@@ -277,47 +282,30 @@ class AutoScaling:
         name = one.name
         return [
             *proofs,
-            _prove("autoscaling:DescribeScalingActivities", lambda: list(self._failures(name))),
-            _prove(
+            self._prove("autoscaling:DescribeScalingActivities", lambda: list(self._failures(name))),
+            self._prove(
                 "autoscaling:SetDesiredCapacity",
                 lambda: self._groups_api.set_desired_capacity(
                     AutoScalingGroupName=name, DesiredCapacity=one.size, HonorCooldown=False
                 ),
             ),
-            _prove(
+            self._prove(
                 "autoscaling:TerminateInstanceInAutoScalingGroup",
                 lambda: self._groups_api.terminate_instance_in_auto_scaling_group(
                     InstanceId=NOBODY, ShouldDecrementDesiredCapacity=True
                 ),
             ),
-            _prove(
+            self._prove(
                 "autoscaling:SuspendProcesses, UpdateAutoScalingGroup, SetInstanceProtection", lambda: self.prepare(one)
             ),
-            _prove("autoscaling:CreateOrUpdateTags", lambda: self._mark(one, one.epoch)),
-            _prove(
+            self._prove("autoscaling:CreateOrUpdateTags", lambda: self._mark(one, one.epoch)),
+            self._prove(
                 "ec2:CreateTags",
                 lambda: self._ec2.create_tags(
                     Resources=[NOBODY], Tags=[{"Key": DRAINING_TAG, "Value": "0"}], DryRun=True
                 ),
             ),
         ]
-
-
-def _prove(name: str, call: Any) -> Right:
-    from covey.fleet.errors import Denied
-
-    try:
-        with mapped(f"prove {name}"):
-            call()
-    except Denied as error:
-        return Right(name=name, granted=False, detail=error.message, next_step=error.next_step)
-    except Permanent as error:
-        return Right(
-            name=name, granted=True, detail=error.message
-        )  # it got as far as "no such machine": the right is there
-    except ProviderError as error:
-        return Right(name=name, granted=False, detail=error.message, next_step="again when AWS answers")
-    return Right(name=name, granted=True)
 
 
 def _instance(raw: dict[str, Any], machine: dict[str, Any]) -> Instance:

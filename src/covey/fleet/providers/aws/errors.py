@@ -7,11 +7,11 @@ which Karpenter takes an offering as unavailable.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Literal
 
 from covey.fleet.errors import Capacity, Denied, Permanent, ProviderError, Quota, Temporary
+from covey.fleet.providers.groups.calls import translated
 
 __all__ = ["failure_kind", "mapped", "translate"]
 
@@ -80,12 +80,6 @@ def translate(error: Exception, *, doing: str) -> ProviderError:
     return Permanent(message)
 
 
-@contextmanager
-def mapped(doing: str) -> Iterator[None]:
+def mapped(doing: str) -> AbstractContextManager[None]:
     """Let nothing but the fleet's errors out."""
-    try:
-        yield
-    except ProviderError:
-        raise
-    except Exception as error:
-        raise translate(error, doing=doing) from error
+    return translated(translate, doing)

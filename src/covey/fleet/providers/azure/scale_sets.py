@@ -11,10 +11,11 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from covey.fleet.errors import Denied, Permanent, ProviderError
+from covey.fleet.errors import Permanent
 from covey.fleet.providers.azure.errors import code_of, failure_kind, mapped, said
 from covey.fleet.providers.base import PoolFacts, Right
 from covey.fleet.providers.groups.api import DRAINING_TAG, EPOCH_TAG, WORKLOAD_TAG, Failure, Group, Instance, Life
+from covey.fleet.providers.groups.calls import prove
 from covey.fleet.spec.types import Pool
 
 __all__ = ["ScaleSets"]
@@ -210,9 +211,13 @@ class ScaleSets:
 
     # --- rights ---
 
+    @staticmethod
+    def _prove(name: str, call: Callable[[], Any]) -> Right:
+        return prove(name, call, mapped)
+
     def rights(self, groups: Sequence[Group]) -> Sequence[Right]:
         """Each verb once, so that it changes nothing: the tags that are there, a machine that does not exist."""
-        proofs = [_prove("Microsoft.Compute/virtualMachineScaleSets/read", self.ping)]
+        proofs = [self._prove("Microsoft.Compute/virtualMachineScaleSets/read", self.ping)]
         if not groups:
             hint = f"tag a scale set with {WORKLOAD_TAG}=WORKLOAD; without one there is nothing to prove the rest on"
             return [*proofs, Right(name="a scale set of ours", granted=False, detail="none found", next_step=hint)]
@@ -220,11 +225,11 @@ class ScaleSets:
         scale_sets = self._client.virtual_machine_scale_sets
         return [
             *proofs,
-            _prove(
+            self._prove(
                 "Microsoft.Compute/virtualMachineScaleSets/write",
                 lambda: self._patch(one.name, {"tags": self._tags[one.name]}),
             ),
-            _prove(
+            self._prove(
                 "Microsoft.Compute/virtualMachineScaleSets/delete/action",
                 lambda: scale_sets.begin_delete_instances(
                     self._resource_group, one.name, {"instanceIds": [NOBODY]}, polling=False
@@ -241,19 +246,6 @@ _LIVES: dict[str, Life] = {
 }
 """By provisioningState; with any other it is on its way."""
 _GONE = frozenset({"powerstate/deallocated", "powerstate/deallocating", "powerstate/stopped"})
-
-
-def _prove(name: str, call: Callable[[], Any]) -> Right:
-    try:
-        with mapped(f"prove {name}"):
-            call()
-    except Denied as error:
-        return Right(name=name, granted=False, detail=error.message, next_step=error.next_step)
-    except Permanent as error:
-        return Right(name=name, granted=True, detail=error.message)  # it got as far as the machine: the right is there
-    except ProviderError as error:
-        return Right(name=name, granted=False, detail=error.message, next_step="again when Azure answers")
-    return Right(name=name, granted=True)
 
 
 def _number_of(agent: str) -> str:

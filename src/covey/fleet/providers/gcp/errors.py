@@ -5,11 +5,11 @@ Codes: Compute Engine "Troubleshooting resource availability errors" and "Resour
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from typing import Literal
 
 from covey.fleet.errors import Capacity, Denied, Permanent, ProviderError, Quota, Temporary
+from covey.fleet.providers.groups.calls import translated
 
 __all__ = ["failure_kind", "mapped", "translate"]
 
@@ -54,12 +54,6 @@ def translate(error: Exception, *, doing: str) -> ProviderError:
     return Permanent(message)
 
 
-@contextmanager
-def mapped(doing: str) -> Iterator[None]:
+def mapped(doing: str) -> AbstractContextManager[None]:
     """Let nothing but the fleet's errors out."""
-    try:
-        yield
-    except ProviderError:
-        raise
-    except Exception as error:
-        raise translate(error, doing=doing) from error
+    return translated(translate, doing)

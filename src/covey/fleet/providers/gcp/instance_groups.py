@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 
-from covey.fleet.errors import Denied, Permanent, ProviderError
+from covey.fleet.errors import Permanent
 from covey.fleet.providers.base import PoolFacts, Right
 from covey.fleet.providers.gcp.errors import failure_kind, mapped
 from covey.fleet.providers.groups.api import Failure, Group, Instance, Life
+from covey.fleet.providers.groups.calls import prove
 from covey.fleet.spec.types import Pool
 
 __all__ = ["InstanceGroups"]
@@ -252,35 +253,26 @@ class InstanceGroups:
 
     # --- rights ---
 
+    @staticmethod
+    def _prove(name: str, call: Callable[[], Any]) -> Right:
+        return prove(name, call, mapped)
+
     def rights(self, groups: Sequence[Group]) -> Sequence[Right]:
         """Each verb once, so that it changes nothing: the size that is, no machines."""
-        proofs = [_prove("compute.instanceGroupManagers.list", self.ping)]
+        proofs = [self._prove("compute.instanceGroupManagers.list", self.ping)]
         if not groups:
             hint = f"give a group's all-instances configuration the label {WORKLOAD_LABEL}=WORKLOAD"
             return [*proofs, Right(name="a group of ours", granted=False, detail="none found", next_step=hint)]
         one = groups[0]
         return [
             *proofs,
-            _prove("compute.instanceGroupManagers.update (size)", lambda: self._same_size(one)),
-            _prove("compute.instanceGroupManagers.update (machines)", lambda: self.delete(one, [], one.epoch)),
-            _prove("compute.instances.list", lambda: self._details([], one.workload)),
+            self._prove("compute.instanceGroupManagers.update (size)", lambda: self._same_size(one)),
+            self._prove("compute.instanceGroupManagers.update (machines)", lambda: self.delete(one, [], one.epoch)),
+            self._prove("compute.instances.list", lambda: self._details([], one.workload)),
         ]
 
     def _same_size(self, group: Group) -> None:
         self._ask(self._migs.resize, **self._place, instance_group_manager=group.name, size=group.size)
-
-
-def _prove(name: str, call: Callable[[], Any]) -> Right:
-    try:
-        with mapped(f"prove {name}"):
-            call()
-    except Denied as error:
-        return Right(name=name, granted=False, detail=error.message, next_step=error.next_step)
-    except Permanent as error:
-        return Right(name=name, granted=True, detail=error.message)  # it got as far as the request's body
-    except ProviderError as error:
-        return Right(name=name, granted=False, detail=error.message, next_step="again when GCP answers")
-    return Right(name=name, granted=True)
 
 
 def _last(link: str) -> str:
